@@ -1,0 +1,95 @@
+//! Nodes and devices: what there is, what it draws when idle, and how Slurm is asked for it.
+
+use std::collections::BTreeMap;
+
+use super::provenance::Figure;
+use crate::units::{Bytes, Joules, Seconds, Watts};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum DeviceKind {
+    Gpu,
+    /// A CPU socket counts as one device.
+    Cpu,
+}
+
+/// Published figures of a device type (`profiles/devices.toml`): the base of every estimate.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DeviceType {
+    pub name: String,
+    /// Other spellings, as nvidia-smi, Slurm or data sets use them.
+    pub aliases: Vec<String>,
+    pub kind: DeviceKind,
+    pub memory: Bytes,
+    /// Bytes per second.
+    pub memory_bandwidth: f64,
+    /// Dense 16-bit FLOP/s.
+    pub peak_flops_16bit: f64,
+    /// Dense 8-bit FLOP/s; `None` if the device has no such units.
+    pub peak_flops_8bit: Option<f64>,
+    pub tdp: Watts,
+    /// Without load, driver loaded.
+    pub idle_power: Figure<Watts>,
+}
+
+/// What goes into `#SBATCH` lines for a pool.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SlurmTarget {
+    pub partition: Option<String>,
+    pub gres: Option<String>,
+    pub constraint: Option<String>,
+    pub account: Option<String>,
+    pub qos: Option<String>,
+}
+
+/// Identical nodes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pool {
+    pub name: String,
+    /// Expanded host names.
+    pub nodes: Vec<String>,
+    /// Device type, by its name in the device table where it is known there.
+    pub device: String,
+    pub kind: DeviceKind,
+    pub devices_per_node: u32,
+    /// Device indices in use by others, by index into `nodes`.
+    pub devices_busy: BTreeMap<usize, Vec<u32>>,
+    pub device_memory: Bytes,
+    pub host_memory: Option<Bytes>,
+    pub cpus_per_device: Option<u32>,
+    /// Per device.
+    pub idle_power: Figure<Watts>,
+    /// Per node, host without devices. Required where the node can sleep.
+    pub base_power: Option<Watts>,
+    /// Whether an unused node sleeps (and is then billed from wake to the end of its last instance).
+    pub suspend: bool,
+    pub wake_time: Seconds,
+    pub wake_energy: Joules,
+    /// GiB per second from storage to device, if known: bounds the load time.
+    pub storage_gib_per_s: Option<f64>,
+    pub slurm: SlurmTarget,
+}
+
+impl Pool {
+    /// Device indices of a node that the plan may use.
+    pub fn free_devices(&self, node: usize) -> Vec<u32> {
+        let busy = self.devices_busy.get(&node).map_or(&[][..], Vec::as_slice);
+        (0..self.devices_per_node).filter(|index| !busy.contains(index)).collect()
+    }
+
+    /// Base power plus idle power of all devices of one node: B_p where the node can sleep.
+    pub fn standing_power(&self) -> Option<Watts> {
+        self.base_power.map(|base| base + self.idle_power.value * f64::from(self.devices_per_node))
+    }
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Site {
+    /// Power usage effectiveness; multiplies grams and money, never joules.
+    pub pue: Option<f64>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Cluster {
+    pub pools: Vec<Pool>,
+    pub site: Site,
+}

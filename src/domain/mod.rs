@@ -1,0 +1,25 @@
+//! What the planner talks about: requests, jobs, clusters, models, deployments, schedules.
+//!
+//! Plain values with the rules that hold for them by themselves. No I/O, no serde (that is `formats`), no solver.
+
+pub mod cluster;
+pub mod deployment;
+pub mod engine;
+pub mod family;
+pub mod features;
+pub mod model;
+pub mod provenance;
+pub mod sample;
+pub mod schedule;
+pub mod workload;
+
+pub use cluster::{Cluster, DeviceKind, DeviceType, Pool, Site, SlurmTarget};
+pub use deployment::{Deployment, Rates};
+pub use engine::{Architecture, Engine};
+pub use family::{FamilyKey, Parallel};
+pub use features::{Feature, Features, Moments, dot, features};
+pub use model::{BatchPoint, Box2, FamilyModel, Form, Quality, Term};
+pub use provenance::{Figure, Provenance};
+pub use sample::{Measurement, Sample};
+pub use schedule::{Instance, PoweredInterval, Schedule};
+pub use workload::{AccuracyRule, AccuracyTable, Floor, Group, Job, RequestIds, Requests, Workload};

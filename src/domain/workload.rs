@@ -1,0 +1,132 @@
+//! The queue: jobs and their requests, as columns.
+//!
+//! Requests that share job, deadline, release, own floor and requested model form a `Group`; a request holds only its
+//! two lengths and its group, so ten million of them stay small and aggregation starts from groups.
+
+use std::collections::BTreeMap;
+
+use super::provenance::Provenance;
+use crate::units::Seconds;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AccuracyRule {
+    /// The mean over the job's requests reaches the floor.
+    Mean,
+    /// Every request reaches it.
+    Every,
+}
+
+/// Least accuracy in percent.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Floor {
+    pub percent: f64,
+    pub rule: AccuracyRule,
+}
+
+/// Requests submitted together. Times count from the start of the plan.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Job {
+    pub name: String,
+    /// Key into the accuracy table; needed only where there is a floor.
+    pub task: Option<String>,
+    pub floor: Option<Floor>,
+    pub deadline: Seconds,
+    pub release: Seconds,
+    /// Only these models or pools, if given.
+    pub models: Option<Vec<String>>,
+    pub pools: Option<Vec<String>>,
+    pub max_ttft: Option<Seconds>,
+    pub max_tbt: Option<Seconds>,
+}
+
+/// What a set of requests has in common besides lengths.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Group {
+    /// Index into `Workload::jobs`.
+    pub job: usize,
+    pub deadline: Seconds,
+    pub release: Seconds,
+    /// Floor in percent that each request of the group must reach alone (its own, or the job's under `Every`).
+    pub own_floor: Option<f64>,
+    /// Models that may serve it by `--model-policy pin|map`; `None` under `any`.
+    pub pinned_models: Option<Vec<String>>,
+}
+
+/// Names of the requests, in order.
+#[derive(Clone, Debug, PartialEq)]
+pub enum RequestIds {
+    /// 1-based data rows, `row` or, with several files, `file:row`: (label or empty, first request index) per file.
+    Rows(Vec<(String, usize)>),
+    /// The caller's own.
+    Named(Vec<String>),
+}
+
+impl RequestIds {
+    pub fn get(&self, index: usize) -> String {
+        match self {
+            Self::Named(names) => names[index].clone(),
+            Self::Rows(files) => {
+                let file = files.partition_point(|(_, first)| *first <= index).saturating_sub(1);
+                let (label, first) = files.get(file).map_or(("", 0), |(label, first)| (label.as_str(), *first));
+                let row = index - first + 1;
+                if label.is_empty() { row.to_string() } else { format!("{label}:{row}") }
+            }
+        }
+    }
+}
+
+/// Columns of equal length, one entry a request.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Requests {
+    pub input_tokens: Vec<u32>,
+    pub output_tokens: Vec<u32>,
+    /// Index into `Workload::groups`.
+    pub group: Vec<u32>,
+    pub ids: RequestIds,
+}
+
+impl Requests {
+    pub fn len(&self) -> usize {
+        self.input_tokens.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.input_tokens.is_empty()
+    }
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Workload {
+    pub jobs: Vec<Job>,
+    pub groups: Vec<Group>,
+    pub requests: Requests,
+    /// `Estimated` where token counts come from characters / 4 or from `max_tokens`.
+    pub input_provenance: Provenance,
+    pub output_provenance: Provenance,
+}
+
+/// Accuracy in percent by (model, task).
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct AccuracyTable {
+    pub percent: BTreeMap<(String, String), f64>,
+}
+
+impl AccuracyTable {
+    pub fn get(&self, model: &str, task: &str) -> Option<f64> {
+        self.percent.get(&(model.to_owned(), task.to_owned())).copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_of_several_files_are_named_by_file_and_row() {
+        let one = RequestIds::Rows(vec![(String::new(), 0)]);
+        assert_eq!(one.get(0), "1");
+        let two = RequestIds::Rows(vec![("a.csv".into(), 0), ("b.csv".into(), 3)]);
+        assert_eq!(two.get(2), "a.csv:3");
+        assert_eq!(two.get(3), "b.csv:1");
+    }
+}

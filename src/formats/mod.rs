@@ -1,0 +1,8 @@
+//! One file per external format, read and written. Serde types live here and nowhere else.
+//!
+//! A reader returns domain values or every problem it found (`Problems`), never the first alone, and never panics.
+
+pub mod plan_json;
+pub mod problems;
+
+pub use problems::{Problem, Problems};

@@ -1,0 +1,182 @@
+//! plan.json: the plan, its proof, its constants and its inputs. Everything but `run` depends on the inputs alone.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub const SCHEMA_VERSION: u32 = 1;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    OptimalWithinGap,
+    Feasible,
+    Infeasible,
+    Unknown,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct PlanJson {
+    pub schema_version: u32,
+    pub status: Status,
+    /// Joules of the placed plan: active + idle + load + wake + tail.
+    pub objective_j: f64,
+    /// Proved lower bound on any plan's joules.
+    pub bound_j: f64,
+    /// (objective - bound) / objective.
+    pub gap: f64,
+    pub gap_parts: GapParts,
+    /// Which computation gave the bound.
+    pub bound_by: String,
+    pub requests: u64,
+    pub instances: u64,
+    pub nodes_used: u64,
+    pub energy: Energy,
+    /// Standing power of nodes that cannot sleep, until the last finish; the same in every plan, so outside the objective.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub standby_j: Option<f64>,
+    /// Objective at the low and high end of every estimated coefficient.
+    pub objective_low_j: f64,
+    pub objective_high_j: f64,
+    /// Share of the objective's joules that rests on estimated figures, and on requests outside the measured range.
+    pub estimated_share: f64,
+    pub extrapolated_share: f64,
+    pub makespan_s: f64,
+    pub jobs: Vec<JobResult>,
+    pub baselines: BTreeMap<String, Baseline>,
+    pub warnings: Vec<String>,
+    /// Margin on predicted seconds, already contained in every `*_s` and time coefficient below.
+    pub safety: f64,
+    /// Jobs after flags and files are combined, in the order of `jobs.csv`.
+    pub constraints: Vec<JobConstraints>,
+    pub model_policy: String,
+    pub deployments: Vec<DeploymentJson>,
+    pub inputs: Vec<Input>,
+    pub run: Run,
+}
+
+/// Sum to the gap; a part may be negative (DESIGN, section 4).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct GapParts {
+    pub merging: f64,
+    pub integer: f64,
+    pub placement: f64,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Energy {
+    pub active_j: f64,
+    pub idle_j: f64,
+    pub load_j: f64,
+    pub wake_j: f64,
+    pub tail_j: f64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct JobResult {
+    pub job: String,
+    pub requests: u64,
+    pub deadline_s: f64,
+    pub finish_s: f64,
+    /// Percent; absent where a model used has no figure for the task, or the job names none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mean_accuracy: Option<f64>,
+    pub energy_j: f64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct JobConstraints {
+    pub job: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub task: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min_accuracy: Option<f64>,
+    /// `mean` or `every`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub accuracy_rule: Option<String>,
+    pub deadline_s: f64,
+    pub release_s: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub models: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pools: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_ttft_s: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_tbt_s: Option<f64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Baseline {
+    /// Absent if the strategy could not be placed at all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub energy_j: Option<f64>,
+    pub feasible: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub makespan_s: Option<f64>,
+    /// Why not, if infeasible.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct FamilyJson {
+    pub model: String,
+    pub precision: String,
+    pub device: String,
+    pub devices: u32,
+    pub tensor_parallel: u32,
+    pub expert_parallel: u32,
+    pub data_parallel: u32,
+    pub pipeline_parallel: u32,
+    pub kv_cache: bool,
+    pub engine: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct DeploymentJson {
+    pub id: String,
+    pub family: FamilyJson,
+    pub pool: String,
+    pub max_num_seqs: u32,
+    pub batch_size: f64,
+    /// Net joules per request on (1, i, o, i*o, i^2, o^2).
+    pub net_energy_j: [f64; 6],
+    pub net_energy_low_j: [f64; 6],
+    pub net_energy_high_j: [f64; 6],
+    pub net_energy_estimated_j: [f64; 6],
+    /// Instance-seconds per request on the same features.
+    pub busy_time_s: [f64; 6],
+    pub load_s: f64,
+    pub load_j: f64,
+    pub tail_s: f64,
+    pub tail_j: f64,
+    /// Largest input + output tokens; absent where memory does not limit it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_tokens: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ttft_p99_s: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tbt_p99_s: Option<f64>,
+    pub idle_power_w: f64,
+}
+
+/// What the plan was made from. Roles: models, cluster, workload (several), jobs, accuracy, engines.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Input {
+    pub role: String,
+    pub path: String,
+    pub sha256: String,
+}
+
+/// What differs from run to run.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Run {
+    pub jouleplan: String,
+    /// RFC 3339; second 0 of the plan.
+    pub start: String,
+    pub wall_s: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peak_rss_mib: Option<f64>,
+}
