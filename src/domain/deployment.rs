@@ -25,8 +25,9 @@ pub struct Deployment {
     pub net_energy_low: Features,
     pub net_energy_high: Features,
     pub net_energy_estimated: Features,
-    /// Load and tail, whose sums are A and J. Seconds include the safety margin; joules are net of the idle power of
-    /// the instance's devices.
+    /// Load and tail of a start; J is the sum of their joules. Seconds include the safety margin; joules are net of the
+    /// idle power of the instance's devices. Tail seconds only price the drain: what it really takes, the list schedule
+    /// shows, so the bound does not reserve them.
     pub load_time: Seconds,
     pub load_energy: Joules,
     pub tail_time: Seconds,
@@ -74,11 +75,6 @@ impl Rates {
 }
 
 impl Deployment {
-    /// A: seconds of a start that serve no request.
-    pub fn start_time(&self) -> Seconds {
-        self.load_time + self.tail_time
-    }
-
     /// J: joules of a start, net of idle.
     pub fn start_energy(&self) -> Joules {
         self.load_energy + self.tail_energy
