@@ -136,14 +136,8 @@ impl Feature {
             let constant = moments.output_sq? <= moments.output * moments.output * (1.0 + 1e-9);
             return constant.then(|| self.value(input, moments.output, batch));
         }
-        let means = [
-            Some(1.0),
-            moments.input,
-            Some(moments.output),
-            moments.input_output,
-            moments.input_sq,
-            moments.output_sq,
-        ];
+        let means =
+            [Some(1.0), moments.input, Some(moments.output), moments.input_output, moments.input_sq, moments.output_sq];
         self.polynomial(batch)?
             .iter()
             .zip(means)
@@ -196,8 +190,7 @@ mod tests {
 
     #[test]
     fn unknown_moments_make_a_feature_unknown_only_where_it_needs_them() {
-        let moments =
-            Moments { input: None, output: 600.0, input_sq: None, output_sq: Some(4e5), input_output: None };
+        let moments = Moments { input: None, output: 600.0, input_sq: None, output_sq: Some(4e5), input_output: None };
         assert_eq!(Feature::Output.expected(&moments, 8.0), Some(600.0));
         assert_eq!(Feature::OutputPerBatch.expected(&moments, 8.0), Some(75.0));
         assert_eq!(Feature::Input.expected(&moments, 8.0), None);

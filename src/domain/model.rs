@@ -60,7 +60,8 @@ impl Box2 {
     /// Whether a request lies outside what was measured. An input that was never recorded cannot say so; its
     /// coefficients are `estimated` instead.
     pub fn extrapolates(&self, input: f64, output: f64) -> bool {
-        let outside = |range: Option<(f64, f64)>, value: f64| range.is_some_and(|(low, high)| value < low || value > high);
+        let outside =
+            |range: Option<(f64, f64)>, value: f64| range.is_some_and(|(low, high)| value < low || value > high);
         outside(self.input_tokens, input) || outside(self.output_tokens, output)
     }
 }
