@@ -1,3 +1,4 @@
 pub mod domain;
 pub mod formats;
+pub mod stats;
 pub mod units;
