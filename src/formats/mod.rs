@@ -4,5 +4,8 @@
 
 pub mod plan_json;
 pub mod problems;
+pub mod sample_row;
+pub mod samples_csv;
+pub mod toml_text;
 
 pub use problems::{Problem, Problems};
