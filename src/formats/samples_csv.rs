@@ -190,8 +190,9 @@ mod tests {
         let text = format!(
             "{HEADER}\nm,bf16,H100,0,1,1,8,16,1,trial,1,300,measured,\n\
              m,bf16,H100,1,1,-1,8,NaN,1,steady,1e300,0,guessed,\n\
-             ,bf16,H100,1,1,1,8,16,2,steady_state,,,imported,\nm,bf16\n\
-             m,bf16,H100,1,2,1,8,16,1,trial,1,300,measured,\n"
+             m,bf16,H100,1,1,1,8,16,2,steady_state,,,imported,\nm,bf16\n\
+             m,bf16,H100,1,2,1,8,16,1,trial,1,300,measured,\n\
+             ,bf16,H100,1,1,1,8,16,1,trial,1,300,measured,\n"
         );
         let Err(Problems::BadData(problems)) = parse(&text) else { panic!("accepted") };
         let places: Vec<&str> = problems.iter().map(|problem| problem.place.as_str()).collect();
@@ -203,11 +204,11 @@ mod tests {
             "line 3, column 11 (runtime_s)",
             "line 3, column 12 (gpu_energy_j)",
             "line 3, column 13 (provenance)",
-            "line 4, column 1 (model)",
             "line 4, column 9 (requests)",
             "line 4, column 11 (runtime_s)",
             "line 5",
             "line 6, column 5 (tensor_parallel)",
+            "line 7, column 1 (model)",
         ] {
             assert!(places.contains(&place), "{place} not in {places:?}");
         }
