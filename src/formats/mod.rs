@@ -3,6 +3,7 @@
 //! A reader returns domain values or every problem it found (`Problems`), never the first alone, and never panics.
 
 pub mod devices_toml;
+pub mod engines_toml;
 pub mod plan_json;
 pub mod problems;
 pub mod sample_row;
