@@ -4,6 +4,7 @@
 
 pub mod devices_toml;
 pub mod engines_toml;
+pub mod mlenergy;
 pub mod plan_json;
 pub mod problems;
 pub mod sample_row;
