@@ -2,6 +2,8 @@
 //!
 //! A reader returns domain values or every problem it found (`Problems`), never the first alone, and never panics.
 
+pub mod csv_map;
+pub mod csv_rows;
 pub mod devices_toml;
 pub mod engines_toml;
 pub mod mlenergy;
