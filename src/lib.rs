@@ -1,5 +1,7 @@
 pub mod domain;
 pub mod fit;
 pub mod formats;
+pub mod options;
+pub mod plan;
 pub mod stats;
 pub mod units;

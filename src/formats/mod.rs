@@ -2,11 +2,13 @@
 //!
 //! A reader returns domain values or every problem it found (`Problems`), never the first alone, and never panics.
 
+pub mod csv_map;
+pub mod csv_rows;
 pub mod data_sets_toml;
 pub mod devices_toml;
 pub mod engines_toml;
 pub mod mlenergy;
-// pub mod models_json;
+pub mod models_json;
 pub mod plan_json;
 pub mod problems;
 pub mod sample_row;

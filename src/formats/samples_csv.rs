@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::Path;
 
+use super::csv_rows::{self, Rows};
 use super::problems::{Collector, Problems};
 use super::sample_row::{COLUMNS, REQUIRED, read_row, write_row};
 use crate::domain::Sample;
@@ -24,16 +25,9 @@ pub fn read(path: &Path) -> Result<Vec<Sample>, Problems> {
 /// As `read`, from anything readable; `path` names it in messages.
 pub fn read_from<R: Read>(reader: R, path: &Path) -> Result<Vec<Sample>, Problems> {
     let mut problems = Collector::new(path);
-    let mut csv = csv::ReaderBuilder::new().flexible(true).trim(csv::Trim::All).from_reader(reader);
-    let columns = match csv.headers() {
-        Ok(header) => header.clone(),
-        Err(error) => {
-            problems.add("line 1", format!("the header cannot be read: {error}"), "write comma-separated UTF-8");
-            return problems.fail();
-        }
-    };
+    let Some(Rows { header, rows }) = csv_rows::load(reader, &mut problems) else { return problems.fail() };
     let mut index: BTreeMap<&str, usize> = BTreeMap::new();
-    for (column, name) in columns.iter().enumerate() {
+    for (column, name) in header.iter().enumerate() {
         if COLUMNS.contains(&name) && index.insert(name, column).is_some() {
             problems.add("line 1", format!("column {name} appears twice"), "keep one of them");
         }
@@ -43,42 +37,17 @@ pub fn read_from<R: Read>(reader: R, path: &Path) -> Result<Vec<Sample>, Problem
             problems.add("line 1", format!("column {name} is missing"), "add it: no row can do without");
         }
     }
-    if !problems.is_empty() {
+    if REQUIRED.iter().any(|name| !index.contains_key(name)) {
         return problems.fail();
     }
     let mut samples = Vec::new();
-    let mut rows = 0usize;
-    for record in csv.records() {
-        rows += 1;
-        let record = match record {
-            Ok(record) => record,
-            Err(error) => {
-                let line = error.position().map_or_else(String::new, |position| format!("line {}", position.line()));
-                problems.add(line, format!("the row cannot be read: {error}"), "write comma-separated UTF-8");
-                if error.is_io_error() {
-                    break;
-                }
-                continue;
-            }
-        };
-        let line = record.position().map_or(0, csv::Position::line);
-        if record.len() != columns.len() {
-            problems.add(
-                format!("line {line}"),
-                format!("{} cells under a header of {}", record.len(), columns.len()),
-                "quote cells that hold commas; write empty cells out",
-            );
-            continue;
-        }
+    for (line, record) in &rows {
         let cell = |column: &str| index.get(column).and_then(|at| record.get(*at));
         let place = |column: &str| match index.get(column) {
             Some(at) => format!("line {line}, column {} ({column})", at + 1),
             None => format!("line {line} ({column})"),
         };
         samples.extend(read_row(&cell, &place, &mut problems));
-    }
-    if rows == 0 {
-        problems.add("line 2", "there are no rows under the header", "a samples file holds at least one row");
     }
     problems.finish(samples)
 }
