@@ -4,11 +4,10 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use jouleplan::domain::{FamilyModel, Form, Measurement, Moments, Parallel, Provenance, Sample};
+use jouleplan::domain::{FamilyModel, Form, Provenance, Sample};
 use jouleplan::fit::{Context, FitReport, FormChoice, Settings, evaluate, fit};
-use jouleplan::formats::{data_sets_toml, devices_toml, engines_toml, mlenergy};
+use jouleplan::formats::{csv_map, data_sets_toml, devices_toml, engines_toml, mlenergy, models_json, samples_csv};
 use jouleplan::stats::quantile;
-use jouleplan::units::{Joules, Seconds};
 
 fn reference(path: &str) -> Option<PathBuf> {
     let Some(root) = std::env::var_os("JOULEPLAN_REFERENCE_DATA") else {
@@ -25,60 +24,8 @@ fn fitted(samples: &[Sample], settings: Settings) -> FitReport {
 
 /// The 9 x 9 grid, one trial a cell, warm-up suspects marked.
 fn grid(path: &Path) -> Vec<Sample> {
-    let mut reader = csv::Reader::from_path(path).expect("the grid is readable");
-    let headers = reader.headers().expect("the grid has a header").clone();
-    let column = |name: &str| headers.iter().position(|header| header == name).expect("the grid has this column");
-    let columns: BTreeMap<&str, usize> =
-        ["model", "n_gpus", "in_actual", "out_actual", "runtime_s", "gpu_energy_j", "warmup_suspect"]
-            .into_iter()
-            .map(|name| (name, column(name)))
-            .collect();
-    reader
-        .records()
-        .map(|row| {
-            let row = row.expect("the row is sound");
-            let text = |name: &str| row.get(columns[name]).expect("the cell exists").to_owned();
-            let number = |name: &str| text(name).parse::<f64>().expect("the cell is a number");
-            let devices = number("n_gpus") as u32;
-            Sample {
-                model: text("model"),
-                precision: "float16".into(),
-                device: "A100".into(),
-                node: None,
-                devices,
-                parallel: Parallel::tensor(1),
-                max_num_seqs: None,
-                batch_size: 1.0,
-                sm_clock_mhz: None,
-                power_limit: None,
-                sm_share: None,
-                kv_cache: false,
-                tokens: Moments::constant(number("in_actual"), number("out_actual")),
-                requests: 1.0,
-                measurement: Measurement::Trial,
-                trial: None,
-                warmup: text("warmup_suspect") == "True",
-                runtime: Some(Seconds(number("runtime_s"))),
-                gpu_energy: Some(Joules(number("gpu_energy_j"))),
-                cpu_energy: None,
-                cpu_energy_scope: None,
-                node_energy: None,
-                idle_power: None,
-                output_throughput_tok_s: None,
-                ttft: None,
-                ttft_p99: None,
-                tbt_p50: None,
-                tbt_p99: None,
-                engine: Some("transformers".into()),
-                engine_version: None,
-                driver_version: None,
-                data_set: None,
-                provenance: Provenance::Imported,
-                source: None,
-                measured_at: None,
-            }
-        })
-        .collect()
+    let map = Path::new(env!("CARGO_MANIFEST_DIR")).join("profiles/maps/wilkins_grid.toml");
+    csv_map::import(&map, &[path.to_owned()]).expect("the grid is readable")
 }
 
 /// Published uncentred R2 of the bilinear form. The 70B's does not apply: 75 of its 81 cells are here.
@@ -86,8 +33,7 @@ fn grid(path: &Path) -> Vec<Sample> {
 fn the_bilinear_form_reproduces_the_paper() {
     let Some(path) = reference("energy/wilkins/grid_a100.csv") else { return };
     let report = fitted(&grid(&path), Settings { form: FormChoice::Bilinear, ..Settings::default() });
-    for (model, published) in
-        [("Llama-2-7b-chat-hf", 0.973), ("Mistral-7B-v0.1", 0.975), ("Mixtral-8x7B-v0.1", 0.980)]
+    for (model, published) in [("meta-llama/Llama-2-7b-chat-hf", 0.973), ("mistralai/Mistral-7B-v0.1", 0.975), ("mistralai/Mixtral-8x7B-v0.1", 0.980)]
     {
         let family = report.families.iter().find(|f| f.model.key.model == model).expect("the model is in the grid");
         let r2 = family.model.energy_quality.r2_uncentred.expect("energies vary");
@@ -200,7 +146,10 @@ fn an_interior_batch_is_predicted_from_its_neighbours() {
     }
     let show = |name: &str, errors: &[f64]| {
         let (median, p90) = (quantile(errors, 0.5).expect("cases"), quantile(errors, 0.9).expect("cases"));
-        eprintln!("interior batch left out, {name}: median {median:.4}, 90th percentile {p90:.4}, {} cases", errors.len());
+        eprintln!(
+            "interior batch left out, {name}: median {median:.4}, 90th percentile {p90:.4}, {} cases",
+            errors.len()
+        );
         (median, p90)
     };
     for (task, errors) in &tasks {
@@ -239,4 +188,53 @@ fn every_chat_family_is_plannable() {
             assert!(net[1] >= 0.0 && net[2] + 0.5 * net[5] >= 0.0 && net[4] >= 0.0, "{}: {net:?}", model.key);
         }
     }
+}
+
+/// What `profiles/models.json` is made from: every family fits, is plannable, and survives the file.
+#[test]
+fn the_bundled_samples_fit() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("profiles/samples");
+    let mut files: Vec<PathBuf> = std::fs::read_dir(folder)
+        .expect("profiles/samples exists")
+        .map(|entry| entry.expect("the folder is readable").path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "csv"))
+        .collect();
+    files.sort();
+    let samples: Vec<Sample> =
+        files.iter().flat_map(|file| samples_csv::read(file).expect("the bundled samples are sound")).collect();
+    let report = fitted(&samples, Settings::default());
+    assert!(report.unfitted.is_empty(), "{:?}", report.unfitted);
+    for family in &report.families {
+        assert_physical(&family.model);
+        let model = &family.model;
+        let names: Vec<_> = model.energy.iter().map(|term| term.feature.name()).collect();
+        let cv = (model.energy_quality.cv_mape, model.runtime_quality.cv_mape);
+        eprintln!("{}: {names:?} CV {cv:.3?} {:?}", model.key, family.notes);
+    }
+    let models = report.models();
+    let text = models_json::write(&models, &[]);
+    eprintln!("{} families, models.json {} KiB", models.len(), text.len() / 1024);
+    let read = models_json::parse(text.as_bytes(), Path::new("models.json")).expect("what fit writes is sound");
+    assert_eq!(read.len(), models.len());
+}
+
+/// Fitted on the sweeps of one system, tested on its grid.
+#[test]
+fn sweeps_predict_the_grid() {
+    let (Some(sweeps), Some(path)) =
+        (reference("energy/wilkins/sweeps_heterogeneous.csv"), reference("energy/wilkins/grid_a100.csv"))
+    else {
+        return;
+    };
+    let map = Path::new(env!("CARGO_MANIFEST_DIR")).join("profiles/maps/wilkins_sweeps.toml");
+    let samples = csv_map::import(&map, &[sweeps]).expect("the sweeps are readable");
+    let report = fitted(&samples, Settings::default());
+    for family in &report.families {
+        eprintln!("{}: {:?} {:?}", family.model.key, family.model.energy, family.notes);
+    }
+    let evaluation = evaluate(&report.models(), &grid(&path), &[]);
+    for group in &evaluation.groups {
+        eprintln!("sweeps -> grid: {} {group:?}", group.family);
+    }
+    assert!(!evaluation.groups.is_empty(), "{:?}", evaluation.without_model);
 }

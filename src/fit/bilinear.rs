@@ -19,11 +19,8 @@ pub fn fit(
     target: impl Fn(&Observation) -> Option<f64>,
     provenance: Provenance,
 ) -> Result<Vec<Term>, LeastSquaresError> {
-    let known: Vec<([f64; 3], f64)> = rows
-        .iter()
-        .filter(|row| !row.input_assumed)
-        .filter_map(|row| Some((lengths(row)?, target(row)?)))
-        .collect();
+    let known: Vec<([f64; 3], f64)> =
+        rows.iter().filter(|row| !row.input_assumed).filter_map(|row| Some((lengths(row)?, target(row)?))).collect();
     let x = Array2::from_shape_fn((known.len(), FEATURES.len()), |(row, column)| known[row].0[column]);
     let y: Array1<f64> = known.iter().map(|(_, value)| *value).collect();
     let solution = ordinary(&x, &y)?;

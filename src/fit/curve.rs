@@ -51,7 +51,8 @@ pub fn tabulate(
         return None;
     }
     let all = fill_between(&measured, backbone, limits);
-    let curve = |pick: fn(&Point) -> f64| BatchCurve { points: all.iter().map(|point| (point.0, pick(point))).collect() };
+    let curve =
+        |pick: fn(&Point) -> f64| BatchCurve { points: all.iter().map(|point| (point.0, pick(point))).collect() };
     Some((curve(|point| point.1), curve(|point| point.2)))
 }
 

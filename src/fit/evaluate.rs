@@ -49,8 +49,7 @@ pub fn evaluate(models: &[FamilyModel], samples: &[Sample], data_sets: &[DataSet
             result.without_model.push((family, samples.len()));
             continue;
         };
-        let rows: Vec<Observation> =
-            samples.iter().filter_map(|sample| Observation::new(sample, data_sets)).collect();
+        let rows: Vec<Observation> = samples.iter().filter_map(|sample| Observation::new(sample, data_sets)).collect();
         let predicted: Vec<(&Observation, f64, f64)> = rows
             .iter()
             .filter_map(|row| Some((row, predict(&model.energy, row)?, predict(&model.runtime, row)?)))
@@ -69,9 +68,9 @@ pub fn evaluate(models: &[FamilyModel], samples: &[Sample], data_sets: &[DataSet
                 let input = row.tokens.input.filter(|_| !row.input_assumed);
                 match input {
                     Some(input) => support.extrapolates(input, row.tokens.output),
-                    None => support.output_tokens.is_some_and(|(low, high)| {
-                        row.tokens.output < low || row.tokens.output > high
-                    }),
+                    None => support
+                        .output_tokens
+                        .is_some_and(|(low, high)| row.tokens.output < low || row.tokens.output > high),
                 }
             })
             .count();

@@ -40,11 +40,8 @@ pub struct EstimatedTerm {
 
 impl EstimatedTerm {
     fn from_time(feature: Feature, seconds: Range, power: Range) -> Self {
-        let joules = Range {
-            low: seconds.low * power.low,
-            value: seconds.value * power.value,
-            high: seconds.high * power.high,
-        };
+        let joules =
+            Range { low: seconds.low * power.low, value: seconds.value * power.value, high: seconds.high * power.high };
         Self { feature, seconds, joules }
     }
 

@@ -23,7 +23,8 @@ use self::observation::Observation;
 use self::phase::{PhaseFit, PowerLimits};
 use self::select::{CrossValidated, Identified, Setting};
 use crate::domain::{
-    DataSetPrompts, DeviceType, Engine, FamilyKey, FamilyModel, Feature, Figure, Form, Provenance, Quality, Sample, Term,
+    DataSetPrompts, DeviceType, Engine, FamilyKey, FamilyModel, Feature, Figure, Form, Provenance, Quality, Sample,
+    Term,
 };
 use crate::stats::mean;
 use crate::units::Watts;
@@ -178,7 +179,9 @@ fn fit_family(
             let Published { energy, runtime, energy_quality, runtime_quality } = published.clone();
             (Form::Bilinear, energy, runtime, energy_quality, runtime_quality)
         }
-        (None, FormChoice::Bilinear) => return Err("the bilinear form needs three or more recorded, varying lengths".into()),
+        (None, FormChoice::Bilinear) => {
+            return Err("the bilinear form needs three or more recorded, varying lengths".into());
+        }
         (_, FormChoice::Auto | FormChoice::Phase) => {
             let (energy, runtime) = attempt.fit.terms(provenance);
             let energy_quality = quality::quality(&rows, |row| row.energy, &energy, attempt.energy_cv);
@@ -231,10 +234,8 @@ impl Attempt {
     /// Larger of the mean relative errors of energy and runtime on the fitted rows.
     fn disagreement(&self, rows: &[&Observation]) -> f64 {
         let error = |target: fn(&Observation) -> Option<f64>, pick: fn((f64, f64)) -> f64| {
-            let errors: Vec<f64> = rows
-                .iter()
-                .filter_map(|row| Some((pick(self.fit.predict(row)?) / target(row)? - 1.0).abs()))
-                .collect();
+            let errors: Vec<f64> =
+                rows.iter().filter_map(|row| Some((pick(self.fit.predict(row)?) / target(row)? - 1.0).abs())).collect();
             mean(&errors).unwrap_or(0.0)
         };
         error(|row| row.energy, |(energy, _)| energy).max(error(|row| row.runtime, |(_, runtime)| runtime))
@@ -249,7 +250,10 @@ impl Attempt {
         }
         let assumed = rows.iter().find(|row| row.input_assumed);
         if let Some(row) = assumed {
-            notes.push(format!("input lengths unknown; the mean prompt of {} is assumed and its prefill taken off", row.data_set));
+            notes.push(format!(
+                "input lengths unknown; the mean prompt of {} is assumed and its prefill taken off",
+                row.data_set
+            ));
         }
         let unknown = rows.iter().filter(|row| row.tokens.input.is_none()).count();
         if unknown > 0 {
@@ -292,7 +296,8 @@ fn estimated_terms(
 /// Rows at the default clock, power limit and SM share: none stated, or the largest. The others are counted.
 fn default_operating_point<'a>(samples: &[&'a Sample], notes: &mut Vec<String>) -> Vec<&'a Sample> {
     let mut kept = samples.to_vec();
-    let settings: [(&str, fn(&Sample) -> Option<f64>); 3] = [
+    type Setting = fn(&Sample) -> Option<f64>;
+    let settings: [(&str, Setting); 3] = [
         ("SM clocks", |sample| sample.sm_clock_mhz.map(f64::from)),
         ("power limits", |sample| sample.power_limit.map(|limit| limit.0)),
         ("SM shares", |sample| sample.sm_share),

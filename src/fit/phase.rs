@@ -89,12 +89,7 @@ pub struct PhaseFit {
 impl PhaseFit {
     /// Fits `spec` to the observations, `estimated` terms held fixed. `None` if a feature is unknown in a row or nothing
     /// can be fitted.
-    pub fn new(
-        rows: &[&Observation],
-        estimated: &[EstimatedTerm],
-        limits: PowerLimits,
-        spec: &Spec,
-    ) -> Option<Self> {
+    pub fn new(rows: &[&Observation], estimated: &[EstimatedTerm], limits: PowerLimits, spec: &Spec) -> Option<Self> {
         let estimated_scale = estimated_scale(rows, estimated);
         let remainders: Vec<Remainder> = rows.iter().map(|row| remainder(row, estimated, estimated_scale)).collect();
         let mut features = spec.batch.features();
@@ -107,8 +102,7 @@ impl PhaseFit {
             let holds = *factor == 1.0 || peak_power(rows, &energy, &runtime) <= limits.limit;
             holds.then_some((energy, runtime))
         })?;
-        let mut fit =
-            Self { energy, runtime, estimated: estimated.to_vec(), estimated_scale };
+        let mut fit = Self { energy, runtime, estimated: estimated.to_vec(), estimated_scale };
         if spec.batch.is_curve() {
             let (backbone_energy, other_energy) = fit.energy.split_at(batch_terms);
             let (backbone_runtime, other_runtime) = fit.runtime.split_at(batch_terms);
@@ -161,7 +155,8 @@ impl PhaseFit {
             return;
         }
         for terms in [&mut self.energy, &mut self.runtime] {
-            for (feature, value) in terms.iter_mut().filter(|(feature, value)| *feature == Feature::Output && *value > 0.0)
+            for (feature, value) in
+                terms.iter_mut().filter(|(feature, value)| *feature == Feature::Output && *value > 0.0)
             {
                 *feature = Feature::OutputAtBatch(BatchCurve { points: vec![(batch, *value)] });
                 *value = 1.0;

@@ -22,10 +22,8 @@ pub fn quality(
     terms: &[Term],
     cv_mape: Option<f64>,
 ) -> Quality {
-    let (measured, predicted): (Vec<f64>, Vec<f64>) = rows
-        .iter()
-        .filter_map(|row| Some((target(row)? * row.requests, predict(terms, row)? * row.requests)))
-        .unzip();
+    let (measured, predicted): (Vec<f64>, Vec<f64>) =
+        rows.iter().filter_map(|row| Some((target(row)? * row.requests, predict(terms, row)? * row.requests))).unzip();
     Quality {
         samples: measured.len(),
         r2: r2_centred(&measured, &predicted),
