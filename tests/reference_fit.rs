@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use jouleplan::domain::{FamilyModel, Form, Provenance, Sample};
+use jouleplan::domain::{DeviceKind, FamilyModel, Form, Provenance, Sample};
 use jouleplan::fit::{Context, FitReport, FormChoice, Settings, evaluate, fit};
 use jouleplan::formats::{csv_map, data_sets_toml, devices_toml, engines_toml, mlenergy, models_json, samples_csv};
 use jouleplan::stats::quantile;
@@ -33,8 +33,11 @@ fn grid(path: &Path) -> Vec<Sample> {
 fn the_bilinear_form_reproduces_the_paper() {
     let Some(path) = reference("energy/wilkins/grid_a100.csv") else { return };
     let report = fitted(&grid(&path), Settings { form: FormChoice::Bilinear, ..Settings::default() });
-    for (model, published) in [("meta-llama/Llama-2-7b-chat-hf", 0.973), ("mistralai/Mistral-7B-v0.1", 0.975), ("mistralai/Mixtral-8x7B-v0.1", 0.980)]
-    {
+    for (model, published) in [
+        ("meta-llama/Llama-2-7b-chat-hf", 0.973),
+        ("mistralai/Mistral-7B-v0.1", 0.975),
+        ("mistralai/Mixtral-8x7B-v0.1", 0.980),
+    ] {
         let family = report.families.iter().find(|f| f.model.key.model == model).expect("the model is in the grid");
         let r2 = family.model.energy_quality.r2_uncentred.expect("energies vary");
         eprintln!("{model}: bilinear uncentred R2 {r2:.4}, published {published}");
@@ -75,8 +78,12 @@ fn our_form_holds_in_cross_validation_and_is_never_negative() {
     }
 }
 
-/// No negative energy, none below idle, none above what the devices can draw, 1..8192 tokens.
+/// No negative energy, none below idle, none above what the devices can draw, 1..8192 tokens. A board was seen 6 % above
+/// its TDP and meters are good to 5 %; a socket draws the power of its memory besides.
 fn assert_physical(model: &FamilyModel) {
+    let table = devices_toml::builtin();
+    let device = devices_toml::resolve(&table, &model.key.device).expect("a known device");
+    let limit = device.tdp.0 * f64::from(model.key.devices) * if device.kind == DeviceKind::Cpu { 1.25 } else { 1.12 };
     for input in (0..=13).map(|k| f64::from(1 << k)) {
         for output in (0..=13).map(|k| f64::from(1 << k)) {
             for batch in model.batch_points.iter().map(|point| point.batch_size) {
@@ -84,7 +91,7 @@ fn assert_physical(model: &FamilyModel) {
                 assert!(energy.0 > 0.0 && runtime.0 > 0.0, "{}: {energy} {runtime}", model.key);
                 let power = (energy / runtime).0;
                 assert!(power >= model.idle_power.value.0 * (1.0 - 1e-9), "{}: {power} W", model.key);
-                assert!(power <= 1.12 * 1000.0 * f64::from(model.key.devices), "{}: {power} W", model.key);
+                assert!(power <= limit, "{}: {power} W above {limit} W", model.key);
             }
         }
     }
@@ -99,18 +106,21 @@ fn few_cells_and_longer_requests() {
     let marks = [8.0, 128.0, 2048.0];
     let corner = |s: &Sample| near(s.tokens.input.unwrap_or(0.0), &marks) && near(s.tokens.output, &marks);
     let short = |s: &Sample| s.tokens.input.is_some_and(|input| input <= 1100.0) && s.tokens.output <= 1100.0;
-    type Choice<'a> = (&'a str, &'a dyn Fn(&Sample) -> bool, f64);
-    let choices: [Choice<'_>; 2] = [("eight cells", &corner, 0.08), ("up to 1,024 tokens", &short, 0.12)];
-    for (name, chosen, bound) in choices {
+    type Choice<'a> = (&'a str, &'a dyn Fn(&Sample) -> bool, (f64, f64));
+    let choices: [Choice<'_>; 2] =
+        [("eight cells", &corner, (0.08, 0.06)), ("up to 1,024 tokens", &short, (0.10, 0.20))];
+    for (name, chosen, bounds) in choices {
         let (train, test): (Vec<Sample>, Vec<Sample>) = samples.iter().cloned().partition(|s| chosen(s));
         let evaluation = evaluate(&fitted(&train, Settings::default()).models(), &test, &[]);
-        let mut sum = 0.0;
+        let mut means = (0.0, 0.0);
         for group in &evaluation.groups {
             let (energy, runtime) = (group.energy_mape.expect("energies"), group.runtime_mape.expect("runtimes"));
             eprintln!("{name}: {} energy {energy:.4} runtime {runtime:.4} n {}", group.family.model, group.samples);
-            sum += energy / evaluation.groups.len() as f64;
+            means.0 += energy / evaluation.groups.len() as f64;
+            means.1 += runtime / evaluation.groups.len() as f64;
         }
-        assert!(sum <= bound, "{name}: mean energy error {sum}");
+        eprintln!("{name}: mean energy {:.4} runtime {:.4}", means.0, means.1);
+        assert!(means.0 <= bounds.0 && means.1 <= bounds.1, "{name}: {means:?}");
     }
 }
 
@@ -185,7 +195,8 @@ fn every_chat_family_is_plannable() {
         for point in &model.batch_points {
             let net = model.net_energy_coefficients(point.batch_size, jouleplan::domain::model::Case::Central);
             let net = net.expect("the form is plannable");
-            assert!(net[1] >= 0.0 && net[2] + 0.5 * net[5] >= 0.0 && net[4] >= 0.0, "{}: {net:?}", model.key);
+            let single = net[2] + 0.5 * net[3];
+            assert!(net[1] >= 0.0 && single >= 0.0 && net[3..].iter().all(|c| *c >= 0.0), "{}: {net:?}", model.key);
         }
     }
 }
@@ -229,12 +240,11 @@ fn sweeps_predict_the_grid() {
     let map = Path::new(env!("CARGO_MANIFEST_DIR")).join("profiles/maps/wilkins_sweeps.toml");
     let samples = csv_map::import(&map, &[sweeps]).expect("the sweeps are readable");
     let report = fitted(&samples, Settings::default());
-    for family in &report.families {
-        eprintln!("{}: {:?} {:?}", family.model.key, family.model.energy, family.notes);
-    }
     let evaluation = evaluate(&report.models(), &grid(&path), &[]);
     for group in &evaluation.groups {
-        eprintln!("sweeps -> grid: {} {group:?}", group.family);
+        let (energy, runtime) = (group.energy_mape.expect("energies"), group.runtime_mape.expect("runtimes"));
+        eprintln!("sweeps -> grid: {} energy {energy:.4} runtime {runtime:.4}", group.family.model);
+        assert!(energy <= 0.06 && runtime <= 0.08);
     }
-    assert!(!evaluation.groups.is_empty(), "{:?}", evaluation.without_model);
+    assert_eq!(evaluation.groups.len(), 1, "{:?}", evaluation.without_model);
 }

@@ -14,8 +14,12 @@ const FLOPS_SHARE_A100: [f64; 4] = [0.72, 0.67, 0.57, 0.42];
 const FLOPS_SHARE_CPU: f64 = 0.5;
 /// Achieved FLOP/s may be this much lower or higher: short prompts and old engines below, fused batches above.
 const FLOPS_RANGE: (f64, f64) = (0.5, 1.3);
-/// Share of peak memory bandwidth reached when the KV cache is read, with its range.
-const BANDWIDTH_SHARE: (f64, f64, f64) = (0.35, 0.6, 0.9);
+/// Share of peak memory bandwidth reached when the KV cache is read, with its range. The same model, device and batch
+/// under chat and GPQA (contexts 4,000 tokens longer) in ML.ENERGY generation 3 gives 0.9..1.1 on H100 (Qwen3 8B, 14B and
+/// 32B), overheads of short requests flattering it, at 0.2..0.3 nJ a byte.
+const BANDWIDTH_SHARE: (f64, f64, f64) = (0.5, 0.85, 1.0);
+/// Power of KV-cache reads as a share of TDP; never below the mean power seen, which is its low end.
+const CONTEXT_POWER: (f64, f64) = (0.85, 1.0);
 /// Power in prefill as a share of TDP, with its range: compute-bound kernels run near the limit.
 const PREFILL_POWER: (f64, f64, f64) = (0.6, 0.85, 1.0);
 /// While weights load, devices draw little more than idle.
@@ -101,8 +105,9 @@ impl Machine<'_> {
         ])
     }
 
-    /// S1: KV-cache bytes of one token over achieved bandwidth of all devices, at `power` watts (the decode power seen).
-    pub fn context_read(&self, power: f64) -> Option<EstimatedTerm> {
+    /// S1: KV-cache bytes of one token over achieved bandwidth of all devices. `seen` is the mean power of the samples in
+    /// watts, all devices.
+    pub fn context_read(&self, seen: f64) -> Option<EstimatedTerm> {
         let device = self.device?;
         let bytes = kv_bytes_per_token(self.architecture()?);
         let bandwidth = device.memory_bandwidth * f64::from(self.devices);
@@ -111,7 +116,9 @@ impl Machine<'_> {
             value: bytes / (bandwidth * BANDWIDTH_SHARE.1),
             high: bytes / (bandwidth * BANDWIDTH_SHARE.0),
         };
-        Some(EstimatedTerm::from_time(Feature::ContextRead, seconds, Range { low: power, value: power, high: power }))
+        let tdp = device.tdp.0 * f64::from(self.devices);
+        let power = Range { low: seen, value: seen.max(tdp * CONTEXT_POWER.0), high: seen.max(tdp * CONTEXT_POWER.1) };
+        Some(EstimatedTerm::from_time(Feature::ContextRead, seconds, power))
     }
 
     pub fn weights(&self) -> Option<Figure<Bytes>> {

@@ -146,31 +146,23 @@ fn fit_family(
         precision: &key.precision,
         devices: key.devices,
     };
-    let idle = idle_power(&pairs, &machine, &mut notes);
-    let limits = power_limits(&pairs, idle.value, &machine, &mut notes);
-
-    let rows: Vec<&Observation> = pairs.iter().map(|(_, row)| row).collect();
-    let attempt = Attempt::new(&rows, key.kv_cache, &machine, limits, settings)
-        .ok_or("the lengths of its samples are too few or unknown to fit any form")?;
-    let main = main_data_set(&rows);
-    let attempt = match main.filter(|_| attempt.disagreement(&rows) > DISAGREEMENT) {
-        Some(main) => {
-            let worst = attempt.disagreement(&rows);
+    let mut attempt = Attempt::new(&pairs, key.kv_cache, &machine, settings)?;
+    if let Some(main) = main_data_set(&pairs) {
+        let worst = attempt.disagreement(&pairs);
+        if worst > DISAGREEMENT {
             let before = pairs.len();
             pairs.retain(|(_, row)| row.data_set == main);
-            let rows: Vec<&Observation> = pairs.iter().map(|(_, row)| row).collect();
+            attempt = Attempt::new(&pairs, key.kv_cache, &machine, settings)?;
             notes.push(format!(
                 "its data sets disagree by {:.0} % in one model; only {main} is fitted, {} samples are set aside",
                 worst * 100.0,
                 before - pairs.len()
             ));
-            Attempt::new(&rows, key.kv_cache, &machine, limits, settings)
-                .ok_or("the lengths of its samples are too few or unknown to fit any form")?
         }
-        None => attempt,
-    };
+    }
     let rows: Vec<&Observation> = pairs.iter().map(|(_, row)| row).collect();
     attempt.remark(&rows, &machine, key.kv_cache, &mut notes);
+    let idle = attempt.idle;
 
     let provenance = rows.iter().map(|row| row.provenance).fold(Provenance::Measured, Provenance::weaker);
     let bilinear = bilinear_model(&rows, provenance, settings);
@@ -208,40 +200,47 @@ fn fit_family(
     Ok(FittedFamily { model, bilinear: bilinear.map(|b| (b.energy_quality, b.runtime_quality)), notes })
 }
 
+/// A sample with what the regressions see of it.
+type Pair<'a> = (&'a Sample, Observation);
+
 /// A fit of our own form to some rows.
 struct Attempt {
     fit: PhaseFit,
     energy_cv: Option<f64>,
     runtime_cv: Option<f64>,
+    idle: Figure<Watts>,
+    notes: Vec<String>,
 }
 
 impl Attempt {
-    fn new(
-        rows: &[&Observation],
-        kv_cache: bool,
-        machine: &Machine<'_>,
-        limits: PowerLimits,
-        settings: &Settings,
-    ) -> Option<Self> {
-        let estimated = estimated_terms(rows, kv_cache, machine, limits);
+    fn new(pairs: &[Pair<'_>], kv_cache: bool, machine: &Machine<'_>, settings: &Settings) -> Result<Self, String> {
+        const UNFIT: &str = "its samples are too few, or too little is known of their lengths, to fit any form";
+        let rows: Vec<&Observation> = pairs.iter().map(|(_, row)| row).collect();
+        let mut notes = Vec::new();
+        let idle = idle_power(&rows, machine, &mut notes);
+        let limits = power_limits(&rows, idle.value, machine, &mut notes);
+        let estimated = estimated_terms(&rows, kv_cache, machine, limits);
         let setting = Setting { estimated: &estimated, limits, folds: settings.folds, seed: settings.seed };
-        let spec = select::best(rows, kv_cache, setting)?;
-        let fit = PhaseFit::new(rows, &estimated, limits, &spec)?;
-        let validated = CrossValidated::new(rows, &spec, setting, &select::quality_folds(rows.len(), setting));
-        Some(Self { fit, energy_cv: validated.energy_mape(), runtime_cv: validated.runtime_mape() })
+        let spec = select::best(&rows, kv_cache, setting).ok_or(UNFIT)?;
+        let fit = PhaseFit::new(&rows, &estimated, limits, &spec).ok_or(UNFIT)?;
+        let validated = CrossValidated::new(&rows, &spec, setting, &select::quality_folds(rows.len(), setting));
+        Ok(Self { fit, energy_cv: validated.energy_mape(), runtime_cv: validated.runtime_mape(), idle, notes })
     }
 
     /// Larger of the mean relative errors of energy and runtime on the fitted rows.
-    fn disagreement(&self, rows: &[&Observation]) -> f64 {
+    fn disagreement(&self, pairs: &[Pair<'_>]) -> f64 {
         let error = |target: fn(&Observation) -> Option<f64>, pick: fn((f64, f64)) -> f64| {
-            let errors: Vec<f64> =
-                rows.iter().filter_map(|row| Some((pick(self.fit.predict(row)?) / target(row)? - 1.0).abs())).collect();
+            let errors: Vec<f64> = pairs
+                .iter()
+                .filter_map(|(_, row)| Some((pick(self.fit.predict(row)?) / target(row)? - 1.0).abs()))
+                .collect();
             mean(&errors).unwrap_or(0.0)
         };
         error(|row| row.energy, |(energy, _)| energy).max(error(|row| row.runtime, |(_, runtime)| runtime))
     }
 
     fn remark(&self, rows: &[&Observation], machine: &Machine<'_>, kv_cache: bool, notes: &mut Vec<String>) {
+        notes.extend(self.notes.iter().cloned());
         if self.fit.estimated_scale < 1.0 {
             notes.push(format!(
                 "hardware estimates scaled to {:.0} %: they exceeded half of a measurement",
@@ -318,27 +317,22 @@ fn default_operating_point<'a>(samples: &[&'a Sample], notes: &mut Vec<String>) 
 }
 
 /// Mean of the samples' own figures, else the device table's, else half of the least power seen; the last two estimated.
-fn idle_power(pairs: &[(&Sample, Observation)], machine: &Machine<'_>, notes: &mut Vec<String>) -> Figure<Watts> {
-    let own: Vec<f64> = pairs.iter().filter_map(|(_, row)| row.idle_power).collect();
+fn idle_power(rows: &[&Observation], machine: &Machine<'_>, notes: &mut Vec<String>) -> Figure<Watts> {
+    let own: Vec<f64> = rows.iter().filter_map(|row| row.idle_power).collect();
     if let Some(watts) = mean(&own) {
-        let provenance = pairs.iter().map(|(_, row)| row.provenance).fold(Provenance::Measured, Provenance::weaker);
+        let provenance = rows.iter().map(|row| row.provenance).fold(Provenance::Measured, Provenance::weaker);
         return Figure::new(Watts(watts), provenance);
     }
     machine.idle_power().unwrap_or_else(|| {
-        let least = pairs.iter().filter_map(|(_, row)| row.power()).fold(f64::INFINITY, f64::min);
+        let least = rows.iter().filter_map(|row| row.power()).fold(f64::INFINITY, f64::min);
         notes.push("idle power unknown: taken as half of the least power seen".into());
         Figure::estimated(Watts(if least.is_finite() { IDLE_OF_LEAST_POWER * least } else { 0.0 }))
     })
 }
 
 /// TDP or the most seen, whichever is larger, with a tolerance. Idle power above a measured mean is reported.
-fn power_limits(
-    pairs: &[(&Sample, Observation)],
-    idle: Watts,
-    machine: &Machine<'_>,
-    notes: &mut Vec<String>,
-) -> PowerLimits {
-    let powers: Vec<f64> = pairs.iter().filter_map(|(_, row)| row.power()).collect();
+fn power_limits(rows: &[&Observation], idle: Watts, machine: &Machine<'_>, notes: &mut Vec<String>) -> PowerLimits {
+    let powers: Vec<f64> = rows.iter().filter_map(|row| row.power()).collect();
     let most = powers.iter().copied().fold(0.0, f64::max);
     let below_idle = powers.iter().filter(|power| **power < idle.0).count();
     if below_idle > 0 {
@@ -353,9 +347,9 @@ fn power_limits(
 }
 
 /// The data set with the most rows, if there are several.
-fn main_data_set(rows: &[&Observation]) -> Option<String> {
+fn main_data_set(pairs: &[Pair<'_>]) -> Option<String> {
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-    for row in rows {
+    for (_, row) in pairs {
         *counts.entry(&row.data_set).or_default() += 1;
     }
     if counts.len() < 2 {
@@ -399,3 +393,6 @@ fn engine_of<'a>(engines: &'a [Engine], key: &FamilyKey) -> Option<&'a Engine> {
 pub fn plannable(terms: &[Term]) -> bool {
     !terms.iter().any(|term| term.feature == Feature::ContextSquaredRead)
 }
+
+#[cfg(test)]
+mod tests;
