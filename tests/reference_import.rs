@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use jouleplan::domain::features::BatchCurve;
 use jouleplan::domain::{DeviceType, Measurement, Moments, Provenance, Sample};
-use jouleplan::formats::{csv_map, devices_toml, mlenergy, samples_csv};
+use jouleplan::formats::{csv_map, devices_toml, engines_toml, mlenergy, samples_csv};
 use jouleplan::units::{Joules, Seconds};
 
 const CHAT_V3: &str = "mlenergy_v3/lm-arena-chat";
@@ -166,6 +166,23 @@ fn ten_models_are_bundled_on_both_h100_and_b200_as_measured() {
     assert!(
         samples.iter().all(|sample| sample.measurement == Measurement::SteadyState && sample.tokens.input.is_none())
     );
+}
+
+#[test]
+fn every_bundled_row_has_a_device_and_an_engine() {
+    let (devices, engines) = (devices_toml::builtin(), engines_toml::builtin());
+    let folder = std::fs::read_dir(bundled("")).expect("profiles/samples is there");
+    let mut files = 0;
+    for file in folder {
+        files += 1;
+        for sample in samples_csv::read(&file.expect("readable").path()).expect("sound") {
+            let Sample { model, precision, device, .. } = &sample;
+            let known = devices_toml::resolve(&devices, device).expect("a device of the table");
+            assert_eq!(&known.name, device, "samples use the table's own name");
+            assert!(engines_toml::find(&engines, model, precision).is_some(), "{model} in {precision}");
+        }
+    }
+    assert_eq!(files, 4);
 }
 
 #[test]
