@@ -23,8 +23,8 @@ use self::observation::Observation;
 use self::phase::{PhaseFit, PowerLimits};
 use self::select::{CrossValidated, Identified, Setting};
 use crate::domain::{
-    DataSetPrompts, DeviceType, Engine, FamilyKey, FamilyModel, Feature, Figure, Form, Provenance, Quality, Sample,
-    Term,
+    DataSetPrompts, DeviceKind, DeviceType, Engine, FamilyKey, FamilyModel, Feature, Figure, Form, Provenance, Quality,
+    Sample, Term,
 };
 use crate::stats::mean;
 use crate::units::Watts;
@@ -129,8 +129,19 @@ fn fit_family(
 ) -> Result<FittedFamily, String> {
     let mut notes = Vec::new();
     let samples = default_operating_point(samples, &mut notes);
-    let mut pairs: Vec<(&Sample, Observation)> =
-        samples.iter().filter_map(|sample| Some((*sample, Observation::new(sample, context.data_sets)?))).collect();
+    let machine = Machine {
+        device: context.devices.iter().find(|device| is_named(device, &key.device)),
+        engine: engine_of(context.engines, key),
+        precision: &key.precision,
+        devices: key.devices,
+    };
+    // The energy of a GPU family is that of its GPUs; a host's alone is another scope.
+    let is_gpu = machine.device.is_some_and(|device| device.kind == DeviceKind::Gpu);
+    let mut pairs: Vec<Pair<'_>> = samples
+        .iter()
+        .filter(|sample| !is_gpu || sample.gpu_energy.is_some() || sample.cpu_energy.is_none())
+        .filter_map(|sample| Some((*sample, Observation::new(sample, context.data_sets)?)))
+        .collect();
     if pairs.iter().all(|(_, row)| row.energy.is_none()) {
         return Err("no sample has an energy of its devices".into());
     }
@@ -140,12 +151,6 @@ fn fit_family(
     if pairs.len() < samples.len() {
         notes.push(format!("{} samples without energy, runtime or batch left out", samples.len() - pairs.len()));
     }
-    let machine = Machine {
-        device: context.devices.iter().find(|device| is_named(device, &key.device)),
-        engine: engine_of(context.engines, key),
-        precision: &key.precision,
-        devices: key.devices,
-    };
     let mut attempt = Attempt::new(&pairs, key.kv_cache, &machine, settings)?;
     if let Some(main) = main_data_set(&pairs) {
         let worst = attempt.disagreement(&pairs);

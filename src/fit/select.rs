@@ -16,6 +16,8 @@ const CONTEXT_VARIES: f64 = 1.5;
 const WORTH_A_TERM: f64 = 0.02;
 /// The three batch terms replace the table only if they are clearly better: the table is exact where plans are made.
 const WORTH_LEAVING_THE_TABLE: f64 = 0.10;
+/// ... and only if they meet the measured batches themselves, on average, within this share.
+const MEETS_THE_TABLE: f64 = 0.03;
 /// Fewer rows are left out one at a time.
 const FEW_ROWS: usize = 10;
 
@@ -121,6 +123,10 @@ pub fn best(rows: &[&Observation], kv_cache: bool, setting: Setting<'_>) -> Opti
         return specs.pop();
     }
     let folds = selection_folds(rows, setting);
+    let identified = Identified::new(rows);
+    if identified.batch && !identified.constant {
+        specs.retain(|spec| is_table(spec) || meets_the_table(rows, spec, setting));
+    }
     let mut best: Option<(f64, Spec)> = None;
     for spec in &specs {
         let Some(error) = CrossValidated::new(rows, spec, setting, &folds).error() else { continue };
@@ -142,6 +148,18 @@ fn handicap(held: &Spec, other: &Spec) -> f64 {
         (false, true) => 1.0 / (1.0 - WORTH_LEAVING_THE_TABLE),
         _ => 1.0 - WORTH_A_TERM,
     }
+}
+
+/// Whether a form without table reproduces the rows it is fitted to.
+fn meets_the_table(rows: &[&Observation], spec: &Spec, setting: Setting<'_>) -> bool {
+    let Some(fit) = PhaseFit::new(rows, setting.estimated, setting.limits, spec) else { return false };
+    let errors = |pick: fn(&Observation, (f64, f64)) -> Option<f64>| {
+        let errors: Vec<f64> = rows.iter().filter_map(|row| pick(row, fit.predict(row)?)).collect();
+        mean(&errors).unwrap_or(0.0)
+    };
+    let energy = errors(|row, (energy, _)| Some((energy / row.energy? - 1.0).abs()));
+    let runtime = errors(|row, (_, runtime)| Some((runtime / row.runtime? - 1.0).abs()));
+    energy.max(runtime) <= MEETS_THE_TABLE
 }
 
 fn is_table(spec: &Spec) -> bool {

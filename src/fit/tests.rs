@@ -194,6 +194,16 @@ fn hostile_figures_neither_panic_nor_leave_the_real_numbers() {
 }
 
 #[test]
+fn the_energy_of_a_host_does_not_stand_for_that_of_its_gpus() {
+    let mut samples = chat();
+    let plain = fitted(&samples, FormChoice::Auto).models();
+    samples.push(Sample { gpu_energy: None, cpu_energy: Some(Joules(1e6)), ..samples[0].clone() });
+    let report = fitted(&samples, FormChoice::Auto);
+    assert_eq!(report.models()[0].energy, plain[0].energy);
+    assert!(report.families[0].notes[0].starts_with("1 samples without energy"), "{:?}", report.families[0].notes);
+}
+
+#[test]
 fn evaluation_names_families_without_a_model_and_counts_extrapolation() {
     let report = fitted(&lengths_and_batches("1"), FormChoice::Auto);
     let mut samples = vec![trial(256.0, 128.0, 8.0, "1"), trial(8000.0, 128.0, 8.0, "1"), trial(32.0, 16.0, 1.0, "3")];
