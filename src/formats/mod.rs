@@ -2,7 +2,15 @@
 //!
 //! A reader returns domain values or every problem it found (`Problems`), never the first alone, and never panics.
 
+pub mod csv_map;
+pub mod csv_rows;
+pub mod devices_toml;
+pub mod engines_toml;
+pub mod mlenergy;
 pub mod plan_json;
 pub mod problems;
+pub mod sample_row;
+pub mod samples_csv;
+pub mod toml_text;
 
 pub use problems::{Problem, Problems};
