@@ -15,14 +15,13 @@ pub(super) struct Finishes {
 /// Rules `C-DEADLINE` (every request finishes by its group's deadline), `C-END` (an instance ends with its last request,
 /// or with its load if it has none), `C-RELEASE` (between a request's release and the claimed end its slot time fits:
 /// the replay itself never starts one early), `C-JOB-FINISH` (a job finishes with its last request; not judged for a job
-/// without any) and `C-MAKESPAN` (the plan ends with its last instance).
+/// without any) and `C-MAKESPAN` (the plan ends with its last request).
 pub(super) fn check_deadlines(facts: &Facts, log: &mut Log) -> Finishes {
     let plan = facts.input.plan;
     let mut jobs: Vec<Option<f64>> = vec![None; facts.input.workload.jobs.len()];
     let mut makespan = 0.0_f64;
     for (index, (claimed, instance)) in plan.instances.iter().zip(&facts.instances).enumerate() {
         let Some(rates) = instance.rates else { continue };
-        makespan = makespan.max(instance.end);
         let end = claimed.end.0;
         if !close(end, instance.end, seconds(instance.end)) {
             let detail = format!("end_s is {end} s, its list schedule ends at {} s", instance.end);
@@ -31,6 +30,7 @@ pub(super) fn check_deadlines(facts: &Facts, log: &mut Log) -> Finishes {
         for (request, finish) in facts.served(index) {
             let group = facts.group(request);
             let (deadline, release) = (group.deadline.0, group.release.0);
+            makespan = makespan.max(finish);
             let job = &mut jobs[group.job];
             *job = Some(job.map_or(finish, |last| last.max(finish)));
             if !at_most(finish, deadline, seconds(deadline)) {
@@ -63,7 +63,7 @@ pub(super) fn check_deadlines(facts: &Facts, log: &mut Log) -> Finishes {
         }
     }
     if !close(plan.makespan.0, makespan, seconds(makespan)) {
-        let detail = format!("makespan_s is {}, the last instance ends at {makespan} s", plan.makespan);
+        let detail = format!("makespan_s is {}, the last request finishes at {makespan} s", plan.makespan);
         log.add(Rule::Makespan, || ("plan".to_owned(), detail));
     }
     Finishes { jobs: jobs.into_iter().map(|last| last.map(Seconds)).collect(), makespan: Seconds(makespan) }

@@ -78,7 +78,7 @@ rules! {
     Release = "C-RELEASE",
     /// A job finishes when its last request does.
     JobFinish = "C-JOB-FINISH",
-    /// The plan ends when its last instance does.
+    /// The plan ends when its last request does.
     Makespan = "C-MAKESPAN",
     /// A request is served at its own accuracy floor.
     Floor = "C-FLOOR",

@@ -5,6 +5,7 @@
 
 pub mod generator;
 pub mod mutations;
+pub mod planned;
 pub mod restate;
 pub mod wide;
 

@@ -205,7 +205,7 @@ impl Case {
         }
         plan.energy = energy;
         plan.objective = energy.total();
-        plan.makespan = plan.instances.iter().fold(Seconds::ZERO, |end, instance| end.max(instance.end));
+        plan.makespan = plan.jobs.iter().fold(Seconds::ZERO, |end, job| end.max(job.finish));
         let mut nodes: Vec<_> = plan.instances.iter().map(|instance| (&instance.pool, &instance.node)).collect();
         nodes.sort();
         nodes.dedup();
