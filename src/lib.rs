@@ -1,3 +1,4 @@
+pub mod check;
 pub mod domain;
 pub mod formats;
 pub mod options;
