@@ -4,9 +4,11 @@
 
 pub mod csv_map;
 pub mod csv_rows;
+pub mod data_sets_toml;
 pub mod devices_toml;
 pub mod engines_toml;
 pub mod mlenergy;
+pub mod models_json;
 pub mod plan_json;
 pub mod problems;
 pub mod sample_row;
