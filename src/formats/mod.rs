@@ -2,10 +2,12 @@
 //!
 //! A reader returns domain values or every problem it found (`Problems`), never the first alone, and never panics.
 
+pub mod duration;
 pub mod hostlist;
 pub mod plan_json;
 pub mod problems;
 pub mod table;
+pub mod toml_document;
 pub mod write;
 
 pub use problems::{Problem, Problems};
