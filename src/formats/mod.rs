@@ -2,6 +2,7 @@
 //!
 //! A reader returns domain values or every problem it found (`Problems`), never the first alone, and never panics.
 
+pub mod cluster_toml;
 pub mod duration;
 pub mod hostlist;
 pub mod plan_json;

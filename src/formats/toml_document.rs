@@ -13,7 +13,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::problems::{Collector, Problems};
-use super::table::range;
+use super::table::{MAX_PROBLEMS, range};
 
 /// Parses `text` and hands its root to `read`; `path` only names it in messages.
 ///
@@ -74,6 +74,14 @@ impl<'a> Section<'a> {
         self.asked.insert(key);
         if !self.has(key) {
             self.problem(key, format!("`{key}` is missing"), remedy);
+        }
+    }
+
+    /// Notes a key that must not be there.
+    pub fn require_absent(&mut self, key: &'static str, what: &str, remedy: &str) {
+        if self.has(key) {
+            self.asked.insert(key);
+            self.problem(key, what, remedy);
         }
     }
 
@@ -255,6 +263,9 @@ impl<'a> Section<'a> {
     }
 
     fn note(&self, at: usize, path: &str, what: impl Into<String>, remedy: impl Into<String>) {
+        if self.source.problems.borrow().len() >= MAX_PROBLEMS {
+            return;
+        }
         let (line, column) = position(self.source.text, at);
         self.source.problems.borrow_mut().add(format!("line {line}, column {column} ({path})"), what, remedy);
     }
