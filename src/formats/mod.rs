@@ -2,9 +2,11 @@
 //!
 //! A reader returns domain values or every problem it found (`Problems`), never the first alone, and never panics.
 
+pub mod accuracy_csv;
 pub mod cluster_toml;
 pub mod duration;
 pub mod hostlist;
+pub mod jobs_toml;
 pub mod plan_json;
 pub mod problems;
 pub mod table;
