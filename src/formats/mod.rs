@@ -11,6 +11,7 @@ pub mod plan_json;
 pub mod problems;
 pub mod table;
 pub mod toml_document;
+pub mod workload;
 pub mod write;
 
 pub use problems::{Problem, Problems};
