@@ -167,7 +167,7 @@ impl<'a> Jobs<'a> {
         }
         let model = pinned_models.as_ref().and(key.model.clone());
         let figures = [own_floor, deadline.map(|time| time.0), Some(release.0)].map(|figure| figure.map(f64::to_bits));
-        let index = *self.group_index.entry(GroupKey { job, model, figures }).or_insert_with(|| {
+        *self.group_index.entry(GroupKey { job, model, figures }).or_insert_with(|| {
             self.groups.push(Group {
                 job,
                 // Without a deadline the job is refused in the end; the value is never used.
@@ -178,8 +178,7 @@ impl<'a> Jobs<'a> {
             });
             self.notes.push(GroupNote { no_deadline: deadline.is_none(), own_floor: key.min_accuracy.is_some() });
             self.groups.len() as u32 - 1 // no more groups than requests, of which there are at most MAX_REQUESTS
-        });
-        index
+        })
     }
 
     fn pinned_models(&mut self, key: &RowKey, path: &Path) -> Option<Vec<String>> {
