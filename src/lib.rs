@@ -1,3 +1,5 @@
 pub mod domain;
 pub mod formats;
+pub mod options;
+pub mod plan;
 pub mod units;

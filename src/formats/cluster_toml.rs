@@ -7,10 +7,10 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-use super::hostlist;
 use super::problems::Problems;
 use super::table::read_text;
 use super::toml_document::{Section, read_document};
+use super::{devices_toml, hostlist};
 use crate::domain::{Cluster, DeviceKind, DeviceType, Figure, Pool, Provenance, Site, SlurmTarget};
 use crate::units::{Bytes, Joules, Seconds, Watts};
 
@@ -69,7 +69,7 @@ fn read_pool(section: &mut Section, devices: &[DeviceType]) -> Pool {
     let name = section.text("name").unwrap_or_default();
     let nodes = section.parsed("nodes", hostlist::expand).unwrap_or_default();
     let written = section.text("device").unwrap_or_default();
-    let known = find(devices, &written);
+    let known = devices_toml::resolve(devices, &written);
     let devices = section.whole("devices_per_node", 1, MAX_DEVICES_PER_NODE);
     let devices_per_node = devices.unwrap_or(1);
     let suspend = section.flag("suspend").unwrap_or(false);
@@ -221,12 +221,6 @@ fn read_site(root: &mut Section) -> Site {
 /// Gigabits (10^9 bits) to GiB per second.
 fn gib_per_s(gbps: f64) -> f64 {
     gbps * 1e9 / 8.0 / f64::from(1 << 30)
-}
-
-/// A device by its name or an alias, whatever the case.
-fn find<'a>(devices: &'a [DeviceType], name: &str) -> Option<&'a DeviceType> {
-    let same = |other: &String| other.eq_ignore_ascii_case(name);
-    devices.iter().find(|device| same(&device.name) || device.aliases.iter().any(same))
 }
 
 #[cfg(test)]
