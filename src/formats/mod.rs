@@ -2,6 +2,8 @@
 //!
 //! A reader returns domain values or every problem it found (`Problems`), never the first alone, and never panics.
 
+pub mod csv_table;
+pub mod plan_dir;
 pub mod plan_json;
 pub mod problems;
 
