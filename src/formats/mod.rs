@@ -2,9 +2,11 @@
 //!
 //! A reader returns domain values or every problem it found (`Problems`), never the first alone, and never panics.
 
-pub mod csv_table;
+pub mod hostlist;
 pub mod plan_dir;
 pub mod plan_json;
 pub mod problems;
+pub mod table;
+pub mod write;
 
 pub use problems::{Problem, Problems};

@@ -5,19 +5,17 @@
 //! the claims are true is the checker's question, not the reader's. Shards and Slurm scripts are written elsewhere.
 
 mod read;
-mod staging;
 mod write;
 
 use std::path::PathBuf;
 
 use super::plan_json::PlanJson;
 use super::problems::{Collector, Problems};
-use crate::domain::{Cluster, Deployment, Instance, PoweredInterval, Provenance, RequestIds, Schedule};
+use crate::domain::{Cluster, Deployment, FamilyModel, Instance, PoweredInterval, Provenance, RequestIds, Schedule};
 use crate::units::{Joules, Seconds};
 
 pub use read::read;
-pub use staging::Staging;
-pub use write::{WriteError, write};
+pub use write::write;
 
 pub const PLAN_JSON: &str = "plan.json";
 pub const INSTANCES_CSV: &str = "instances.csv";
@@ -81,6 +79,12 @@ pub struct InstanceFigures {
     pub load: Joules,
     /// The weakest origin among the coefficients that carry `energy`.
     pub provenance: Provenance,
+}
+
+/// The weakest origin among the coefficients that carry a family's energy; a coefficient of 0 carries none.
+pub fn energy_provenance(model: &FamilyModel) -> Provenance {
+    let carrying = model.energy.iter().filter(|term| term.value != 0.0);
+    carrying.map(|term| term.provenance).reduce(Provenance::weaker).unwrap_or(Provenance::Missing)
 }
 
 /// What a powered interval costs.
@@ -173,6 +177,10 @@ pub struct Assignments {
 }
 
 impl Assignments {
+    pub fn with_capacity(requests: usize) -> Self {
+        Self { ids: String::new(), ends: Vec::with_capacity(requests), instances: Vec::with_capacity(requests) }
+    }
+
     pub fn push(&mut self, request_id: &str, instance: u32) {
         self.ids.push_str(request_id);
         self.ends.push(self.ids.len());

@@ -1,20 +1,24 @@
 //! Reads a plan directory back. What only a damaged file can hold is refused here: cells that are no numbers, names that
-//! plan.json does not know, instances named twice. What a wrong plan can hold is left to `check`: a request twice, an
-//! overlap, an energy that is off.
+//! plan.json does not know, instances named twice, lines cut off. What a wrong plan can hold is left to `check`: a
+//! request twice, an overlap, an energy that is off.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
+use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
+use std::str::{self, FromStr};
 
 use super::{
     ASSIGNMENTS_CSV, ASSIGNMENTS_HEADER, Assignments, INSTANCES_CSV, INSTANCES_HEADER, InstanceRow, JOBS_CSV,
     JOBS_HEADER, JobRow, NODES_CSV, NODES_HEADER, NodeRow, PLAN_JSON, PlanDirectory, SUMMARY_CSV, SUMMARY_HEADER,
     SummaryRow,
 };
-use crate::formats::csv_table::{self, Row};
 use crate::formats::plan_json::{PlanJson, SCHEMA_VERSION};
 use crate::formats::problems::{Collector, Problems};
+use crate::formats::table::{Row, Table};
 use crate::units::{Joules, Seconds};
+
+const REMEDY: &str = "the file is damaged or was edited: make the plan again";
 
 /// Reads plan.json and the five CSVs of `dir`.
 ///
@@ -22,56 +26,45 @@ use crate::units::{Joules, Seconds};
 /// `Unreadable` for the first file that is missing; else every problem of every file at once.
 pub fn read(dir: &Path) -> Result<PlanDirectory, Problems> {
     let plan = plan_json(&dir.join(PLAN_JSON))?;
-    let mut all = Vec::new();
+    let mut problems = Collector::new(dir);
     let mut names = BTreeMap::new();
-    let instances = keep(instances(&dir.join(INSTANCES_CSV), &plan, &mut names), &mut all)?;
+    let instances = problems.absorb(instances(&dir.join(INSTANCES_CSV), &plan, &mut names))?;
     // With a damaged instances.csv every row here would be one more unknown instance: one cause, one message.
-    let assignments = if all.is_empty() {
-        keep(assignments(&dir.join(ASSIGNMENTS_CSV), &plan, &names), &mut all)?
-    } else {
-        Assignments::default()
+    let assignments = match &instances {
+        Some(_) => problems.absorb(assignments(&dir.join(ASSIGNMENTS_CSV), &plan, &names))?,
+        None => None,
     };
-    let nodes = keep(nodes(&dir.join(NODES_CSV)), &mut all)?;
-    let jobs = keep(jobs(&dir.join(JOBS_CSV)), &mut all)?;
-    let summary = keep(summary(&dir.join(SUMMARY_CSV)), &mut all)?;
-    if !all.is_empty() {
-        return Err(Problems::BadData(all));
-    }
-    Ok(PlanDirectory { path: dir.to_owned(), plan, instances, nodes, assignments, jobs, summary })
-}
-
-/// Sets bad data aside so that the other files are read too.
-fn keep<T: Default>(result: Result<T, Problems>, all: &mut Vec<super::super::Problem>) -> Result<T, Problems> {
-    match result {
-        Ok(value) => Ok(value),
-        Err(Problems::BadData(problems)) => {
-            all.extend(problems);
-            Ok(T::default())
+    let nodes = problems.absorb(nodes(&dir.join(NODES_CSV)))?;
+    let jobs = problems.absorb(jobs(&dir.join(JOBS_CSV)))?;
+    let summary = problems.absorb(summary(&dir.join(SUMMARY_CSV)))?;
+    match (instances, nodes, assignments, jobs, summary) {
+        (Some(instances), Some(nodes), Some(assignments), Some(jobs), Some(summary)) => {
+            problems.finish(PlanDirectory { path: dir.to_owned(), plan, instances, nodes, assignments, jobs, summary })
         }
-        Err(unreadable) => Err(unreadable),
+        _ => problems.fail(),
     }
 }
 
 fn plan_json(path: &Path) -> Result<PlanJson, Problems> {
     let text = fs::read(path).map_err(|source| Problems::Unreadable { file: path.to_owned(), source })?;
+    let remedy = "make the plan again with this version of jouleplan";
     let mut problems = Collector::new(path);
     let plan: PlanJson = match serde_json::from_slice(&text) {
         Ok(plan) => plan,
         Err(error) => {
-            let place = format!("line {}, column {}", error.line(), error.column());
-            problems.add(place, error.to_string(), "make the plan again with this version of jouleplan");
+            problems.add(format!("line {}, column {}", error.line(), error.column()), error.to_string(), remedy);
             return problems.fail();
         }
     };
     if plan.schema_version != SCHEMA_VERSION {
         let what = format!("version {} of the plan format; this jouleplan reads {SCHEMA_VERSION}", plan.schema_version);
-        problems.add("schema_version", what, "make the plan again with this version of jouleplan");
+        problems.add("schema_version", what, remedy);
     }
     let mut seen = BTreeMap::new();
     for (index, deployment) in plan.deployments.iter().enumerate() {
         if let Some(first) = seen.insert(&deployment.id, index) {
             let what = format!("`{}` is the id of deployment {first} too", deployment.id);
-            problems.add(format!("deployments[{index}].id"), what, "make the plan again");
+            problems.add(format!("deployments[{index}].id"), what, REMEDY);
         }
     }
     problems.finish(())?;
@@ -82,63 +75,65 @@ fn plan_json(path: &Path) -> Result<PlanJson, Problems> {
 fn instances(path: &Path, plan: &PlanJson, names: &mut BTreeMap<String, u32>) -> Result<Vec<InstanceRow>, Problems> {
     let deployments: BTreeMap<&str, usize> =
         plan.deployments.iter().enumerate().map(|(index, deployment)| (deployment.id.as_str(), index)).collect();
-    let mut rows = Vec::new();
-    let mut records = 0u64;
-    csv_table::read(path, &INSTANCES_HEADER, |row| {
-        records += 1;
-        let Some(instance) = instance(row, plan, &deployments) else { return };
-        if names.insert(instance.id.clone(), rows.len() as u32).is_some() {
-            row.refuse(0, format!("a second row of instance {}", instance.id));
+    let mut rows: Vec<InstanceRow> = Vec::new();
+    let records = for_each(path, &INSTANCES_HEADER, |cells| {
+        if let Some(instance) = instance(cells, plan, &deployments) {
+            if names.insert(instance.id.clone(), rows.len() as u32).is_some() {
+                cells.refuse(0, format!("a second row of instance {}", instance.id));
+            }
+            rows.push(instance);
         }
-        rows.push(instance);
     })?;
-    count(path, records, plan.instances, "instances")?;
+    // A file cut off between two lines is whole by itself; only plan.json knows how long it was.
+    if records != plan.instances {
+        let mut problems = Collector::new(path);
+        problems.add("", format!("{records} instances, but plan.json has {}", plan.instances), REMEDY);
+        return problems.fail();
+    }
     Ok(rows)
 }
 
-fn instance(row: &mut Row<'_>, plan: &PlanJson, deployments: &BTreeMap<&str, usize>) -> Option<InstanceRow> {
-    const WHOLE: &str = "a whole number";
+fn instance(cells: &mut Cells<'_, '_>, plan: &PlanJson, deployments: &BTreeMap<&str, usize>) -> Option<InstanceRow> {
     // Every getter runs before the first `?`, so that all problems of the row are noted.
-    let id = row.text(0);
-    let deployment = row.text(1).and_then(|name| {
-        let found = deployments.get(name).copied();
+    let id = cells.text(0);
+    let deployment = cells.text(1).and_then(|name| {
+        let found = deployments.get(name.as_str()).copied();
         if found.is_none() {
-            row.refuse(1, format!("plan.json has no deployment `{name}`"));
+            cells.refuse(1, format!("plan.json has no deployment `{name}`"));
         }
         found
     });
-    let (pool, node) = (row.text(2), row.text(3));
-    let device_indices = device_indices(row);
-    let model = row.text(5);
-    let (tensor, expert) = (row.parsed::<u32>(6, WHOLE), row.parsed::<u32>(7, WHOLE));
-    let max_num_seqs = row.parsed::<u32>(8, WHOLE);
-    let sm_clock_mhz = if row.cell(9).is_empty() { Some(None) } else { row.parsed(9, WHOLE).map(Some) };
-    let sm_share = row.optional_number(10);
-    let (start, end) = (row.number(11), row.number(12));
-    let requests = row.parsed(13, WHOLE);
-    let (energy, load) = (row.number(14), row.number(15));
-    let provenance = row.parsed(16, "measured, imported, estimated or missing");
+    let (pool, node) = (cells.text(2), cells.text(3));
+    let device_indices = device_indices(cells);
+    let model = cells.text(5);
+    let [tensor, expert, max_num_seqs] = [6, 7, 8].map(|column| cells.parsed::<u32>(column, WHOLE));
+    let sm_clock_mhz = if cells.is_empty(9) { Some(None) } else { cells.parsed(9, WHOLE).map(Some) };
+    let sm_share = cells.optional(10);
+    let [start, end] = [11, 12].map(|column| cells.number(column));
+    let requests = cells.parsed(13, WHOLE);
+    let [energy, load] = [14, 15].map(|column| cells.number(column));
+    let provenance = cells.parsed(16, "measured, imported, estimated or missing");
 
     let deployment = deployment?;
-    let family = &plan.deployments[deployment].family;
+    let known = &plan.deployments[deployment];
     let repeated = [
-        (5, model.map(str::to_owned), family.model.clone()),
-        (6, tensor.map(|degree| degree.to_string()), family.tensor_parallel.to_string()),
-        (7, expert.map(|degree| degree.to_string()), family.expert_parallel.to_string()),
-        (8, max_num_seqs.map(|cap| cap.to_string()), plan.deployments[deployment].max_num_seqs.to_string()),
+        (5, model.clone(), known.family.model.clone()),
+        (6, tensor.map(|degree| degree.to_string()), known.family.tensor_parallel.to_string()),
+        (7, expert.map(|degree| degree.to_string()), known.family.expert_parallel.to_string()),
+        (8, max_num_seqs.map(|cap| cap.to_string()), known.max_num_seqs.to_string()),
     ];
     for (column, here, there) in repeated {
         if let Some(here) = here.filter(|here| *here != there) {
-            row.refuse(column, format!("`{here}`, but plan.json has `{there}` for this deployment"));
+            cells.refuse(column, format!("`{here}`, but plan.json has `{there}` for this deployment"));
         }
     }
     Some(InstanceRow {
-        id: id?.to_owned(),
+        id: id?,
         deployment,
-        pool: pool?.to_owned(),
-        node: node?.to_owned(),
+        pool: pool?,
+        node: node?,
         device_indices: device_indices?,
-        model: model?.to_owned(),
+        model: model?,
         max_num_seqs: max_num_seqs?,
         sm_clock_mhz: sm_clock_mhz?,
         sm_share: sm_share?,
@@ -152,32 +147,27 @@ fn instance(row: &mut Row<'_>, plan: &PlanJson, deployments: &BTreeMap<&str, usi
 }
 
 /// `0;1`
-fn device_indices(row: &mut Row<'_>) -> Option<Vec<u32>> {
-    let cell = row.text(4)?;
+fn device_indices(cells: &mut Cells<'_, '_>) -> Option<Vec<u32>> {
+    let cell = cells.text(4)?;
     let indices: Result<Vec<u32>, _> = cell.split(';').map(str::parse).collect();
     if indices.is_err() {
-        row.refuse(4, format!("`{cell}` is not a list of device indices such as `0;1`"));
+        cells.refuse(4, format!("`{cell}` is not a list of device indices such as `0;1`"));
     }
     indices.ok()
 }
 
 fn assignments(path: &Path, plan: &PlanJson, names: &BTreeMap<String, u32>) -> Result<Assignments, Problems> {
-    let mut assignments = Assignments::default();
-    let expected = usize::try_from(plan.requests).unwrap_or(usize::MAX);
-    // The claim of a file is no reason to allocate: at most what a plan of ten million needs.
-    assignments.instances.reserve(expected.min(10_000_000));
-    assignments.ends.reserve(expected.min(10_000_000));
-    csv_table::read(path, &ASSIGNMENTS_HEADER, |row| {
-        let (request, instance) = (row.text(0), row.text(1));
-        let index = instance.and_then(|name| {
-            let found = names.get(name).copied();
-            if found.is_none() {
-                row.refuse(1, format!("instances.csv has no instance `{name}`"));
-            }
-            found
-        });
-        if let (Some(request), Some(index)) = (request, index) {
-            assignments.push(request, index);
+    // The claim of a file is no reason to allocate without bounds.
+    let expected = usize::try_from(plan.requests).unwrap_or(usize::MAX).min(10_000_000);
+    let mut assignments = Assignments::with_capacity(expected);
+    for_each(path, &ASSIGNMENTS_HEADER, |cells| {
+        let Some(index) = cells.str(1).and_then(|name| names.get(name)).copied() else {
+            let name = cells.text(1).unwrap_or_default();
+            return cells.refuse(1, format!("instances.csv has no instance `{name}`"));
+        };
+        match cells.str(0) {
+            Some(request) => assignments.push(request, index),
+            None => cells.refuse(0, "the request has no name"),
         }
     })?;
     Ok(assignments)
@@ -185,13 +175,13 @@ fn assignments(path: &Path, plan: &PlanJson, names: &BTreeMap<String, u32>) -> R
 
 fn nodes(path: &Path) -> Result<Vec<NodeRow>, Problems> {
     let mut rows = Vec::new();
-    csv_table::read(path, &NODES_HEADER, |row| {
-        let (node, pool) = (row.text(0), row.text(1));
-        let [wake, on, off, idle, wake_energy] = [2, 3, 4, 5, 6].map(|column| row.number(column));
+    for_each(path, &NODES_HEADER, |cells| {
+        let (node, pool) = (cells.text(0), cells.text(1));
+        let [wake, on, off, idle, wake_energy] = [2, 3, 4, 5, 6].map(|column| cells.number(column));
         let parse = || {
             Some(NodeRow {
-                node: node?.to_owned(),
-                pool: pool?.to_owned(),
+                node: node?,
+                pool: pool?,
                 wake: Seconds(wake?),
                 on: Seconds(on?),
                 off: Seconds(off?),
@@ -206,13 +196,13 @@ fn nodes(path: &Path) -> Result<Vec<NodeRow>, Problems> {
 
 fn jobs(path: &Path) -> Result<Vec<JobRow>, Problems> {
     let mut rows = Vec::new();
-    csv_table::read(path, &JOBS_HEADER, |row| {
-        let (job, requests) = (row.text(0), row.parsed(1, "a whole number"));
-        let (deadline, finish) = (row.number(2), row.number(3));
-        let (mean_accuracy, energy) = (row.optional_number(4), row.number(5));
+    for_each(path, &JOBS_HEADER, |cells| {
+        let (job, requests) = (cells.text(0), cells.parsed(1, WHOLE));
+        let (deadline, finish) = (cells.number(2), cells.number(3));
+        let (mean_accuracy, energy) = (cells.optional(4), cells.number(5));
         let parse = || {
             Some(JobRow {
-                job: job?.to_owned(),
+                job: job?,
                 requests: requests?,
                 deadline: Seconds(deadline?),
                 finish: Seconds(finish?),
@@ -227,13 +217,13 @@ fn jobs(path: &Path) -> Result<Vec<JobRow>, Problems> {
 
 fn summary(path: &Path) -> Result<Vec<SummaryRow>, Problems> {
     let mut rows = Vec::new();
-    csv_table::read(path, &SUMMARY_HEADER, |row| {
-        let strategy = row.text(0);
-        let [energy, bound, gap] = [1, 2, 3].map(|column| row.optional_number(column));
-        let (feasible, makespan) = (row.parsed(4, "true or false"), row.optional_number(5));
+    for_each(path, &SUMMARY_HEADER, |cells| {
+        let strategy = cells.text(0);
+        let [energy, bound, gap] = [1, 2, 3].map(|column| cells.optional(column));
+        let (feasible, makespan) = (cells.parsed(4, "true or false"), cells.optional(5));
         let parse = || {
             Some(SummaryRow {
-                strategy: strategy?.to_owned(),
+                strategy: strategy?,
                 energy: energy?.map(Joules),
                 bound: bound?.map(Joules),
                 gap: gap?,
@@ -246,12 +236,83 @@ fn summary(path: &Path) -> Result<Vec<SummaryRow>, Problems> {
     Ok(rows)
 }
 
-/// A file cut off between two lines is whole by itself; only plan.json knows how long it was.
-fn count(path: &Path, found: u64, expected: u64, what: &str) -> Result<(), Problems> {
-    let mut problems = Collector::new(path);
-    if found != expected {
-        let text = format!("{found} {what}, but plan.json has {expected}");
-        problems.add("", text, "the file is damaged or was edited: make the plan again");
+/// Calls `row` for each row of a CSV with (at least) the columns of `header`; returns how many there were.
+fn for_each(path: &Path, header: &[&str], mut row: impl FnMut(&mut Cells<'_, '_>)) -> Result<u64, Problems> {
+    let mut table = Table::open(path)?;
+    if !ends_with_newline(path)? {
+        // A number that was cut off still parses.
+        table.problems.add("last line", "the line is not complete: no newline at its end", REMEDY);
     }
-    problems.finish(())
+    let columns: Vec<usize> = header.iter().filter_map(|name| table.require(name)).collect();
+    if columns.len() < header.len() {
+        return table.finish(0);
+    }
+    let mut rows = 0;
+    while let Some(next) = table.next_row() {
+        rows += 1;
+        row(&mut Cells { row: next, columns: &columns });
+    }
+    table.finish(rows)
+}
+
+fn ends_with_newline(path: &Path) -> Result<bool, Problems> {
+    let last = || {
+        let mut file = File::open(path)?;
+        let mut last = [0u8];
+        file.seek(SeekFrom::End(-1))?;
+        file.read_exact(&mut last)?;
+        Ok(last[0] == b'\n')
+    };
+    last().map_err(|source| Problems::Unreadable { file: path.to_owned(), source })
+}
+
+const WHOLE: &str = "a whole number";
+
+/// A row whose columns are numbered as in our header. Text is taken as it was written, blanks included; a cell that is
+/// wrong is noted and reads as `None`.
+struct Cells<'a, 'b> {
+    row: Row<'a>,
+    columns: &'b [usize],
+}
+
+impl Cells<'_, '_> {
+    fn refuse(&mut self, column: usize, what: impl Into<String>) {
+        self.row.problem(self.columns[column], what, REMEDY);
+    }
+
+    /// `None` without a note if the cell is empty or not UTF-8.
+    fn str(&self, column: usize) -> Option<&str> {
+        str::from_utf8(self.row.raw(self.columns[column])).ok().filter(|text| !text.is_empty())
+    }
+
+    fn is_empty(&self, column: usize) -> bool {
+        self.row.raw(self.columns[column]).is_empty()
+    }
+
+    fn text(&mut self, column: usize) -> Option<String> {
+        let text = self.str(column).map(str::to_owned);
+        if text.is_none() {
+            self.refuse(column, "the cell is empty or not UTF-8 text");
+        }
+        text
+    }
+
+    fn number(&mut self, column: usize) -> Option<f64> {
+        let column = self.columns[column];
+        self.row.required_number(Some(column), f64::MIN, f64::MAX)
+    }
+
+    /// The outer `None` says that the cell is wrong, the inner one that it is empty.
+    fn optional(&mut self, column: usize) -> Option<Option<f64>> {
+        if self.is_empty(column) { Some(None) } else { self.number(column).map(Some) }
+    }
+
+    fn parsed<T: FromStr>(&mut self, column: usize, expected: &str) -> Option<T> {
+        let text = self.text(column)?;
+        let value = text.parse().ok();
+        if value.is_none() {
+            self.refuse(column, format!("`{text}` is not {expected}"));
+        }
+        value
+    }
 }

@@ -4,7 +4,7 @@
 use std::fmt::{Display, Write as _};
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::{
     ASSIGNMENTS_CSV, ASSIGNMENTS_HEADER, INSTANCES_CSV, INSTANCES_HEADER, JOBS_CSV, JOBS_HEADER, NODES_CSV,
@@ -12,38 +12,21 @@ use super::{
 };
 use crate::domain::RequestIds;
 use crate::formats::plan_json::{PlanJson, Status};
+use crate::formats::write::WriteError;
 
-/// Why an output could not be written. Exit code 73.
-#[derive(Debug, thiserror::Error)]
-pub enum WriteError {
-    #[error("cannot write {}: {source}", file.display())]
-    Io { file: PathBuf, source: io::Error },
-    #[error("cannot write {}: {what}", dir.display())]
-    Occupied { dir: PathBuf, what: String },
-    /// The parts of a plan contradict each other: a defect of the caller, reported instead of a broken file.
-    #[error("the plan does not fit together: {0}")]
-    Inconsistent(String),
-}
-
-impl WriteError {
-    pub fn io(file: &Path) -> impl FnOnce(io::Error) -> Self + '_ {
-        |source| Self::Io { file: file.to_owned(), source }
-    }
-}
-
-/// Writes plan.json and the CSVs into `dir`, which exists (see `Staging`).
+/// Writes plan.json and the CSVs into `dir`, which exists (see `write::DirectoryWriter`).
 ///
 /// # Errors
-/// `Io` if a file cannot be written; `Inconsistent` if indices or lengths in `tables` do not match.
+/// A file that cannot be written; before any is, indices or lengths in `tables` that contradict each other.
 pub fn write(dir: &Path, plan: &PlanJson, tables: &PlanTables<'_>) -> Result<(), WriteError> {
-    let rows = consistent(tables)?;
+    let rows = consistent(tables).map_err(|what| inconsistent(dir, what))?;
     let file = dir.join(PLAN_JSON);
-    let mut writer = BufWriter::new(File::create(&file).map_err(WriteError::io(&file))?);
+    let mut writer = BufWriter::new(File::create(&file).map_err(cannot(&file))?);
     serde_json::to_writer_pretty(&mut writer, plan)
         .map_err(io::Error::from)
         .and_then(|()| writeln!(writer))
         .and_then(|()| writer.flush())
-        .map_err(WriteError::io(&file))?;
+        .map_err(cannot(&file))?;
 
     table(dir, INSTANCES_CSV, &INSTANCES_HEADER, |row| rows.iter().try_for_each(|instance| instance.write(row)))?;
     table(dir, NODES_CSV, &NODES_HEADER, |row| nodes(tables, row))?;
@@ -77,35 +60,34 @@ impl InstanceOut<'_> {
 }
 
 /// The instances with every index resolved, or what does not fit.
-fn consistent<'a>(tables: &PlanTables<'a>) -> Result<Vec<InstanceOut<'a>>, WriteError> {
-    let wrong = |what: String| Err(WriteError::Inconsistent(what));
+fn consistent<'a>(tables: &PlanTables<'a>) -> Result<Vec<InstanceOut<'a>>, String> {
     let schedule = tables.schedule;
     if tables.instances.len() != schedule.instances.len() {
-        return wrong(format!("{} figures for {} instances", tables.instances.len(), schedule.instances.len()));
+        return Err(format!("{} figures for {} instances", tables.instances.len(), schedule.instances.len()));
     }
     if tables.powered.len() != schedule.powered.len() {
-        return wrong(format!("{} figures for {} powered intervals", tables.powered.len(), schedule.powered.len()));
+        return Err(format!("{} figures for {} powered intervals", tables.powered.len(), schedule.powered.len()));
     }
     if let RequestIds::Named(names) = tables.request_ids
         && names.len() != schedule.assignment.len()
     {
-        return wrong(format!("{} request names for {} assignments", names.len(), schedule.assignment.len()));
+        return Err(format!("{} request names for {} assignments", names.len(), schedule.assignment.len()));
     }
     let last = schedule.assignment.iter().max();
     if let Some(last) = last.filter(|&&last| last as usize >= schedule.instances.len()) {
-        return wrong(format!("a request is assigned to instance {last} of {}", schedule.instances.len()));
+        return Err(format!("a request is assigned to instance {last} of {}", schedule.instances.len()));
     }
     let mut rows = Vec::with_capacity(schedule.instances.len());
     for (index, (instance, figures)) in schedule.instances.iter().zip(tables.instances).enumerate() {
         let id = instance_id(index);
         let Some(deployment) = tables.deployments.get(instance.deployment) else {
-            return wrong(format!("{id} has deployment {}", instance.deployment));
+            return Err(format!("{id} has deployment {}", instance.deployment));
         };
         let Some(pool) = tables.cluster.pools.get(instance.pool) else {
-            return wrong(format!("{id} is in pool {}", instance.pool));
+            return Err(format!("{id} is in pool {}", instance.pool));
         };
         let Some(node) = pool.nodes.get(instance.node) else {
-            return wrong(format!("{id} is on node {} of pool {}", instance.node, pool.name));
+            return Err(format!("{id} is on node {} of pool {}", instance.node, pool.name));
         };
         rows.push(InstanceOut { id, deployment, pool: &pool.name, node, instance, figures });
     }
@@ -114,7 +96,7 @@ fn consistent<'a>(tables: &PlanTables<'a>) -> Result<Vec<InstanceOut<'a>>, Write
         .iter()
         .find(|powered| tables.cluster.pools.get(powered.pool).is_none_or(|pool| powered.node >= pool.nodes.len()));
     match unknown_node {
-        Some(powered) => wrong(format!("a powered interval of node {} of pool {}", powered.node, powered.pool)),
+        Some(powered) => Err(format!("a powered interval of node {} of pool {}", powered.node, powered.pool)),
         None => Ok(rows),
     }
 }
@@ -193,12 +175,12 @@ fn table(
     fill: impl FnOnce(&mut Rows<'_>) -> csv::Result<()>,
 ) -> Result<(), WriteError> {
     let file = dir.join(name);
-    let out = File::create(&file).map_err(WriteError::io(&file))?;
+    let out = File::create(&file).map_err(cannot(&file))?;
     let mut csv = csv::WriterBuilder::new().buffer_capacity(1 << 20).from_writer(out);
     csv.write_record(header)
         .and_then(|()| fill(&mut Rows { csv: &mut csv, cell: String::new() }))
         .and_then(|()| csv.flush().map_err(csv::Error::from))
-        .map_err(|error| WriteError::Io { file: file.clone(), source: io::Error::other(error) })
+        .map_err(|error| cannot(&file)(io::Error::other(error)))
 }
 
 /// Writes cells one after the other, formatting into one buffer.
@@ -230,4 +212,13 @@ impl Rows<'_> {
     fn end(&mut self) -> csv::Result<()> {
         self.csv.write_record(None::<&[u8]>)
     }
+}
+
+fn cannot(file: &Path) -> impl FnOnce(io::Error) -> WriteError + '_ {
+    |source| WriteError::Cannot { path: file.to_owned(), source }
+}
+
+/// A defect of the caller, reported instead of a broken file.
+fn inconsistent(dir: &Path, what: String) -> WriteError {
+    cannot(dir)(io::Error::other(format!("the parts of the plan do not fit together: {what}")))
 }
