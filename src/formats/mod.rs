@@ -6,6 +6,7 @@ pub mod hostlist;
 pub mod plan_dir;
 pub mod plan_json;
 pub mod problems;
+pub mod shards;
 pub mod table;
 pub mod write;
 
