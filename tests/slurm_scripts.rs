@@ -248,33 +248,38 @@ fn bash_and_shellcheck_accept_scripts_with_any_names() {
             account: Some(name.into()),
             qos: Some(name.into()),
         };
+        let mut cases = Vec::new();
         for kind in [DeviceKind::Gpu, DeviceKind::Cpu] {
             for (program, command) in
                 [("vllm", None), ("llama.cpp", None), ("command", with_command(name)), (name, None)]
             {
-                for (file, rows, text) in
-                    [("w.jsonl", SourceRows::Jsonl, line.as_str()), ("w.csv", SourceRows::Csv, "input_tokens\n1\n")]
-                {
-                    let mut engine = engine(name, program, command.clone());
-                    engine.module = Some(name.into());
-                    engine.image = Some(name.into());
-                    let case = Case::new(pool(name, kind, target.clone()), deployment(name, 0), engine);
-                    let script = case.write(file, rows, text, 1).unwrap();
-                    let submit = case.dir.path().join("slurm/submit.sh");
-                    for script in [&script, &submit] {
-                        let checked = Command::new("bash").arg("-n").arg(script).output().unwrap();
-                        assert!(checked.status.success(), "{name:?} {program}: {}", stderr(&checked));
-                    }
-                    if shellcheck {
-                        let checked = Command::new("shellcheck").arg(&script).arg(&submit).output().unwrap();
-                        let report = String::from_utf8_lossy(&checked.stdout);
-                        assert!(checked.status.success(), "{name:?} {program}:\n{report}");
-                    }
-                    let directives = fs::read_to_string(&script).unwrap();
-                    let known = directives.lines().filter(|line| line.starts_with("#SBATCH"));
-                    assert!(known.clone().all(|line| !line.contains("touch") && line != "#SBATCH --exclusive"));
-                }
+                let mut engine = engine(name, program, command);
+                engine.module = Some(name.into());
+                engine.image = Some(name.into());
+                let case = Case::new(pool(name, kind, target.clone()), deployment(name, 0), engine);
+                case.write("w.jsonl", SourceRows::Jsonl, &line, 1).unwrap();
+                cases.push(case);
             }
+        }
+        let lengths = gpu_case(name);
+        lengths.write("w.csv", SourceRows::Csv, "input_tokens\n1\n", 1).unwrap();
+        cases.push(lengths);
+
+        let script = |case: &Case| case.dir.path().join("slurm/i0001.sbatch");
+        let mut scripts: Vec<PathBuf> = cases.iter().map(script).collect();
+        scripts.extend([0, 8].map(|case| cases[case].dir.path().join("slurm/submit.sh")));
+        for script in &scripts {
+            let checked = Command::new("bash").arg("-n").arg(script).output().unwrap();
+            assert!(checked.status.success(), "{name:?}: {}", stderr(&checked));
+            // sbatch reads its options down to the first command: none of them may come from a name.
+            let text = fs::read_to_string(script).unwrap();
+            let head = text.split("set -euo pipefail").next().unwrap();
+            let options = head.lines().filter(|line| line.starts_with("#SBATCH"));
+            assert!(options.clone().all(|line| !line.contains("touch ") && !line.contains(" --exclusive")), "{head}");
+        }
+        if shellcheck {
+            let checked = Command::new("shellcheck").args(&scripts).output().unwrap();
+            assert!(checked.status.success(), "{name:?}:\n{}", String::from_utf8_lossy(&checked.stdout));
         }
     }
 }

@@ -310,9 +310,10 @@ stop() {
   if [ -n "$engine_pid" ]; then
     kill -TERM -- "-$engine_pid" 2>/dev/null || true
     for _ in {1..100}; do
-      kill -0 -- "-$engine_pid" 2>/dev/null || break
+      kill -0 "$engine_pid" 2>/dev/null || break
       sleep 0.2
     done
+    # What the engine left behind, or the engine if 20 s were not enough.
     kill -KILL -- "-$engine_pid" 2>/dev/null || true
   fi
   exit "$status"
