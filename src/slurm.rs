@@ -12,6 +12,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::domain::{Cluster, Deployment, Engine, FamilyKey, Instance, Pool, Requests, Schedule};
+use crate::formats::engines_toml;
 use crate::formats::plan_dir::instance_id;
 use crate::formats::write::WriteError;
 use crate::units::Seconds;
@@ -42,14 +43,9 @@ pub struct Scripts<'a> {
     pub requests: &'a Requests,
 }
 
-/// The entry of engines.toml for a family: same model and precision.
-pub fn engine_of<'a>(engines: &'a [Engine], family: &FamilyKey) -> Option<&'a Engine> {
-    engines.iter().find(|engine| engine.model == family.model && engine.precision == family.precision)
-}
-
 /// The name that requests to a family carry in `model`: engines.toml's, else the model's own.
 pub fn served_name<'a>(engines: &'a [Engine], family: &'a FamilyKey) -> &'a str {
-    engine_of(engines, family).map_or(&family.model, |engine| &engine.served_name)
+    engines_toml::find(engines, &family.model, &family.precision).map_or(&family.model, |engine| &engine.served_name)
 }
 
 /// Writes `slurm/<instance>.sbatch`, `slurm/submit.sh` and `slurm/run_shard.py` under `dir`. An instance without a shard
@@ -121,7 +117,7 @@ fn jobs<'a>(scripts: &Scripts<'a>) -> Result<Vec<Job<'a>>, SlurmError> {
             node,
             instance,
             deployment,
-            engine: engine_of(engines, &deployment.family),
+            engine: engines_toml::find(engines, &deployment.family.model, &deployment.family.precision),
             shards,
             longest_tokens: longest[index],
             begin: woken_for.map_or(instance.start, |powered| powered.wake),

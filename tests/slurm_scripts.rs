@@ -9,7 +9,8 @@ use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use jouleplan::domain::*;
-use jouleplan::formats::shards::{self, ShardSource, SourceRows};
+use jouleplan::formats::shards::{self, Split};
+use jouleplan::formats::workload::{Format, WorkloadFile};
 use jouleplan::slurm::{self, Scripts};
 use jouleplan::units::{Bytes, Joules, Seconds, Watts};
 use serde_json::Value;
@@ -128,8 +129,8 @@ impl Case {
     }
 
     /// Writes shards and scripts for one instance (on node `node`) that serves every line of `workload`.
-    fn write(&self, file: &str, rows: SourceRows, workload: &str, node: usize) -> Result<PathBuf, slurm::SlurmError> {
-        let requests = workload.lines().count() - usize::from(rows == SourceRows::Csv);
+    fn write(&self, file: &str, format: Format, workload: &str, node: usize) -> Result<PathBuf, slurm::SlurmError> {
+        let requests = workload.lines().count() - usize::from(format == Format::Csv);
         let schedule = Schedule {
             instances: vec![Instance {
                 deployment: 0,
@@ -152,9 +153,10 @@ impl Case {
         let path = dir.join(file);
         fs::write(dir.join("plan.json"), "{}").unwrap();
         fs::write(&path, workload).unwrap();
-        let source = ShardSource { path, rows, first_request: 0, requests };
+        let files = [WorkloadFile { path, format, first_request: 0, requests }];
         let served = slurm::served_name(&self.engines, &self.deployments[0].family);
-        let shards = shards::write(dir, &[source], &schedule.assignment, &[served]).unwrap();
+        let split = Split { assignment: &schedule.assignment, served_names: &[served], rank: None };
+        let shards = shards::write(dir, &files, &split).unwrap();
         let requests = Requests {
             input_tokens: vec![100; requests],
             output_tokens: vec![20; requests],
@@ -257,12 +259,12 @@ fn bash_and_shellcheck_accept_scripts_with_any_names() {
                 engine.module = Some(name.into());
                 engine.image = Some(name.into());
                 let case = Case::new(pool(name, kind, target.clone()), deployment(name, 0), engine);
-                case.write("w.jsonl", SourceRows::Jsonl, &line, 1).unwrap();
+                case.write("w.jsonl", Format::OpenaiBatch, &line, 1).unwrap();
                 cases.push(case);
             }
         }
         let lengths = gpu_case(name);
-        lengths.write("w.csv", SourceRows::Csv, "input_tokens\n1\n", 1).unwrap();
+        lengths.write("w.csv", Format::Csv, "input_tokens\n1\n", 1).unwrap();
         cases.push(lengths);
 
         let script = |case: &Case| case.dir.path().join("slurm/i0001.sbatch");
@@ -289,7 +291,7 @@ fn a_script_starts_the_engine_runs_the_shard_and_stops_it() {
     for name in HOSTILE {
         let case = gpu_case(name);
         let ids: Vec<String> = (0..40).map(|k| format!("{k} {name}")).collect();
-        let script = case.write("w.jsonl", SourceRows::Jsonl, &workload(&ids), 0).unwrap();
+        let script = case.write("w.jsonl", Format::OpenaiBatch, &workload(&ids), 0).unwrap();
         let output = case.run(&script, &[]);
         assert!(output.status.success(), "{name:?}: {}", stderr(&output));
 
@@ -334,7 +336,7 @@ fn running(pid: u64) -> bool {
 fn failures_are_counted_and_a_second_run_asks_only_for_what_is_missing() {
     let case = gpu_case("m");
     let ids: Vec<String> = (0..30).map(|k| if k == 7 { "refuse".to_owned() } else { format!("r{k}") }).collect();
-    let script = case.write("w.jsonl", SourceRows::Jsonl, &workload(&ids), 0).unwrap();
+    let script = case.write("w.jsonl", Format::OpenaiBatch, &workload(&ids), 0).unwrap();
     let first = case.run(&script, &[]);
     assert_eq!(first.status.code(), Some(1), "{}", stderr(&first));
     assert!(stderr(&first).contains("30 requests sent, 29 answered, 1 failed"), "{}", stderr(&first));
@@ -356,7 +358,7 @@ fn failures_are_counted_and_a_second_run_asks_only_for_what_is_missing() {
 #[test]
 fn an_engine_that_dies_or_is_not_there_ends_the_script_at_once() {
     let case = gpu_case("m");
-    let script = case.write("w.jsonl", SourceRows::Jsonl, &workload(&["r".into()]), 0).unwrap();
+    let script = case.write("w.jsonl", Format::OpenaiBatch, &workload(&["r".into()]), 0).unwrap();
     let start = Instant::now();
     let output = case.run(&script, &[("FAKE_ENGINE_DIES", "1")]);
     assert_eq!(output.status.code(), Some(69));
@@ -375,12 +377,12 @@ fn an_engine_that_dies_or_is_not_there_ends_the_script_at_once() {
 fn lengths_without_a_command_and_models_without_an_entry_say_so() {
     let csv = "input_tokens,output_tokens\n10,20\n";
     let mut case = gpu_case("it's");
-    let script = case.write("w.csv", SourceRows::Csv, csv, 0).unwrap();
+    let script = case.write("w.csv", Format::Csv, csv, 0).unwrap();
     let output = case.run(&script, &[]);
     assert_eq!(output.status.code(), Some(78));
     assert!(stderr(&output).contains("shards/i0001.csv holds lengths only"), "{}", stderr(&output));
     case.engines.clear();
-    let output = case.run(&case.write("w.csv", SourceRows::Csv, csv, 0).unwrap(), &[]);
+    let output = case.run(&case.write("w.csv", Format::Csv, csv, 0).unwrap(), &[]);
     assert_eq!(output.status.code(), Some(78));
     assert!(stderr(&output).contains("no entry for it's"), "{}", stderr(&output));
 }
@@ -405,7 +407,7 @@ fn a_command_gets_its_placeholders() {
         let mut case = gpu_case(name);
         case.engines = vec![engine(name, "command", Some(command))];
         let csv = "input_tokens,output_tokens\n10,20\n";
-        let output = case.run(&case.write("w.csv", SourceRows::Csv, csv, 0).unwrap(), &[]);
+        let output = case.run(&case.write("w.csv", Format::Csv, csv, 0).unwrap(), &[]);
         assert!(output.status.success(), "{name:?}: {}", stderr(&output));
         assert_eq!(case.read("results/i0001.csv"), csv);
         assert_eq!(case.read("args"), format!("{name}|8x2|{{no}}|{name}|"));
@@ -416,7 +418,7 @@ fn a_command_gets_its_placeholders() {
 fn directives_ask_for_what_the_plan_uses() {
     let case = gpu_case("m");
     let text =
-        fs::read_to_string(case.write("w.jsonl", SourceRows::Jsonl, &workload(&["r".into()]), 0).unwrap()).unwrap();
+        fs::read_to_string(case.write("w.jsonl", Format::OpenaiBatch, &workload(&["r".into()]), 0).unwrap()).unwrap();
     for line in ["--gres=gpu:h100:2", "--nodelist=h100n1", "--time=11", "--cpus-per-task=16", "--job-name=jp-i0001-m"] {
         assert!(text.contains(&format!("#SBATCH {line}\n")), "{line} in\n{text}");
     }
@@ -425,13 +427,13 @@ fn directives_ask_for_what_the_plan_uses() {
     let slurm = SlurmTarget::default();
     let mut cpu = Case::new(pool("cpu", DeviceKind::Cpu, slurm), deployment("m", 0), engine("m", "llama.cpp", None));
     let text =
-        fs::read_to_string(cpu.write("w.jsonl", SourceRows::Jsonl, &workload(&["r".into()]), 0).unwrap()).unwrap();
+        fs::read_to_string(cpu.write("w.jsonl", Format::OpenaiBatch, &workload(&["r".into()]), 0).unwrap()).unwrap();
     for line in ["--cpus-per-task=16", "--mem-bind=local", "--distribution=block:block", "--mem=117964M"] {
         assert!(text.contains(&format!("#SBATCH {line}\n")), "{line} in\n{text}");
     }
     assert!(!text.contains("gres") && text.contains("--ctx-size 3248"), "{text}");
     cpu.cluster.pools[0].cpus_per_device = None;
-    let error = cpu.write("w.jsonl", SourceRows::Jsonl, &workload(&["r".into()]), 0).unwrap_err().to_string();
+    let error = cpu.write("w.jsonl", Format::OpenaiBatch, &workload(&["r".into()]), 0).unwrap_err().to_string();
     assert!(error.contains("cpus_per_device"), "{error}");
 }
 
@@ -440,17 +442,17 @@ fn what_no_script_can_hold_is_refused() {
     let mut case = gpu_case("m");
     case.engines[0].arguments = vec!["a\0b".into()];
     let line = workload(&["r".into()]);
-    assert!(case.write("w.jsonl", SourceRows::Jsonl, &line, 0).unwrap_err().to_string().contains("NUL"));
+    assert!(case.write("w.jsonl", Format::OpenaiBatch, &line, 0).unwrap_err().to_string().contains("NUL"));
     case.engines[0].arguments.clear();
     case.engines[0].environment = BTreeMap::from([("A=$(touch pwned)".to_owned(), "x".to_owned())]);
-    let error = case.write("w.jsonl", SourceRows::Jsonl, &line, 0).unwrap_err().to_string();
+    let error = case.write("w.jsonl", Format::OpenaiBatch, &line, 0).unwrap_err().to_string();
     assert!(error.contains("no name of an environment variable"), "{error}");
 }
 
 #[test]
 fn submit_hands_jobs_over_in_order_with_their_predecessors() {
     let case = gpu_case("it's");
-    case.write("w.jsonl", SourceRows::Jsonl, &workload(&["a".into(), "b".into()]), 1).unwrap();
+    case.write("w.jsonl", Format::OpenaiBatch, &workload(&["a".into(), "b".into()]), 1).unwrap();
     let instance = |devices: Vec<u32>, start: f64| Instance {
         deployment: 0,
         pool: 0,

@@ -1,45 +1,30 @@
-//! Shards: each instance's part of the workload, as its engine reads it, in the order of the requests.
+//! Shards: each instance's part of the workload, as its engine reads it, in the order in which it is to be served.
 //!
 //! The caller's files are read once more rather than kept: a JSONL line passes through with the value of `body.model`
 //! replaced and no other byte changed, a CSV row with the header, a class-table row once per request. Rows wait in
-//! memory up to `SPILL_AT` bytes and are then appended shard by shard, so one file is open at a time however many
-//! instances there are. Files with lengths only become CSV, because there is no text to send.
+//! memory and are appended shard by shard (`sink`), so the files may be far larger than memory. Files with lengths only
+//! become CSV, because there is no text to send.
 
-use std::fs::{self, File};
-use std::io::{self, BufRead, Write};
-use std::path::{Path, PathBuf};
+mod sink;
+
+use std::fs;
+use std::io::BufRead;
+use std::path::Path;
 
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use super::plan_dir::instance_id;
+use self::sink::Sink;
 use super::problems::{Collector, Problems};
 use super::table::{Table, open_text};
+use super::workload::{Format, WorkloadFile};
 use super::write::WriteError;
 
 /// Folder of the shards in a plan directory.
 pub const FOLDER: &str = "shards";
 
-const SPILL_AT: usize = 32 << 20;
-
-/// Where the requests of a workload file are: its rows, in order, are `first_request` and those after it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ShardSource {
-    pub path: PathBuf,
-    pub rows: SourceRows,
-    pub first_request: usize,
-    pub requests: usize,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SourceRows {
-    /// OpenAI batch lines.
-    Jsonl,
-    /// One CSV row a request, whatever its columns.
-    Csv,
-    /// One CSV row for as many requests as this column says.
-    Classes { count: String },
-}
+/// The column of a class table that says how many requests a row stands for.
+const COUNT: &str = "count";
 
 #[derive(Debug, thiserror::Error)]
 pub enum ShardError {
@@ -49,49 +34,56 @@ pub enum ShardError {
     Write(#[from] WriteError),
 }
 
+/// Which request goes where.
+#[derive(Clone, Copy, Debug)]
+pub struct Split<'a> {
+    /// The instance of each request.
+    pub assignment: &'a [u32],
+    /// The name that each instance's engine answers to.
+    pub served_names: &'a [&'a str],
+    /// The position of each request in the service order of its instance, as the plan's finish times assume it; `None`
+    /// keeps the order of the requests.
+    pub rank: Option<&'a [u32]>,
+}
+
 /// Writes `shards/<instance>.jsonl` and `.csv` under `dir` and returns, for each instance, the names of its files
 /// (none without requests; two if its requests come from both kinds of file).
 ///
-/// `assignment` is the instance of each request, `served_names` the name each instance's engine answers to.
-///
 /// # Errors
 /// `Source` if a file no longer holds the requests that were planned; `Write`.
-pub fn write(
-    dir: &Path,
-    sources: &[ShardSource],
-    assignment: &[u32],
-    served_names: &[&str],
-) -> Result<Vec<Vec<String>>, ShardError> {
+pub fn write(dir: &Path, files: &[WorkloadFile], split: &Split<'_>) -> Result<Vec<Vec<String>>, ShardError> {
     let folder = dir.join(FOLDER);
     fs::create_dir_all(&folder).map_err(|source| WriteError::Cannot { path: folder.clone(), source })?;
-    let header = csv_header(sources)?;
-    let mut jsonl = Sink::new(&folder, "jsonl", served_names.len(), &[]);
-    let mut csv = Sink::new(&folder, "csv", served_names.len(), &header);
-    for source in sources {
-        let end = source.first_request.saturating_add(source.requests).min(assignment.len());
-        let planned = assignment.get(source.first_request..end).unwrap_or_default();
-        match &source.rows {
-            SourceRows::Jsonl => split_jsonl(&source.path, planned, served_names, &mut jsonl)?,
-            SourceRows::Csv => split_csv(&source.path, planned, None, &header, &mut csv)?,
-            SourceRows::Classes { count } => split_csv(&source.path, planned, Some(count), &header, &mut csv)?,
+    let header = csv_header(files)?;
+    let mut header_line = Vec::new();
+    if !header.is_empty() {
+        append_record(&mut header_line, header.iter().map(String::as_bytes));
+    }
+    let instances = split.served_names.len();
+    let mut jsonl = Sink::new(&folder, "jsonl", instances, Vec::new(), split.rank);
+    let mut csv = Sink::new(&folder, "csv", instances, header_line, split.rank);
+    for file in files {
+        let end = file.first_request.saturating_add(file.requests).min(split.assignment.len());
+        let planned = split.assignment.get(file.first_request..end).unwrap_or_default();
+        let planned = (file.first_request..).zip(planned.iter().copied());
+        match file.format {
+            Format::OpenaiBatch => split_jsonl(&file.path, planned, split.served_names, &mut jsonl)?,
+            Format::Csv | Format::Azure => split_csv(&file.path, planned, None, &header, &mut csv)?,
+            Format::ClassTable => split_csv(&file.path, planned, Some(COUNT), &header, &mut csv)?,
         }
     }
     let (jsonl, csv) = (jsonl.finish()?, csv.finish()?);
     Ok(jsonl.into_iter().zip(csv).map(|(jsonl, csv)| jsonl.into_iter().chain(csv).collect()).collect())
 }
 
-/// The columns of all CSV files together, in order of appearance: with one file, its own. A column that says how many
-/// requests a row stands for has no meaning in a row of one request and is left out.
-fn csv_header(sources: &[ShardSource]) -> Result<Vec<String>, Problems> {
+/// The columns of all CSV files together, in order of appearance: with one file, its own. How many requests a class
+/// stands for has no meaning in a row of one request and is left out.
+fn csv_header(files: &[WorkloadFile]) -> Result<Vec<String>, Problems> {
     let mut header: Vec<String> = Vec::new();
-    for source in sources {
-        let count = match &source.rows {
-            SourceRows::Jsonl => continue,
-            SourceRows::Csv => None,
-            SourceRows::Classes { count } => Some(count),
-        };
-        for column in Table::open(&source.path)?.header() {
-            if Some(column) != count && !header.contains(column) {
+    for file in files.iter().filter(|file| file.format != Format::OpenaiBatch) {
+        for column in Table::open(&file.path)?.header() {
+            let dropped = file.format == Format::ClassTable && column == COUNT;
+            if !dropped && !header.contains(column) {
                 header.push(column.clone());
             }
         }
@@ -101,7 +93,7 @@ fn csv_header(sources: &[ShardSource]) -> Result<Vec<String>, Problems> {
 
 fn split_csv(
     path: &Path,
-    planned: &[u32],
+    mut planned: impl Iterator<Item = (usize, u32)>,
     count: Option<&str>,
     header: &[String],
     sink: &mut Sink,
@@ -109,7 +101,6 @@ fn split_csv(
     let mut table = Table::open(path)?;
     let columns: Vec<Option<usize>> = header.iter().map(|name| table.column(name)).collect();
     let count = count.map(|name| table.column(name));
-    let mut planned = planned.iter();
     let mut surplus = false;
     while let Some(mut row) = table.next_row() {
         let times = match count {
@@ -117,13 +108,13 @@ fn split_csv(
             None => 1,
         };
         for _ in 0..times {
-            let Some(&instance) = planned.next() else {
+            let Some((request, instance)) = planned.next() else {
                 surplus = true;
                 break;
             };
-            let buffer = sink.buffer(instance, path)?;
-            append_record(buffer, columns.iter().map(|column| column.map_or(&[][..], |column| row.raw(column))));
-            sink.spill_if_full()?;
+            let cells = columns.iter().map(|column| column.map_or(&[][..], |column| row.raw(column)));
+            append_record(sink.row(request, instance, path)?, cells);
+            sink.row_is_whole()?;
         }
     }
     if surplus || planned.next().is_some() {
@@ -138,12 +129,16 @@ fn append_record<'a>(buffer: &mut Vec<u8>, cells: impl Iterator<Item = &'a [u8]>
     let _ = writer.write_record(cells);
 }
 
-fn split_jsonl(path: &Path, planned: &[u32], served_names: &[&str], sink: &mut Sink) -> Result<(), ShardError> {
+fn split_jsonl(
+    path: &Path,
+    mut planned: impl Iterator<Item = (usize, u32)>,
+    served_names: &[&str],
+    sink: &mut Sink,
+) -> Result<(), ShardError> {
     let names: Vec<String> = served_names.iter().map(|name| serde_json::Value::from(*name).to_string()).collect();
     let mut problems = Collector::new(path);
     let mut input = open_text(path)?;
     let mut line = Vec::new();
-    let mut planned = planned.iter();
     let mut number = 0u64;
     loop {
         line.clear();
@@ -157,16 +152,16 @@ fn split_jsonl(path: &Path, planned: &[u32], served_names: &[&str], sink: &mut S
         if text.is_empty() {
             continue;
         }
-        let Some(&instance) = planned.next() else {
+        let Some((request, instance)) = planned.next() else {
             changed(&mut problems);
             break;
         };
-        let buffer = sink.buffer(instance, path)?;
+        let buffer = sink.row(request, instance, path)?;
         let name = names.get(instance as usize).map_or("", String::as_str);
         if let Err(what) = append_with_model(buffer, text, name) {
             problems.add(format!("line {number}"), what, "each line is one request in OpenAI's batch format");
         }
-        sink.spill_if_full()?;
+        sink.row_is_whole()?;
     }
     if planned.next().is_some() {
         changed(&mut problems);
@@ -220,87 +215,18 @@ fn append_with_model(buffer: &mut Vec<u8>, line: &[u8], name: &str) -> Result<()
     Ok(())
 }
 
-/// Rows on their way to the shards of one kind.
-struct Sink {
-    folder: PathBuf,
-    extension: &'static str,
-    header: Vec<u8>,
-    waiting: Vec<Vec<u8>>,
-    started: Vec<bool>,
-    /// Bytes in `waiting` after the last row, and before it.
-    total: usize,
-    before: usize,
-    current: usize,
-}
-
-impl Sink {
-    fn new(folder: &Path, extension: &'static str, instances: usize, header: &[String]) -> Self {
-        let mut line = Vec::new();
-        if !header.is_empty() {
-            append_record(&mut line, header.iter().map(String::as_bytes));
-        }
-        Self {
-            folder: folder.to_owned(),
-            extension,
-            header: line,
-            waiting: vec![Vec::new(); instances],
-            started: vec![false; instances],
-            total: 0,
-            before: 0,
-            current: 0,
-        }
-    }
-
-    /// Where to append the next row of `instance`.
-    fn buffer(&mut self, instance: u32, source: &Path) -> Result<&mut Vec<u8>, Problems> {
-        self.current = instance as usize;
-        let Some(buffer) = self.waiting.get_mut(self.current) else {
-            let mut problems = Collector::new(source);
-            problems.add("", format!("a request is assigned to instance {instance}, which is not there"), "");
-            return problems.fail();
-        };
-        self.before = buffer.len();
-        if !self.started[self.current] {
-            self.started[self.current] = true;
-            buffer.extend_from_slice(&self.header);
-        }
-        Ok(buffer)
-    }
-
-    fn spill_if_full(&mut self) -> Result<(), WriteError> {
-        self.total += self.waiting[self.current].len() - self.before;
-        if self.total >= SPILL_AT { self.spill() } else { Ok(()) }
-    }
-
-    fn spill(&mut self) -> Result<(), WriteError> {
-        for (instance, rows) in self.waiting.iter_mut().enumerate().filter(|(_, rows)| !rows.is_empty()) {
-            let path = self.folder.join(format!("{}.{}", instance_id(instance), self.extension));
-            let append = |path: &Path| -> io::Result<()> {
-                File::options().create(true).append(true).open(path)?.write_all(rows)
-            };
-            append(&path).map_err(|source| WriteError::Cannot { path: path.clone(), source })?;
-            *rows = Vec::new();
-        }
-        self.total = 0;
-        Ok(())
-    }
-
-    /// The name of each instance's file, if it has rows.
-    fn finish(mut self) -> Result<Vec<Option<String>>, WriteError> {
-        self.spill()?;
-        let name = |(instance, started): (usize, &bool)| {
-            started.then(|| format!("{FOLDER}/{}.{}", instance_id(instance), self.extension))
-        };
-        Ok(self.started.iter().enumerate().map(name).collect())
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
 
-    fn source(path: PathBuf, rows: SourceRows, first_request: usize, requests: usize) -> ShardSource {
-        ShardSource { path, rows, first_request, requests }
+    fn source(path: PathBuf, format: Format, first_request: usize, requests: usize) -> WorkloadFile {
+        WorkloadFile { path, format, first_request, requests }
+    }
+
+    fn split<'a>(assignment: &'a [u32], served_names: &'a [&'a str]) -> Split<'a> {
+        Split { assignment, served_names, rank: None }
     }
 
     fn file(dir: &Path, name: &str, text: &str) -> PathBuf {
@@ -337,11 +263,12 @@ mod tests {
         let csv = file(dir.path(), "w.csv", "input_tokens,note\n1,\"a,b\"\n2,\n");
         let azure = file(dir.path(), "z.csv", "TIMESTAMP,input_tokens\nnow,3\n");
         let sources = [
-            source(jsonl, SourceRows::Jsonl, 0, 6),
-            source(csv, SourceRows::Csv, 6, 2),
-            source(azure, SourceRows::Csv, 8, 1),
+            source(jsonl, Format::OpenaiBatch, 0, 6),
+            source(csv, Format::Csv, 6, 2),
+            source(azure, Format::Azure, 8, 1),
         ];
-        let names = write(dir.path(), &sources, &[0, 1, 0, 1, 0, 0, 2, 0, 2], &["m0", "m1", "m2", "m3"]).unwrap();
+        let names =
+            write(dir.path(), &sources, &split(&[0, 1, 0, 1, 0, 0, 2, 0, 2], &["m0", "m1", "m2", "m3"])).unwrap();
         let read = |name: &str| fs::read_to_string(dir.path().join(name)).unwrap();
         assert_eq!(names[0], ["shards/i0001.jsonl", "shards/i0001.csv"]);
         assert_eq!(names[1], ["shards/i0002.jsonl"]);
@@ -359,9 +286,9 @@ mod tests {
     #[test]
     fn classes_become_rows() {
         let dir = tempfile::tempdir().unwrap();
-        let path = file(dir.path(), "c.csv", "input_tokens,output_tokens,requests\n10,20,3\n5,6,0\n7,8,1\n");
-        let rows = SourceRows::Classes { count: "requests".into() };
-        write(dir.path(), &[source(path, rows, 0, 4)], &[0, 0, 1, 1], &["a", "b"]).unwrap();
+        let path = file(dir.path(), "c.csv", "input_tokens,count,output_tokens\n10,3,20\n7,1,8\n");
+        let files = [source(path, Format::ClassTable, 0, 4)];
+        write(dir.path(), &files, &split(&[0, 0, 1, 1], &["a", "b"])).unwrap();
         let read = |name: &str| fs::read_to_string(dir.path().join(name)).unwrap();
         assert_eq!(read("shards/i0001.csv"), "input_tokens,output_tokens\n10,20\n10,20\n");
         assert_eq!(read("shards/i0002.csv"), "input_tokens,output_tokens\n10,20\n7,8\n");
@@ -372,31 +299,46 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let csv = file(dir.path(), "w.csv", "input_tokens\n1\n2\n");
         let jsonl = file(dir.path(), "w.jsonl", "{\"body\":{}}\n{\"body\":{}}\n");
-        for (path, rows) in [(csv, SourceRows::Csv), (jsonl, SourceRows::Jsonl)] {
+        for (path, rows) in [(csv, Format::Csv), (jsonl, Format::OpenaiBatch)] {
             for planned in [1, 3] {
                 let sources = [source(path.clone(), rows.clone(), 0, planned)];
-                let error = write(dir.path(), &sources, &vec![0; planned], &["a"]).unwrap_err().to_string();
+                let error = write(dir.path(), &sources, &split(&vec![0; planned], &["a"])).unwrap_err().to_string();
                 assert!(error.contains("other requests than were planned"), "{error}");
             }
         }
-        let gone = [source("gone.csv".into(), SourceRows::Csv, 0, 1)];
-        assert!(matches!(write(dir.path(), &gone, &[0], &["a"]), Err(ShardError::Source(_))));
+        let gone = [source("gone.csv".into(), Format::Csv, 0, 1)];
+        assert!(matches!(write(dir.path(), &gone, &split(&[0], &["a"])), Err(ShardError::Source(_))));
     }
 
     #[test]
-    fn more_than_the_buffer_is_spilled_in_order() {
+    fn shards_larger_than_the_buffer_keep_the_order_asked_for() {
         let dir = tempfile::tempdir().unwrap();
-        let text: String = (0..60)
-            .map(|k| format!("{{\"custom_id\":{k},\"body\":{{}},\"p\":\"{}\"}}\n", "x".repeat(1 << 20)))
-            .collect();
-        let path = file(dir.path(), "w.jsonl", &text);
-        let assignment: Vec<u32> = (0..60).map(|k| k % 2).collect();
-        write(dir.path(), &[source(path, SourceRows::Jsonl, 0, 60)], &assignment, &["m", "m"]).unwrap();
-        let shard = fs::read_to_string(dir.path().join("shards/i0002.jsonl")).unwrap();
-        let ids: Vec<u64> = shard
-            .lines()
-            .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["custom_id"].as_u64().unwrap())
-            .collect();
-        assert_eq!(ids, (0..30).map(|k| 2 * k + 1).collect::<Vec<_>>());
+        let padding = "x".repeat(1 << 20);
+        let line = |k: u32| format!("{{\"custom_id\":{k},\"body\":{{}},\"p\":\"{padding}\"}}\n");
+        let path = file(dir.path(), "w.jsonl", &(0..60).map(line).collect::<String>());
+        let csv = file(dir.path(), "w.csv", &(0..60).fold("row\n".to_owned(), |text, k| format!("{text}{k}\n")));
+        let files = [source(path, Format::OpenaiBatch, 0, 60), source(csv, Format::Csv, 60, 60)];
+        let assignment: Vec<u32> = (0..120).map(|k| k % 2).collect();
+        let ids = |name: &str| -> Vec<u64> {
+            let text = fs::read_to_string(dir.path().join(name)).unwrap();
+            let id =
+                |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap()["custom_id"].as_u64().unwrap();
+            text.lines().map(id).collect()
+        };
+        let rows = |name: &str| -> Vec<String> {
+            fs::read_to_string(dir.path().join(name)).unwrap().lines().map(str::to_owned).collect()
+        };
+        let forwards: Vec<u64> = (0..30).map(|k| 2 * k + 1).collect();
+        write(dir.path(), &files, &split(&assignment, &["m", "m"])).unwrap();
+        assert_eq!(ids("shards/i0002.jsonl"), forwards);
+        assert_eq!(rows("shards/i0002.csv")[..3], ["row", "1", "3"]);
+
+        fs::remove_dir_all(dir.path().join(FOLDER)).unwrap();
+        let rank: Vec<u32> = (0..120).map(|request| 1000 - request).collect();
+        write(dir.path(), &files, &Split { rank: Some(&rank), ..split(&assignment, &["m", "m"]) }).unwrap();
+        assert_eq!(ids("shards/i0002.jsonl"), forwards.iter().rev().copied().collect::<Vec<_>>());
+        let reversed = rows("shards/i0002.csv");
+        assert_eq!((reversed.len(), &reversed[..3]), (31, &["row".to_owned(), "59".into(), "57".into()][..]));
+        assert_eq!(fs::read_dir(dir.path().join(FOLDER)).unwrap().count(), 4, "nothing else is left there");
     }
 }

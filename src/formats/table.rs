@@ -13,8 +13,8 @@ use csv::ByteRecord;
 
 use super::problems::{Collector, Problems};
 
-/// After so many defects a file is not read further.
-const MAX_PROBLEMS: usize = 100;
+/// After so many defects no more are looked for in a file.
+pub const MAX_PROBLEMS: usize = 100;
 
 /// A CSV file being read. Problems gather in `problems`; `finish` returns them.
 pub struct Table {

@@ -1,0 +1,90 @@
+//! Constants of a deployment: what a start costs and what fits its memory (PLANNER, sections 2 and 5).
+
+use super::OptionsInput;
+use crate::domain::deployment::rates;
+use crate::domain::model::Case;
+use crate::domain::{BatchPoint, Deployment, FamilyModel, Pool, Rates};
+use crate::units::{Joules, Seconds};
+
+/// Share of device memory an engine uses for weights and KV cache; the rest is reserve.
+pub const MEMORY_SHARE: f64 = 0.9;
+
+/// The drain after the last full batch, as a share of the longest request's time in its slot (PLANNER, section 5).
+pub const TAIL_SHARE: f64 = 0.8;
+
+/// `None` if the weights do not fit or a term has no coefficients on the six features.
+pub(super) fn deployment(
+    input: &OptionsInput,
+    pool_index: usize,
+    pool: &Pool,
+    family: &FamilyModel,
+    point: &BatchPoint,
+) -> Option<Deployment> {
+    let batch_size = point.batch_size.min(input.workload.requests.len() as f64).max(1.0);
+    let rates_at_batch = rates(family, batch_size, input.safety)?;
+    let max_tokens = max_tokens(pool, family, batch_size)?;
+    let load = load_seconds(pool, family);
+    let net_load_power = (family.load_power.value - family.idle_power.value).max(crate::units::Watts::ZERO);
+    let (tail_time, tail_energy) = tail(input, family, &rates_at_batch, max_tokens);
+    Some(Deployment {
+        id: format!("{}/seqs{}@{}", family.key, point.max_num_seqs, pool.name),
+        family: family.key.clone(),
+        pool: pool_index,
+        devices: family.key.devices,
+        max_num_seqs: point.max_num_seqs,
+        batch_size,
+        rates: rates_at_batch,
+        net_energy_low: family.net_energy_coefficients(batch_size, Case::Low)?,
+        net_energy_high: family.net_energy_coefficients(batch_size, Case::High)?,
+        net_energy_estimated: family.estimated_energy_coefficients(batch_size)?,
+        load_time: load * (1.0 + input.safety),
+        load_energy: net_load_power * load,
+        tail_time,
+        tail_energy,
+        max_tokens,
+        ttft_p99: point.ttft_p99,
+        tbt_p99: point.tbt_p99,
+        support: family.support,
+        idle_power: family.idle_power.value,
+    })
+}
+
+/// Largest input + output that fits `batch_size` times; infinite where the memory need is unknown.
+fn max_tokens(pool: &Pool, family: &FamilyModel, batch_size: f64) -> Option<f64> {
+    let (Some(weights), Some(kv)) = (family.weights, family.kv_bytes_per_token) else {
+        return Some(f64::INFINITY);
+    };
+    let usable = pool.device_memory.0 * f64::from(family.key.devices) * MEMORY_SHARE - weights.value.0;
+    (usable > 0.0).then(|| usable / (batch_size * kv.value.0))
+}
+
+/// Measured or estimated load, or what reading the weights from storage takes, whichever is longer.
+fn load_seconds(pool: &Pool, family: &FamilyModel) -> Seconds {
+    let reading = match (family.weights, pool.storage_gib_per_s) {
+        (Some(weights), Some(rate)) => Seconds(weights.value.0 / f64::from(1 << 30) / rate),
+        _ => Seconds::ZERO,
+    };
+    family.load_time.value.max(reading)
+}
+
+/// Seconds and net joules of the drain, from the longest request that fits.
+fn tail(input: &OptionsInput, family: &FamilyModel, rates_at_batch: &Rates, max_tokens: f64) -> (Seconds, Joules) {
+    let requests = &input.workload.requests;
+    let mut longest: Option<(f64, u32, u32)> = None;
+    for (&i, &o) in requests.input_tokens.iter().zip(&requests.output_tokens) {
+        if f64::from(i) + f64::from(o) > max_tokens {
+            continue;
+        }
+        let seconds = rates_at_batch.slot_seconds(i, o);
+        if longest.is_none_or(|(most, _, _)| seconds > most) {
+            longest = Some((seconds, i, o));
+        }
+    }
+    let (Some((seconds, i, o)), Some(alone)) = (longest, rates(family, 1.0, 0.0)) else {
+        return (Seconds::ZERO, Joules::ZERO);
+    };
+    let tail = Seconds(TAIL_SHARE * seconds);
+    let busy = alone.seconds(i, o);
+    let power = if busy > 0.0 { (alone.energy(i, o) / busy).max(0.0) } else { 0.0 };
+    (tail, Joules(tail.0 / (1.0 + input.safety) * power))
+}

@@ -1,0 +1,77 @@
+//! The deployments a queue may use: every measured batch point of every family in every pool that holds its device,
+//! reduced to coefficients and constants, and which of them each group of requests is allowed.
+//!
+//! Limits that depend on a request's lengths (memory, own deadline) stay with the deployment and are applied per request
+//! by `plan`. Clocks and SM shares are not offered yet: only what was measured at default clocks.
+
+mod constants;
+mod eligibility;
+
+use std::collections::BTreeSet;
+
+use crate::domain::{AccuracyTable, Cluster, Deployment, FamilyModel, Form, Workload};
+
+pub use constants::{MEMORY_SHARE, TAIL_SHARE};
+
+pub struct OptionsInput<'a> {
+    pub workload: &'a Workload,
+    pub cluster: &'a Cluster,
+    pub models: &'a [FamilyModel],
+    pub accuracy: &'a AccuracyTable,
+    /// Margin on predicted seconds, a fraction.
+    pub safety: f64,
+}
+
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub deployments: Vec<Deployment>,
+    /// Index into the models, one entry a deployment.
+    pub model: Vec<usize>,
+    /// Percent by (job, deployment); `None` where the job names no task or the table has no figure.
+    pub accuracy: Vec<Vec<Option<f64>>>,
+    /// By (group, deployment), lengths and deadlines aside.
+    pub allowed: Vec<Vec<bool>>,
+    pub warnings: Vec<String>,
+}
+
+/// Deployments in the order of pools, then families, then batch caps.
+pub fn build(input: &OptionsInput) -> Options {
+    let mut warnings = BTreeSet::new();
+    let mut deployments = Vec::new();
+    let mut model = Vec::new();
+    for (pool_index, pool) in input.cluster.pools.iter().enumerate() {
+        for (model_index, family) in input.models.iter().enumerate() {
+            if family.key.device != pool.device || family.key.devices > pool.devices_per_node {
+                continue;
+            }
+            if let Some(reason) = unplannable(family) {
+                warnings.insert(format!("{} is not offered: {reason}", family.key));
+                continue;
+            }
+            if family.weights.is_none() || family.kv_bytes_per_token.is_none() {
+                warnings.insert(format!("memory of {} is unknown and not checked; add it to engines.toml", family.key));
+            }
+            for point in &family.batch_points {
+                if let Some(deployment) = constants::deployment(input, pool_index, pool, family, point) {
+                    deployments.push(deployment);
+                    model.push(model_index);
+                }
+            }
+        }
+    }
+    let accuracy = eligibility::accuracy(input, &deployments);
+    let allowed = eligibility::allowed(input, &deployments, &accuracy, &mut warnings);
+    Options { deployments, model, accuracy, allowed, warnings: warnings.into_iter().collect() }
+}
+
+fn unplannable(family: &FamilyModel) -> Option<String> {
+    let batch = family.batch_points.first().map_or(1.0, |point| point.batch_size);
+    let (Some(_), Some(_)) = (
+        family.net_energy_coefficients(batch, crate::domain::model::Case::Central),
+        family.busy_time_coefficients(batch),
+    ) else {
+        return Some("its KV-cache-off term is cubic in the lengths".to_owned());
+    };
+    (family.form == Form::Bilinear)
+        .then(|| "the bilinear form can predict negative energy; fit the phase form to plan with it".to_owned())
+}

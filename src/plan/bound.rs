@@ -1,0 +1,104 @@
+//! The lower bound at request level that knows whole instances (PLANNER, section 4).
+//!
+//! A master problem over the capacity decisions alone, with a column for what the requests cost and a cut per request
+//! pass. For any prices pi, mu >= 0 and any set of open deployments S,
+//!
+//!     cost >= Q - sum pi_vw c_vw - sum over v outside S of gain_v o_v
+//!
+//! where Q is the pass over S and gain_v what the requests could save at most if v opened too. Each cut is exact at
+//! request level, so the dual bound of the master MIP bounds every plan, whole requests and whole instances included.
+
+use super::PlanError;
+use super::capacity::{Capacity, CapacityInput, Integers};
+use super::lp::{ColId, Lp, Outcome};
+use super::prices::{Objective, PassResult, Prices};
+
+pub struct Master<'a> {
+    input: CapacityInput<'a>,
+    lp: Lp,
+    capacity: Capacity,
+    /// What the requests cost, scaled.
+    requests: ColId,
+    /// Best bound so far, in joules.
+    bound: f64,
+}
+
+/// Capacity decisions of the master.
+#[derive(Clone, Debug)]
+pub struct MasterSolution {
+    pub instances: Vec<Vec<f64>>,
+    pub open: Vec<bool>,
+    /// Proved optimal within the gap asked for.
+    pub optimal: bool,
+}
+
+/// Relative margin taken off the solver's bound for its feasibility tolerances.
+const TOLERANCE: f64 = 1e-6;
+/// Smallest coefficient in a cut, in scaled units; smaller ones are raised, which only weakens the cut.
+const LEAST_COEFFICIENT: f64 = 1e-4;
+
+impl<'a> Master<'a> {
+    pub fn new(input: CapacityInput<'a>, objective: Objective) -> Result<Self, PlanError> {
+        let mut lp = Lp::new();
+        let input = CapacityInput { integers: Integers::Required, ..input };
+        let capacity = Capacity::add(&mut lp, &input, None)?;
+        // Net energies are not negative, but mu * alpha may make a pass so: the column is free below.
+        let lower = if objective == Objective::Energy { 0.0 } else { -1e9 };
+        let requests = lp.add_column(1.0, (lower, f64::INFINITY), false, &[])?;
+        Ok(Self { input, lp, capacity, requests, bound: 0.0 })
+    }
+
+    /// Adds the cut of a pass made at `prices` over `open` (all if `None`).
+    pub fn add_cut(&mut self, prices: &Prices, pass: &PassResult, open: Option<&[bool]>) -> Result<(), PlanError> {
+        let scale = self.input.scale;
+        let energy = if scale.energy.is_finite() { scale.energy } else { 1.0 };
+        let raise = |coefficient: f64| if coefficient > 0.0 { coefficient.max(LEAST_COEFFICIENT) } else { 0.0 };
+        let mut entries = vec![(self.requests, 1.0)];
+        for (v, columns) in self.capacity.net.iter().enumerate() {
+            for (w, &column) in columns.iter().enumerate() {
+                let coefficient = raise(prices.seconds[v][w] * scale.time / energy);
+                if coefficient > 0.0 {
+                    entries.push((column, coefficient));
+                }
+            }
+            if let (Some(column), Some(open)) = (self.capacity.open[v], open) {
+                // Outward: the gains were summed in rounded arithmetic.
+                let coefficient = raise(pass.gains[v] * (1.0 + 1e-12) / energy);
+                if !open[v] && coefficient > 0.0 {
+                    entries.push((column, coefficient));
+                }
+            }
+        }
+        self.lp.add_row(pass.total / energy, f64::INFINITY, &entries)?;
+        Ok(())
+    }
+
+    /// Solves the master; the bound only ever rises.
+    pub fn solve(&mut self, seconds: f64, mip_gap: f64) -> Result<Option<MasterSolution>, PlanError> {
+        let solution = self.lp.solve(seconds, mip_gap)?;
+        let energy = if self.input.scale.energy.is_finite() { self.input.scale.energy } else { 1.0 };
+        if solution.outcome == Outcome::Infeasible {
+            return Ok(None);
+        }
+        if solution.bound.is_finite() {
+            let bound = solution.bound * energy;
+            self.bound = self.bound.max(bound - TOLERANCE * bound.abs());
+        }
+        if solution.columns.is_empty() {
+            return Ok(None);
+        }
+        let instances: Vec<Vec<f64>> = self
+            .capacity
+            .instances
+            .iter()
+            .map(|columns| columns.iter().map(|column| solution.columns[column.0].round()).collect())
+            .collect();
+        let open = instances.iter().map(|row| row.iter().any(|&n| n > 0.5)).collect();
+        Ok(Some(MasterSolution { instances, open, optimal: solution.outcome == Outcome::Optimal }))
+    }
+
+    /// Joules that no plan can go below.
+    pub fn bound(&self) -> f64 {
+        self.bound
+    }
+}

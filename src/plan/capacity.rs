@@ -1,0 +1,243 @@
+//! Rows (2b), (3), (4) of the relaxation: instances, starts, loads, nodes and wakes, without requests.
+//!
+//! Shared by the class problem and by the master problem of the bound. `c` is the net loaded time that may serve
+//! requests: c + y <= a, and c <= S n, where S is all the work a deployment could ever be given. The last row is implied
+//! for whole instances and makes a fraction of one as useless as it is.
+
+use super::PlanError;
+use super::lp::{ColId, Lp, RowId};
+use super::problem::PlanProblem;
+
+/// Units that keep coefficients between 1e-3 and 1e3: HiGHS has been seen to misjudge smaller ones.
+#[derive(Clone, Copy, Debug)]
+pub struct Scale {
+    /// Seconds per unit of time in the rows.
+    pub time: f64,
+    /// Joules per unit of the objective.
+    pub energy: f64,
+}
+
+/// Smallest coefficient that enters a row, in scaled units.
+const LEAST_COEFFICIENT: f64 = 1e-3;
+
+/// How the integers are treated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Integers {
+    Relaxed,
+    Required,
+}
+
+pub struct CapacityInput<'a> {
+    pub problem: &'a PlanProblem<'a>,
+    pub scale: Scale,
+    pub integers: Integers,
+    /// S by deployment: seconds of all the work it may be given.
+    pub total_work: &'a [f64],
+    /// Share of each pool's device-seconds that may be used; below 1 where placement needs slack.
+    pub usable: &'a [f64],
+    /// Deployments that may be used at all.
+    pub offered: &'a [bool],
+}
+
+/// Columns of the block. Indexed by (deployment, window); empty for deployments that are not offered.
+pub struct Capacity {
+    /// c: net loaded time, scaled.
+    pub net: Vec<Vec<ColId>>,
+    /// n: instances alive at once.
+    pub instances: Vec<Vec<ColId>>,
+    /// a: loaded time, scaled.
+    pub loaded: Vec<Vec<ColId>>,
+    /// Whether a deployment is used at all.
+    pub open: Vec<Option<ColId>>,
+}
+
+impl Capacity {
+    /// Adds the block. `serve[v][w]`, if given, are rows `work - c <= 0` whose duals are the prices.
+    pub fn add(lp: &mut Lp, input: &CapacityInput, serve: Option<&[Vec<RowId>]>) -> Result<Self, PlanError> {
+        let problem = input.problem;
+        let deployments = problem.deployments().len();
+        let mut capacity = Self {
+            net: vec![Vec::new(); deployments],
+            instances: vec![Vec::new(); deployments],
+            loaded: vec![Vec::new(); deployments],
+            open: vec![None; deployments],
+        };
+        let pools = (0..problem.cluster.pools.len())
+            .map(|pool| PoolRows::add(lp, input, pool))
+            .collect::<Result<Vec<_>, _>>()?;
+        for v in (0..deployments).filter(|&v| input.offered[v]) {
+            capacity.add_deployment(lp, input, v, serve.map(|serve| &serve[v][..]), &pools)?;
+        }
+        Ok(capacity)
+    }
+
+    fn add_deployment(
+        &mut self,
+        lp: &mut Lp,
+        input: &CapacityInput,
+        v: usize,
+        serve: Option<&[RowId]>,
+        pools: &[PoolRows],
+    ) -> Result<(), PlanError> {
+        let problem = input.problem;
+        let deployment = &problem.deployments()[v];
+        let pool = &pools[deployment.pool];
+        let most = problem.most_instances(v) as f64;
+        let load = deployment.load_time.0 / input.scale.time;
+        let start_cost = deployment.start_energy().0 / input.scale.energy;
+        let infinity = f64::INFINITY;
+        let windows = problem.windows.len();
+        let integer = input.integers == Integers::Required;
+
+        let used = lp.add_row(-infinity, 0.0, &[])?; // n <= N o, over all windows
+        let open = lp.add_column(0.0, (0.0, 1.0), integer, &[(used, -most * windows as f64)])?;
+        self.open[v] = Some(open);
+        let mut rows = Vec::with_capacity(windows);
+        for _ in 0..windows {
+            rows.push(DeploymentRows {
+                net: lp.add_row(-infinity, 0.0, &[])?,
+                load_after: lp.add_row(-infinity, 0.0, &[])?,
+                alive: lp.add_row(-infinity, 0.0, &[])?,
+                starts: lp.add_row(-infinity, 0.0, &[])?,
+                useful: lp.add_row(-infinity, 0.0, &[])?,
+            });
+        }
+        for w in 0..windows {
+            let length = problem.windows[w].length() / input.scale.time;
+            let work = (input.total_work[v] / input.scale.time).clamp(LEAST_COEFFICIENT, length);
+            let mut entries = vec![(rows[w].net, 1.0), (rows[w].useful, 1.0)];
+            if let Some(serve) = serve {
+                entries.push((serve[w], -1.0));
+            }
+            self.net[v].push(lp.add_column(0.0, (0.0, infinity), false, &entries)?);
+
+            let mut entries = vec![(rows[w].net, -1.0), (rows[w].alive, 1.0)];
+            entries.extend(pool.loaded_entries(w, deployment.devices));
+            self.loaded[v].push(lp.add_column(0.0, (0.0, infinity), false, &entries)?);
+
+            // y: load time; counts in every suffix that contains its window.
+            let mut entries = vec![(rows[w].net, 1.0)];
+            entries.extend(rows[..=w].iter().map(|row| (row.load_after, -1.0)));
+            lp.add_column(0.0, (0.0, infinity), false, &entries)?;
+
+            // s: starts.
+            let mut entries = vec![(rows[w].starts, -1.0)];
+            if load > 0.0 {
+                entries.extend(rows[..=w].iter().map(|row| (row.load_after, load)));
+            }
+            lp.add_column(start_cost, (0.0, most), integer, &entries)?;
+
+            // n: alive at once.
+            let mut entries =
+                vec![(rows[w].alive, -length), (rows[w].useful, -work), (rows[w].starts, 1.0), (used, 1.0)];
+            if let Some(next) = rows.get(w + 1) {
+                entries.push((next.starts, -1.0));
+            }
+            self.instances[v].push(lp.add_column(0.0, (0.0, most), integer, &entries)?);
+        }
+        Ok(())
+    }
+}
+
+struct DeploymentRows {
+    /// c + y - a <= 0
+    net: RowId,
+    /// A * starts from here on - y from here on <= 0
+    load_after: RowId,
+    /// a - l n <= 0
+    alive: RowId,
+    /// n_w - n_{w-1} - s_w <= 0
+    starts: RowId,
+    /// c - S n <= 0
+    useful: RowId,
+}
+
+/// Row (4) of one pool, by window, with the columns of its nodes.
+struct PoolRows {
+    /// For each width kappa: sum over k >= kappa of floor(k / kappa) a <= room.
+    by_width: Vec<(u32, Vec<RowId>)>,
+    /// sum of k a + D h - D u <= 0, where nodes can sleep.
+    powered: Option<Vec<RowId>>,
+}
+
+impl PoolRows {
+    fn add(lp: &mut Lp, input: &CapacityInput, pool_index: usize) -> Result<Self, PlanError> {
+        let problem = input.problem;
+        let pool = &problem.cluster.pools[pool_index];
+        let free: Vec<usize> = (0..pool.nodes.len()).map(|node| pool.free_devices(node).len()).collect();
+        let mut widths: Vec<u32> = problem
+            .deployments()
+            .iter()
+            .zip(input.offered)
+            .filter(|(deployment, offered)| **offered && deployment.pool == pool_index)
+            .map(|(deployment, _)| deployment.devices)
+            .collect();
+        widths.push(1);
+        widths.sort_unstable();
+        widths.dedup();
+        let length = |w: usize| problem.windows[w].length() / input.scale.time;
+        let mut by_width = Vec::new();
+        for width in widths {
+            let room: usize = free.iter().map(|devices| devices / width as usize).sum();
+            let rows = (0..problem.windows.len())
+                .map(|w| lp.add_row(f64::NEG_INFINITY, room as f64 * length(w) * input.usable[pool_index], &[]))
+                .collect::<Result<Vec<_>, _>>()?;
+            by_width.push((width, rows));
+        }
+        let powered = if pool.suspend { Some(Self::add_nodes(lp, input, pool_index)?) } else { None };
+        Ok(Self { by_width, powered })
+    }
+
+    /// u, h, z, q of a pool whose nodes can sleep.
+    fn add_nodes(lp: &mut Lp, input: &CapacityInput, pool_index: usize) -> Result<Vec<RowId>, PlanError> {
+        let problem = input.problem;
+        let pool = &problem.cluster.pools[pool_index];
+        let windows = problem.windows.len();
+        let integer = input.integers == Integers::Required;
+        let (nodes, devices) = (pool.nodes.len() as f64, f64::from(pool.devices_per_node));
+        let wake = pool.wake_time.0 / input.scale.time;
+        let second_cost = problem.billed_power(pool_index) * input.scale.time / input.scale.energy;
+        let wake_cost = problem.net_wake_energy(pool_index) / input.scale.energy;
+        let infinity = f64::INFINITY;
+        let mut rows = Vec::new();
+        for _ in 0..windows {
+            let powered = lp.add_row(-infinity, 0.0, &[])?;
+            let wake_after = lp.add_row(-infinity, 0.0, &[])?; // omega * wakes from here on - h from here on <= 0
+            let on = lp.add_row(-infinity, 0.0, &[])?; // u - l z <= 0
+            let wakes = lp.add_row(-infinity, 0.0, &[])?; // z_w - z_{w-1} - q_w <= 0
+            rows.push((powered, wake_after, on, wakes));
+        }
+        for w in 0..windows {
+            let (powered, _, on, wakes) = rows[w];
+            let length = problem.windows[w].length() / input.scale.time;
+            lp.add_column(second_cost, (0.0, infinity), false, &[(powered, -devices), (on, 1.0)])?;
+            let mut entries = vec![(powered, devices)];
+            entries.extend(rows[..=w].iter().map(|row| (row.1, -1.0)));
+            lp.add_column(0.0, (0.0, infinity), false, &entries)?;
+            let mut entries = vec![(on, -length), (wakes, 1.0)];
+            if let Some(next) = rows.get(w + 1) {
+                entries.push((next.3, -1.0));
+            }
+            lp.add_column(0.0, (0.0, nodes), integer, &entries)?;
+            let mut entries = vec![(wakes, -1.0)];
+            if wake > 0.0 {
+                entries.extend(rows[..=w].iter().map(|row| (row.1, wake)));
+            }
+            lp.add_column(wake_cost, (0.0, nodes), integer, &entries)?;
+        }
+        Ok(rows.into_iter().map(|row| row.0).collect())
+    }
+
+    fn loaded_entries(&self, w: usize, devices: u32) -> Vec<(RowId, f64)> {
+        let mut entries: Vec<(RowId, f64)> = self
+            .by_width
+            .iter()
+            .filter(|(width, _)| *width <= devices)
+            .map(|(width, rows)| (rows[w], f64::from(devices / width)))
+            .collect();
+        if let Some(powered) = &self.powered {
+            entries.push((powered[w], f64::from(devices)));
+        }
+        entries
+    }
+}

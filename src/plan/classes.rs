@@ -1,0 +1,134 @@
+//! Requests merged by kind and length box, so that the linear programme stays small.
+//!
+//! Inner classes: feature sums, eligible where every member is. They guide the plan only; bound and objective are taken
+//! over single requests (PLANNER, section 4). Boxes start as logarithmic bins and are split where members disagree on
+//! their cheapest deployment.
+
+use super::prices::NONE;
+use super::problem::PlanProblem;
+use crate::domain::{Features, features};
+
+/// Width of a starting bin as a ratio of lengths, for small and for large queues.
+const BIN_RATIO: f64 = 1.4;
+
+#[derive(Clone, Debug)]
+pub struct Class {
+    pub kind: usize,
+    /// Range in `Classes::members`.
+    pub first: usize,
+    pub count: usize,
+    /// Sum of (1, i, o, i*o, i^2, o^2) over the members.
+    pub sums: Features,
+    /// Options of the kind that every member may use, as indices into `Kind::options`.
+    pub options: Vec<u16>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Classes {
+    pub list: Vec<Class>,
+    /// Request indices, contiguous by class.
+    pub members: Vec<u32>,
+}
+
+impl Classes {
+    pub fn new(problem: &PlanProblem) -> Self {
+        let n = problem.workload.requests.len();
+        let mut keyed: Vec<(u64, u32)> = (0..n)
+            .map(|r| {
+                let (input, output) = problem.lengths(r);
+                let key = ((problem.kind_of(r) as u64) << 32) | (bin(input) << 16) | bin(output);
+                (key, r as u32)
+            })
+            .collect();
+        keyed.sort_unstable();
+        let members: Vec<u32> = keyed.iter().map(|&(_, request)| request).collect();
+        let mut classes = Self { list: Vec::new(), members };
+        let mut first = 0;
+        for run in keyed.chunk_by(|a, b| a.0 == b.0) {
+            classes.push(problem, first, run.len());
+            first += run.len();
+        }
+        classes
+    }
+
+    pub fn members(&self, class: &Class) -> &[u32] {
+        &self.members[class.first..class.first + class.count]
+    }
+
+    /// Adds the class of `members[first..first + count]`; splits it as long as its members share no option.
+    fn push(&mut self, problem: &PlanProblem, first: usize, count: usize) {
+        let kind_index = problem.kind_of(self.members[first] as usize);
+        let kind = &problem.kinds[kind_index];
+        let mut sums = [0.0; 6];
+        let (mut most_input, mut most_output, mut most_tokens) = (0, 0, 0.0f64);
+        for &request in &self.members[first..first + count] {
+            let (input, output) = problem.lengths(request as usize);
+            for (sum, value) in sums.iter_mut().zip(features(f64::from(input), f64::from(output))) {
+                *sum += value;
+            }
+            most_input = most_input.max(input);
+            most_output = most_output.max(output);
+            most_tokens = most_tokens.max(f64::from(input) + f64::from(output));
+        }
+        let serves_all = |option: &usize| {
+            let deployment = &problem.deployments()[kind.options[*option]];
+            most_tokens <= deployment.max_tokens
+                && deployment.rates.slot_seconds(most_input, most_output) <= kind.slot_limit[*option]
+        };
+        let options: Vec<u16> = (0..kind.options.len()).filter(serves_all).map(|option| option as u16).collect();
+        if options.is_empty() && count > 1 {
+            let middle = self.split_point(problem, first, count);
+            self.push(problem, first, middle);
+            self.push(problem, first + middle, count - middle);
+            return;
+        }
+        self.list.push(Class { kind: kind_index, first, count, sums, options });
+    }
+
+    /// Sorts the range along its relatively longer side and returns the size of its lower half, at least 1.
+    fn split_point(&mut self, problem: &PlanProblem, first: usize, count: usize) -> usize {
+        let range = &mut self.members[first..first + count];
+        let spread = |side: fn((u32, u32)) -> u32| {
+            let lengths = range.iter().map(|&request| side(problem.lengths(request as usize)));
+            let (low, high) = lengths.fold((u32::MAX, 0), |(low, high), length| (low.min(length), high.max(length)));
+            f64::from(high.max(1)) / f64::from(low.max(1))
+        };
+        let by_input = spread(|lengths| lengths.0) >= spread(|lengths| lengths.1);
+        range.sort_unstable_by_key(|&request| {
+            let (input, output) = problem.lengths(request as usize);
+            (if by_input { (input, output) } else { (output, input) }, request)
+        });
+        (count / 2).max(1)
+    }
+
+    /// Splits in two every class whose members disagree on their cheapest deployment, heaviest first, up to `most`
+    /// classes. Returns how many were split.
+    pub fn split_disagreeing(&mut self, problem: &PlanProblem, cheapest: &[u16], most: usize) -> usize {
+        let disagrees = |class: &Class| {
+            let mut choices = self.members(class).iter().map(|&request| cheapest[request as usize]);
+            let first = choices.next().unwrap_or(NONE);
+            choices.any(|choice| choice != first)
+        };
+        let mut candidates: Vec<usize> = (0..self.list.len()).filter(|&c| disagrees(&self.list[c])).collect();
+        // Output tokens stand for energy: the exact weight does not matter, only the order.
+        candidates.sort_by(|&a, &b| self.list[b].sums[2].total_cmp(&self.list[a].sums[2]).then(a.cmp(&b)));
+        candidates.truncate(most.saturating_sub(self.list.len()));
+        candidates.sort_unstable();
+        let old = std::mem::take(&mut self.list);
+        let mut next = candidates.iter().peekable();
+        for (index, class) in old.into_iter().enumerate() {
+            if next.next_if_eq(&&index).is_some() {
+                let middle = self.split_point(problem, class.first, class.count);
+                self.push(problem, class.first, middle);
+                self.push(problem, class.first + middle, class.count - middle);
+            } else {
+                self.list.push(class);
+            }
+        }
+        candidates.len()
+    }
+}
+
+fn bin(tokens: u32) -> u64 {
+    (f64::from(tokens.max(1)).ln() / BIN_RATIO.ln()) as u64
+}

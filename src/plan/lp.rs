@@ -1,0 +1,134 @@
+//! HiGHS behind a small incremental interface: rows first, then columns, solve, add columns or rows, solve again from
+//! the last basis.
+//!
+//! Errors of the solver come back as values; nothing here panics.
+
+use std::time::Instant;
+
+use highs::{Col, HighsModelStatus, Model, Row, RowProblem, Sense};
+
+use super::PlanError;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RowId(pub usize);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ColId(pub usize);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Optimal,
+    /// Stopped by time, nodes or a limit; the solution, if any, is the incumbent.
+    Stopped,
+    Infeasible,
+    Unbounded,
+}
+
+#[derive(Clone, Debug)]
+pub struct Solution {
+    pub outcome: Outcome,
+    pub objective: f64,
+    /// Proved bound of a MIP; the objective of an optimal LP.
+    pub bound: f64,
+    /// Empty if there is no feasible point.
+    pub columns: Vec<f64>,
+    /// Of a linear programme: change of the objective per unit of right-hand side.
+    pub row_duals: Vec<f64>,
+}
+
+/// A minimisation problem.
+pub struct Lp {
+    model: Option<Model>,
+    rows: Vec<Row>,
+    columns: Vec<Col>,
+    has_integers: bool,
+    /// Seconds in the solver so far.
+    spent: f64,
+}
+
+impl Lp {
+    pub fn new() -> Self {
+        let mut model = RowProblem::default().optimise(Sense::Minimise);
+        model.make_quiet();
+        Self { model: Some(model), rows: Vec::new(), columns: Vec::new(), has_integers: false, spent: 0.0 }
+    }
+
+    fn model(&mut self) -> Result<&mut Model, PlanError> {
+        self.model.as_mut().ok_or(PlanError::Solver("the model was lost in an earlier error"))
+    }
+
+    pub fn add_row(&mut self, lower: f64, upper: f64, entries: &[(ColId, f64)]) -> Result<RowId, PlanError> {
+        let entries: Vec<(Col, f64)> = entries.iter().map(|&(col, value)| (self.columns[col.0], value)).collect();
+        let row = self.model()?.try_add_row(lower..=upper, entries).map_err(|_| PlanError::Solver("row refused"))?;
+        self.rows.push(row);
+        Ok(RowId(self.rows.len() - 1))
+    }
+
+    pub fn add_column(
+        &mut self,
+        cost: f64,
+        (lower, upper): (f64, f64),
+        integer: bool,
+        entries: &[(RowId, f64)],
+    ) -> Result<ColId, PlanError> {
+        let entries: Vec<(Row, f64)> = entries.iter().map(|&(row, value)| (self.rows[row.0], value)).collect();
+        self.has_integers |= integer;
+        let column = self
+            .model()?
+            .try_add_column_with_integrality(cost, lower..=upper, entries, integer)
+            .map_err(|_| PlanError::Solver("column refused"))?;
+        self.columns.push(column);
+        Ok(ColId(self.columns.len() - 1))
+    }
+
+    pub fn set_bounds(&mut self, column: ColId, lower: f64, upper: f64) -> Result<(), PlanError> {
+        let column = self.columns[column.0];
+        self.model()?.change_column_bounds(column, lower..=upper);
+        Ok(())
+    }
+
+    pub fn set_cost(&mut self, column: ColId, cost: f64) -> Result<(), PlanError> {
+        let column = self.columns[column.0];
+        self.model()?.change_column_cost(column, cost);
+        Ok(())
+    }
+
+    /// Solves within `seconds`, a MIP to the relative gap `mip_gap`.
+    pub fn solve(&mut self, seconds: f64, mip_gap: f64) -> Result<Solution, PlanError> {
+        let mut model = self.model.take().ok_or(PlanError::Solver("the model was lost in an earlier error"))?;
+        // HiGHS counts its time limit over the life of a model.
+        model.set_option("time_limit", self.spent + seconds.max(0.01));
+        if self.has_integers {
+            model.set_option("mip_rel_gap", mip_gap);
+        }
+        let started = Instant::now();
+        let solved = model.try_solve().map_err(|_| PlanError::Solver("HiGHS reported an error"))?;
+        self.spent += started.elapsed().as_secs_f64();
+        let outcome = match solved.status() {
+            HighsModelStatus::Optimal | HighsModelStatus::ModelEmpty => Outcome::Optimal,
+            HighsModelStatus::Infeasible => Outcome::Infeasible,
+            HighsModelStatus::Unbounded | HighsModelStatus::UnboundedOrInfeasible => Outcome::Unbounded,
+            _ => Outcome::Stopped,
+        };
+        let feasible = matches!(solved.primal_solution_status(), highs::HighsSolutionStatus::Feasible);
+        let values = solved.get_solution();
+        let objective = if feasible { solved.objective_value() } else { f64::INFINITY };
+        let bound = if self.has_integers {
+            solved.double_info_value(c"mip_dual_bound").unwrap_or(f64::NEG_INFINITY)
+        } else if outcome == Outcome::Optimal {
+            objective
+        } else {
+            f64::NEG_INFINITY
+        };
+        let columns = if feasible { values.columns().to_vec() } else { Vec::new() };
+        let row_duals = values.dual_rows().to_vec();
+        self.model = Some(Model::from(solved));
+        Ok(Solution { outcome, objective, bound, columns, row_duals })
+    }
+}
+
+impl Default for Lp {
+    fn default() -> Self {
+        Self::new()
+    }
+}

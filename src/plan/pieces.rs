@@ -1,0 +1,152 @@
+//! How many instances of a deployment its requests need, and how long each must live.
+//!
+//! Work is a staircase: seconds due by each deadline. Full instances run to the last deadline; what is left over becomes
+//! one shorter piece, which packs into gaps that equal shares would not fit.
+
+/// An instance to be placed: `devices` devices of one node for `duration` seconds, starting in `earliest..=latest`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Piece {
+    pub deployment: usize,
+    pub devices: u32,
+    pub earliest: f64,
+    pub latest: f64,
+    pub duration: f64,
+    /// Load time inside the duration: what a second part of a split piece pays again.
+    pub load: f64,
+}
+
+/// Seconds of work due by a deadline (cumulative), deadlines ascending.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Due {
+    pub deadline: f64,
+    pub work: f64,
+    /// Earliest release among the work that falls due here.
+    pub release: f64,
+}
+
+/// `dues` by ascending deadline with cumulative work; `earliest` is the wake of the pool; `most` instances can exist.
+/// `None` if even `most` are not enough.
+pub fn pieces(
+    deployment: usize,
+    devices: u32,
+    earliest: f64,
+    load: f64,
+    dues: &[Due],
+    most: usize,
+) -> Option<Vec<Piece>> {
+    let last = dues.last()?;
+    let release = dues.iter().map(|due| due.release).fold(f64::INFINITY, f64::min);
+    let start = earliest.max(release - load);
+    let open = start + load;
+    let mut count = 1usize;
+    for (index, due) in dues.iter().enumerate() {
+        let room = due.deadline - open;
+        if room <= 0.0 {
+            return None;
+        }
+        count = count.max(needed(due.work, room));
+        // Work released later has less room: what falls due here and was released after `open`.
+        let before = if index == 0 { 0.0 } else { dues[index - 1].work };
+        let late_room = due.deadline - due.release.max(open);
+        if late_room <= 0.0 {
+            return None;
+        }
+        count = count.max(needed(due.work - before, late_room));
+    }
+    if count > most {
+        return None;
+    }
+    // Shorten instances from the last one while every deadline still holds.
+    let mut ends = vec![last.deadline; count];
+    for shortened in (0..count).rev() {
+        let others = |d: f64| -> f64 {
+            ends.iter().enumerate().filter(|(j, _)| *j != shortened).map(|(_, end)| (end.min(d) - open).max(0.0)).sum()
+        };
+        let need = dues.iter().map(|due| (due.work - others(due.deadline)).max(0.0)).fold(0.0, f64::max);
+        let busy_until = dues.iter().map(|due| due.release).fold(open, f64::max);
+        let end = if need > 0.0 { (open + need).max(busy_until.min(last.deadline)) } else { open };
+        if end >= ends[shortened] {
+            break;
+        }
+        ends[shortened] = end;
+    }
+    ends.retain(|&end| end > open);
+    let pieces = (0..ends.len()).map(|j| Piece {
+        deployment,
+        devices,
+        earliest: start,
+        latest: if j + 1 == ends.len() { latest_start(start, load, j, &ends, dues) } else { start },
+        duration: ends[j] - start,
+        load,
+    });
+    Some(pieces.collect())
+}
+
+fn needed(work: f64, room: f64) -> usize {
+    // Rounding must not ask for another instance.
+    (work / room - 1e-9).ceil().max(1.0) as usize
+}
+
+/// Latest start of piece `j` that keeps its duration and every deadline.
+fn latest_start(start: f64, load: f64, j: usize, ends: &[f64], dues: &[Due]) -> f64 {
+    let duration = ends[j] - start;
+    let feasible = |shift: f64| {
+        dues.iter().all(|due| {
+            let others: f64 = ends
+                .iter()
+                .enumerate()
+                .filter(|(other, _)| *other != j)
+                .map(|(_, end)| (end.min(due.deadline) - start - load).max(0.0))
+                .sum();
+            let opening = start + shift + load;
+            let mine = ((start + shift + duration).min(due.deadline) - opening).max(0.0);
+            others + mine >= due.work * (1.0 - 1e-12)
+        })
+    };
+    let (mut low, mut high) = (0.0, dues.last().map_or(0.0, |due| due.deadline) - start - duration);
+    if high <= 0.0 {
+        return start;
+    }
+    if feasible(high) {
+        return start + high;
+    }
+    for _ in 0..40 {
+        let middle = 0.5 * (low + high);
+        if feasible(middle) {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    start + low
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_beyond_whole_instances_becomes_one_shorter_piece_that_may_start_later() {
+        let dues = [Due { deadline: 100.0, work: 225.0, release: 0.0 }];
+        let pieces = pieces(0, 1, 0.0, 10.0, &dues, 8).unwrap();
+        assert_eq!(pieces.len(), 3);
+        assert_eq!(pieces[0].duration, 100.0);
+        assert!((pieces[2].duration - 55.0).abs() < 1e-6);
+        assert!((pieces[2].latest - 45.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn an_early_deadline_needs_more_instances_for_a_shorter_time() {
+        let dues =
+            [Due { deadline: 50.0, work: 75.0, release: 0.0 }, Due { deadline: 200.0, work: 100.0, release: 0.0 }];
+        let pieces = pieces(0, 1, 0.0, 10.0, &dues, 8).unwrap();
+        assert_eq!(pieces.len(), 2);
+        assert!(pieces[1].duration <= 50.0);
+    }
+
+    #[test]
+    fn too_much_work_is_refused() {
+        let dues = [Due { deadline: 50.0, work: 75.0, release: 0.0 }];
+        assert_eq!(pieces(0, 1, 0.0, 10.0, &dues, 1), None);
+    }
+}

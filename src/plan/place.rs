@@ -1,0 +1,248 @@
+//! From a deployment for every request to instances on devices with real finish times.
+//!
+//! Work by deadline gives pieces, pieces are packed onto nodes, requests are dealt to the instances of their deployment,
+//! and list scheduling shows when they finish. Where something is late, the deployment gets more time and all is done
+//! again; where devices run out, the shortage is reported so that the caller can plan with less.
+
+use std::collections::BTreeMap;
+
+use rayon::prelude::*;
+
+use super::list_schedule;
+use super::pack::{self, Shortage};
+use super::pieces::{self, Due, Piece};
+use super::price::{self, Priced};
+use super::prices::NONE;
+use super::problem::PlanProblem;
+use crate::domain::{Instance, Rates, Schedule};
+use crate::units::Seconds;
+
+/// Rounds of "measure lateness, grant time, place again".
+const MOST_ROUNDS: usize = 8;
+
+/// Why an assignment could not be placed.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum Unplaced {
+    #[error("request {0} has no deployment")]
+    Unassigned(usize),
+    #[error("deployment {0} cannot meet its deadlines with all devices of its pool")]
+    TooSlow(String),
+    #[error("pool {pool} lacks {device_seconds:.0} device-seconds")]
+    NoRoom { pool: String, pool_index: usize, device_seconds: f64 },
+    #[error("requests on {0} finish up to {1:.1} s late")]
+    Late(String, f64),
+}
+
+/// Places `assignment` (a deployment for each request) and prices the result.
+pub fn place(problem: &PlanProblem, assignment: &[u16]) -> Result<Priced, Unplaced> {
+    let mut queues: BTreeMap<usize, Vec<u32>> = BTreeMap::new();
+    for (request, &v) in assignment.iter().enumerate() {
+        if v == NONE {
+            return Err(Unplaced::Unassigned(request));
+        }
+        queues.entry(v as usize).or_default().push(request as u32);
+    }
+    // Extra seconds per deployment, as a factor on its work, learnt from lateness.
+    let mut stretch: BTreeMap<usize, f64> = queues.keys().map(|&v| (v, 1.0)).collect();
+    let mut worst = None;
+    for _ in 0..MOST_ROUNDS {
+        let instances = packed(problem, &queues, &stretch)?;
+        let dealt = deal(problem, &queues, instances);
+        let mut late = Vec::new();
+        let mut schedule = Schedule { assignment: vec![0; assignment.len()], ..Schedule::default() };
+        for Dealt { mut instance, requests, end, overrun, .. } in dealt {
+            if requests.is_empty() {
+                continue;
+            }
+            if overrun > 1e-6 {
+                late.push((instance.deployment, overrun, instance.end.0 - instance.start.0));
+            }
+            instance.end = Seconds(end);
+            for &request in &requests {
+                schedule.assignment[request as usize] = schedule.instances.len() as u32;
+            }
+            schedule.instances.push(instance);
+        }
+        if late.is_empty() {
+            return Ok(price::price(problem, schedule));
+        }
+        for (v, overrun, duration) in late {
+            worst = Some((v, overrun));
+            if let Some(factor) = stretch.get_mut(&v) {
+                *factor = factor.max(*factor * (1.0 + 1.2 * overrun / duration.max(overrun)) + 1e-3);
+            }
+        }
+    }
+    let (v, overrun) = worst.unwrap_or((0, 0.0));
+    Err(Unplaced::Late(problem.deployments()[v].id.clone(), overrun))
+}
+
+fn packed(
+    problem: &PlanProblem,
+    queues: &BTreeMap<usize, Vec<u32>>,
+    stretch: &BTreeMap<usize, f64>,
+) -> Result<Vec<Instance>, Unplaced> {
+    let mut by_pool: Vec<Vec<Piece>> = vec![Vec::new(); problem.cluster.pools.len()];
+    for (&v, requests) in queues {
+        let deployment = &problem.deployments()[v];
+        let pieces = deployment_pieces(problem, v, requests, stretch[&v])
+            .ok_or_else(|| Unplaced::TooSlow(deployment.id.clone()))?;
+        by_pool[deployment.pool].extend(pieces);
+    }
+    let mut instances = Vec::new();
+    for (pool, pieces) in by_pool.iter().enumerate().filter(|(_, pieces)| !pieces.is_empty()) {
+        let placements = pack::pack(problem, pool, pieces).map_err(|Shortage { pool, device_seconds }| {
+            Unplaced::NoRoom { pool: problem.cluster.pools[pool].name.clone(), pool_index: pool, device_seconds }
+        })?;
+        instances.extend(pack::instances(problem, pool, &placements));
+    }
+    Ok(instances)
+}
+
+/// Pieces for the requests of one deployment. Small queues run at the batch they reach, which changes how many
+/// instances they need: the count settles in a few rounds.
+fn deployment_pieces(problem: &PlanProblem, v: usize, requests: &[u32], stretch: f64) -> Option<Vec<Piece>> {
+    let deployment = &problem.deployments()[v];
+    let most = problem.most_instances(v);
+    let mut count = 1;
+    let mut pieces = None;
+    for _ in 0..4 {
+        let rates = problem.rates_for(v, requests.len().div_ceil(count));
+        let dues = dues(problem, &rates, requests, stretch);
+        let found =
+            pieces::pieces(v, deployment.devices, problem.wake(deployment.pool), deployment.load_time.0, &dues, most)?;
+        let settled = found.len() == count;
+        count = found.len();
+        pieces = Some(found);
+        if settled {
+            break;
+        }
+    }
+    pieces
+}
+
+fn dues(problem: &PlanProblem, rates: &Rates, requests: &[u32], stretch: f64) -> Vec<Due> {
+    // No request ends sooner than its own slot time, however many slots there are.
+    let mut by_deadline: BTreeMap<u64, (f64, f64, f64)> = BTreeMap::new();
+    for &request in requests {
+        let kind = &problem.kinds[problem.kind_of(request as usize)];
+        let (input, output) = problem.lengths(request as usize);
+        let entry = by_deadline.entry(kind.deadline.to_bits()).or_insert((0.0, f64::INFINITY, 0.0));
+        entry.0 += rates.seconds(input, output);
+        entry.1 = entry.1.min(kind.release);
+        entry.2 = entry.2.max(rates.slot_seconds(input, output));
+    }
+    let mut total = 0.0;
+    let mut longest = 0.0f64;
+    by_deadline
+        .into_iter()
+        .map(|(deadline, (work, release, slot))| {
+            total += work * stretch;
+            longest = longest.max(slot);
+            Due { deadline: f64::from_bits(deadline), work: total.max(longest), release }
+        })
+        .collect()
+}
+
+/// An instance with its requests in list order.
+struct Dealt {
+    instance: Instance,
+    requests: Vec<u32>,
+    end: f64,
+    /// Seconds past a deadline or past the time the devices are needed again.
+    overrun: f64,
+}
+
+/// Deals each deployment's requests to its instances, earliest deadline and longest first, to the one with most time
+/// left, and runs the list schedules.
+fn deal(problem: &PlanProblem, queues: &BTreeMap<usize, Vec<u32>>, instances: Vec<Instance>) -> Vec<Dealt> {
+    let limits = limits(problem, &instances);
+    let mut of_deployment: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+    for (index, instance) in instances.iter().enumerate() {
+        of_deployment.entry(instance.deployment).or_default().push(index);
+    }
+    let mut requests_of: Vec<Vec<u32>> = vec![Vec::new(); instances.len()];
+    let shares: Vec<(Vec<usize>, Vec<Vec<u32>>)> = of_deployment
+        .into_par_iter()
+        .map(|(v, indices)| {
+            let dealt = deal_one(problem, v, &queues[&v], &instances, &indices);
+            (indices, dealt)
+        })
+        .collect();
+    for (indices, dealt) in shares {
+        for (index, requests) in indices.into_iter().zip(dealt) {
+            requests_of[index] = requests;
+        }
+    }
+    instances
+        .into_par_iter()
+        .zip(requests_of)
+        .zip(limits)
+        .map(|((instance, mut requests), limit)| {
+            let load = problem.deployments()[instance.deployment].load_time.0;
+            let rates = problem.rates_for(instance.deployment, requests.len());
+            list_schedule::sort(problem, &rates, &mut requests);
+            let finish = list_schedule::run(problem, &rates, &requests, instance.start.0 + load, |_, _| {});
+            let overrun = finish.lateness.max(finish.end - limit);
+            Dealt { instance, requests, end: finish.end, overrun }
+        })
+        .collect()
+}
+
+fn deal_one(
+    problem: &PlanProblem,
+    v: usize,
+    queue: &[u32],
+    instances: &[Instance],
+    indices: &[usize],
+) -> Vec<Vec<u32>> {
+    if indices.len() == 1 {
+        return vec![queue.to_vec()];
+    }
+    let rates = problem.rates_for(v, queue.len().div_ceil(indices.len()));
+    let load = problem.deployments()[v].load_time.0;
+    let mut queue = queue.to_vec();
+    list_schedule::sort(problem, &rates, &mut queue);
+    let mut given = vec![0.0; indices.len()];
+    let mut dealt: Vec<Vec<u32>> = vec![Vec::new(); indices.len()];
+    let mut heap = std::collections::BinaryHeap::new();
+    let mut deadline = f64::NEG_INFINITY;
+    let left = |j: usize, deadline: f64, given: &[f64]| {
+        let instance = &instances[indices[j]];
+        let seconds = instance.end.0.min(deadline) - instance.start.0 - load - given[j];
+        // Order-preserving bits of a float that may be negative.
+        let bits = seconds.to_bits() as i64;
+        (bits ^ (((bits >> 63) as u64) >> 1) as i64, std::cmp::Reverse(j))
+    };
+    for request in queue {
+        let kind = &problem.kinds[problem.kind_of(request as usize)];
+        if kind.deadline != deadline {
+            deadline = kind.deadline;
+            heap = (0..indices.len()).map(|j| left(j, deadline, &given)).collect();
+        }
+        let Some((_, std::cmp::Reverse(j))) = heap.pop() else { break };
+        let (input, output) = problem.lengths(request as usize);
+        given[j] += rates.seconds(input, output);
+        dealt[j].push(request);
+        heap.push(left(j, deadline, &given));
+    }
+    dealt
+}
+
+/// When each instance must be gone: the start of the next one on any of its devices.
+fn limits(problem: &PlanProblem, instances: &[Instance]) -> Vec<f64> {
+    let mut next: BTreeMap<(usize, usize, u32), Vec<(f64, usize)>> = BTreeMap::new();
+    for (index, instance) in instances.iter().enumerate() {
+        for &device in &instance.device_indices {
+            next.entry((instance.pool, instance.node, device)).or_default().push((instance.start.0, index));
+        }
+    }
+    let mut limits = vec![problem.horizon(); instances.len()];
+    for starts in next.values_mut() {
+        starts.sort_by(|a, b| a.0.total_cmp(&b.0));
+        for pair in starts.windows(2) {
+            limits[pair[0].1] = limits[pair[0].1].min(pair[1].0);
+        }
+    }
+    limits
+}

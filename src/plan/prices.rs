@@ -1,0 +1,229 @@
+//! One pass over the requests at given prices: the first sum of the bound (PLANNER, section 4), each request's cheapest
+//! option, and what closed deployments would gain.
+//!
+//! Exact at request level: no class is involved, so any prices give a valid bound. Sums are compensated per block and
+//! rounded down.
+
+use rayon::prelude::*;
+
+use super::problem::{Kind, PlanProblem};
+
+/// Prices of the relaxation's rows, all non-negative, in joules.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Prices {
+    /// pi: per net loaded instance-second, by (deployment, window).
+    pub seconds: Vec<Vec<f64>>,
+    /// mu: per percent point of one request, by job.
+    pub accuracy: Vec<f64>,
+}
+
+impl Prices {
+    pub fn zero(problem: &PlanProblem) -> Self {
+        Self {
+            seconds: vec![vec![0.0; problem.windows.len()]; problem.deployments().len()],
+            accuracy: vec![0.0; problem.workload.jobs.len()],
+        }
+    }
+
+    /// The cheapest second of `v` among the windows of `kind`.
+    pub fn cheapest_second(&self, v: usize, kind: &Kind) -> f64 {
+        self.seconds[v][kind.first_window..kind.end_window].iter().copied().fold(f64::INFINITY, f64::min)
+    }
+}
+
+/// What counts as cost: the joules themselves, or nothing (to prove that no plan exists at all).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Objective {
+    Energy,
+    Feasibility,
+}
+
+#[derive(Clone, Debug)]
+pub struct PassResult {
+    /// Sum over requests of the cheapest priced cost among open deployments, plus mu_j f_j N_j; rounded down.
+    /// `-inf` is never returned: a request without an open option counts at its cheapest option of all.
+    pub total: f64,
+    /// Deployment each request prefers among the open ones; `u16::MAX` if it has none at all.
+    pub cheapest: Vec<u16>,
+    /// By deployment: how much the total falls at most if it opens; 0 for open ones.
+    pub gains: Vec<f64>,
+    /// Requests that no deployment can serve.
+    pub unservable: Vec<usize>,
+}
+
+/// No deployment.
+pub const NONE: u16 = u16::MAX;
+
+const BLOCK: usize = 8192;
+
+/// `open`: the deployments requests may choose from; all if `None`.
+pub fn request_pass(problem: &PlanProblem, prices: &Prices, open: Option<&[bool]>, objective: Objective) -> PassResult {
+    let tables: Vec<KindTable> =
+        problem.kinds.iter().map(|kind| KindTable::new(problem, kind, prices, open, objective)).collect();
+    let deployments = problem.deployments().len();
+    let n = problem.workload.requests.len();
+    let mut cheapest = vec![NONE; n];
+    let blocks: Vec<Block> = cheapest
+        .par_chunks_mut(BLOCK)
+        .enumerate()
+        .map(|(index, choice)| block(problem, &tables, index * BLOCK, choice, open.map(|_| deployments)))
+        .collect();
+
+    let mut total = CompensatedSum::default();
+    let mut gains = vec![0.0; deployments];
+    let mut unservable = Vec::new();
+    for part in blocks {
+        total.add(part.total.value());
+        total.magnitude += part.total.magnitude;
+        for (gain, more) in gains.iter_mut().zip(part.gains) {
+            *gain += more;
+        }
+        unservable.extend(part.unservable);
+    }
+    for (job, points) in problem.floor_points.iter().enumerate() {
+        total.add(points.unwrap_or(0.0) * prices.accuracy[job]);
+    }
+    PassResult { total: total.rounded_down(), cheapest, gains, unservable }
+}
+
+#[derive(Default)]
+struct Block {
+    total: CompensatedSum,
+    gains: Vec<f64>,
+    unservable: Vec<usize>,
+}
+
+fn block(
+    problem: &PlanProblem,
+    tables: &[KindTable],
+    first: usize,
+    choice: &mut [u16],
+    gains_for: Option<usize>,
+) -> Block {
+    let mut result = Block { gains: vec![0.0; gains_for.unwrap_or(0)], ..Block::default() };
+    let mut costs = Vec::new();
+    for (offset, choice) in choice.iter_mut().enumerate() {
+        let request = first + offset;
+        let (input, output) = problem.lengths(request);
+        let table = &tables[problem.kind_of(request)];
+        table.costs(problem, input, output, &mut costs);
+        let Some((best, cost)) = table.cheapest(&costs) else {
+            result.unservable.push(request);
+            continue;
+        };
+        *choice = table.options[best] as u16;
+        result.total.add(cost);
+        if gains_for.is_some() {
+            for ((&v, &open), &candidate) in table.options.iter().zip(&table.open).zip(&costs) {
+                if !open && candidate < cost {
+                    result.gains[v] += cost - candidate;
+                }
+            }
+        }
+    }
+    result
+}
+
+/// Priced coefficients of one kind's options, a column a feature so that the inner loop vectorises.
+struct KindTable {
+    options: Vec<usize>,
+    open: Vec<bool>,
+    coefficients: [Vec<f64>; 6],
+    max_tokens: Vec<f64>,
+    /// Options whose slot limit some request of the kind may exceed.
+    tight: Vec<usize>,
+    slot_limit: Vec<f64>,
+}
+
+impl KindTable {
+    fn new(problem: &PlanProblem, kind: &Kind, prices: &Prices, open: Option<&[bool]>, objective: Objective) -> Self {
+        let mut coefficients: [Vec<f64>; 6] = std::array::from_fn(|_| Vec::with_capacity(kind.options.len()));
+        let mut max_tokens = Vec::with_capacity(kind.options.len());
+        let mut tight = Vec::new();
+        for (option, &v) in kind.options.iter().enumerate() {
+            let deployment = &problem.deployments()[v];
+            let second = prices.cheapest_second(v, kind);
+            let points = kind.mean_job.map_or(0.0, |job| prices.accuracy[job] * kind.accuracy[option]);
+            for (k, column) in coefficients.iter_mut().enumerate() {
+                let energy = if objective == Objective::Energy { deployment.rates.net_energy[k] } else { 0.0 };
+                let constant = if k == 0 { points } else { 0.0 };
+                column.push(energy + second * deployment.rates.busy_time[k] - constant);
+            }
+            max_tokens.push(deployment.max_tokens);
+            if deployment.rates.slot_seconds(kind.max_input, kind.max_output) > kind.slot_limit[option] {
+                tight.push(option);
+            }
+        }
+        let is_open = kind.options.iter().map(|&v| open.is_none_or(|open| open[v])).collect();
+        Self {
+            options: kind.options.clone(),
+            open: is_open,
+            coefficients,
+            max_tokens,
+            tight,
+            slot_limit: kind.slot_limit.clone(),
+        }
+    }
+
+    fn costs(&self, problem: &PlanProblem, input: u32, output: u32, costs: &mut Vec<f64>) {
+        let (i, o) = (f64::from(input), f64::from(output));
+        let (io, ii, oo, tokens) = (i * o, i * i, o * o, i + o);
+        let n = self.options.len();
+        costs.clear();
+        costs.resize(n, 0.0);
+        let [c0, c1, c2, c3, c4, c5] = &self.coefficients;
+        let (c0, c1, c2, c3, c4, c5) = (&c0[..n], &c1[..n], &c2[..n], &c3[..n], &c4[..n], &c5[..n]);
+        let limit = &self.max_tokens[..n];
+        for k in 0..n {
+            let cost = c0[k] + c1[k] * i + c2[k] * o + c3[k] * io + c4[k] * ii + c5[k] * oo;
+            costs[k] = if tokens <= limit[k] { cost } else { f64::INFINITY };
+        }
+        for &option in &self.tight {
+            let rates = &problem.deployments()[self.options[option]].rates;
+            if rates.slot_seconds(input, output) > self.slot_limit[option] {
+                costs[option] = f64::INFINITY;
+            }
+        }
+    }
+
+    /// The cheapest open option, or if none is open to this request, the cheapest of all.
+    fn cheapest(&self, costs: &[f64]) -> Option<(usize, f64)> {
+        let least = |only_open: bool| {
+            let mut best: Option<(usize, f64)> = None;
+            for (option, &cost) in costs.iter().enumerate() {
+                if cost < f64::INFINITY && (!only_open || self.open[option]) && best.is_none_or(|(_, b)| cost < b) {
+                    best = Some((option, cost));
+                }
+            }
+            best
+        };
+        least(true).or_else(|| least(false))
+    }
+}
+
+/// Neumaier's sum with the magnitude that bounds its rounding error.
+#[derive(Clone, Copy, Debug, Default)]
+struct CompensatedSum {
+    sum: f64,
+    compensation: f64,
+    magnitude: f64,
+}
+
+impl CompensatedSum {
+    fn add(&mut self, value: f64) {
+        let next = self.sum + value;
+        self.compensation +=
+            if self.sum.abs() >= value.abs() { (self.sum - next) + value } else { (value - next) + self.sum };
+        self.sum = next;
+        self.magnitude += value.abs();
+    }
+
+    fn value(&self) -> f64 {
+        self.sum + self.compensation
+    }
+
+    /// Each term is a sum of about ten products and the total compensated: 32 ulp of the magnitudes cover both.
+    fn rounded_down(&self) -> f64 {
+        self.value() - 32.0 * f64::EPSILON * self.magnitude
+    }
+}

@@ -1,0 +1,254 @@
+//! The planning problem as the solver sees it: windows, kinds of requests, and what each kind may use.
+//!
+//! A kind is a set of groups with the same deadline, release, mean-floor job and allowed deployments. Windows lie
+//! between successive deadlines and releases; with more than `MAX_WINDOWS` of them, releases are rounded down and
+//! deadlines up for the relaxation, while placement always uses exact times.
+
+use std::collections::BTreeMap;
+
+use rayon::prelude::*;
+
+use crate::domain::{AccuracyRule, Cluster, Deployment, FamilyModel, Rates, Workload, dot, features};
+use crate::options::Options;
+
+/// Events kept exactly by the relaxation.
+const MAX_WINDOWS: usize = 24;
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Window {
+    pub start: f64,
+    pub end: f64,
+}
+
+impl Window {
+    pub fn length(&self) -> f64 {
+        self.end - self.start
+    }
+}
+
+/// Requests that differ in length only.
+#[derive(Clone, Debug)]
+pub struct Kind {
+    pub deadline: f64,
+    pub release: f64,
+    /// Windows its work may be done in: `first_window..end_window`.
+    pub first_window: usize,
+    pub end_window: usize,
+    /// The job whose mean floor its accuracy counts towards.
+    pub mean_job: Option<usize>,
+    /// Allowed deployments, ascending.
+    pub options: Vec<usize>,
+    /// For each option: deadline less release or readiness, the longest a request may hold its slot.
+    pub slot_limit: Vec<f64>,
+    /// For each option: accuracy in percent where `mean_job` is set, else 0.
+    pub accuracy: Vec<f64>,
+    pub requests: usize,
+    pub max_input: u32,
+    pub max_output: u32,
+}
+
+pub struct PlanProblem<'a> {
+    pub workload: &'a Workload,
+    pub cluster: &'a Cluster,
+    pub options: &'a Options,
+    pub models: &'a [FamilyModel],
+    pub safety: f64,
+    pub windows: Vec<Window>,
+    pub kinds: Vec<Kind>,
+    /// Kind of each group.
+    pub kind_of_group: Vec<u32>,
+    /// f_j * N_j by job; `None` without a mean floor.
+    pub floor_points: Vec<Option<f64>>,
+    pub requests_of_job: Vec<usize>,
+}
+
+impl<'a> PlanProblem<'a> {
+    pub fn new(
+        workload: &'a Workload,
+        cluster: &'a Cluster,
+        models: &'a [FamilyModel],
+        options: &'a Options,
+        safety: f64,
+    ) -> Self {
+        let windows = windows(workload);
+        let mut requests_of_group = vec![0usize; workload.groups.len()];
+        let mut longest = vec![(0u32, 0u32); workload.groups.len()];
+        let requests = &workload.requests;
+        for (r, &group) in requests.group.iter().enumerate() {
+            let group = group as usize;
+            requests_of_group[group] += 1;
+            longest[group].0 = longest[group].0.max(requests.input_tokens[r]);
+            longest[group].1 = longest[group].1.max(requests.output_tokens[r]);
+        }
+        let mut requests_of_job = vec![0; workload.jobs.len()];
+        for (group, count) in workload.groups.iter().zip(&requests_of_group) {
+            requests_of_job[group.job] += count;
+        }
+        let floor_points = workload
+            .jobs
+            .iter()
+            .zip(&requests_of_job)
+            .map(|(job, &count)| job.floor.filter(|f| f.rule == AccuracyRule::Mean).map(|f| f.percent * count as f64))
+            .collect::<Vec<_>>();
+
+        let mut problem = Self {
+            workload,
+            cluster,
+            options,
+            models,
+            safety,
+            windows,
+            kinds: Vec::new(),
+            kind_of_group: Vec::new(),
+            floor_points,
+            requests_of_job,
+        };
+        let mut known: BTreeMap<(u64, u64, Option<usize>, Vec<usize>), usize> = BTreeMap::new();
+        for (g, group) in workload.groups.iter().enumerate() {
+            let allowed: Vec<usize> =
+                options.allowed[g].iter().enumerate().filter(|(_, allowed)| **allowed).map(|(v, _)| v).collect();
+            let mean_job = problem.floor_points[group.job].map(|_| group.job);
+            let key = (group.deadline.0.to_bits(), group.release.0.to_bits(), mean_job, allowed);
+            let kind = *known.entry(key).or_insert_with_key(|(_, _, _, allowed)| {
+                problem.kinds.push(problem.kind(group.deadline.0, group.release.0, mean_job, allowed));
+                problem.kinds.len() - 1
+            });
+            problem.kind_of_group.push(kind as u32);
+            let kind = &mut problem.kinds[kind];
+            kind.requests += requests_of_group[g];
+            kind.max_input = kind.max_input.max(longest[g].0);
+            kind.max_output = kind.max_output.max(longest[g].1);
+        }
+        problem
+    }
+
+    fn kind(&self, deadline: f64, release: f64, mean_job: Option<usize>, allowed: &[usize]) -> Kind {
+        let slot_limit = allowed.iter().map(|&v| deadline - release.max(self.ready(v))).collect();
+        let accuracy =
+            allowed.iter().map(|&v| mean_job.and_then(|job| self.options.accuracy[job][v]).unwrap_or(0.0)).collect();
+        Kind {
+            deadline,
+            release,
+            // Rounded outwards where events were dropped.
+            first_window: self.windows.iter().rposition(|w| w.start <= release).unwrap_or(0),
+            end_window: self.windows.iter().position(|w| w.end >= deadline).map_or(self.windows.len(), |w| w + 1),
+            mean_job,
+            options: allowed.to_vec(),
+            slot_limit,
+            accuracy,
+            requests: 0,
+            max_input: 0,
+            max_output: 0,
+        }
+    }
+
+    pub fn deployments(&self) -> &'a [Deployment] {
+        &self.options.deployments
+    }
+
+    /// Earliest second an instance of `v` can serve: wake of its node and load.
+    pub fn ready(&self, v: usize) -> f64 {
+        self.wake(self.deployments()[v].pool) + self.deployments()[v].load_time.0
+    }
+
+    /// Seconds before an instance can start in a pool: its nodes sleep until the plan wakes them.
+    pub fn wake(&self, pool: usize) -> f64 {
+        let pool = &self.cluster.pools[pool];
+        if pool.suspend { pool.wake_time.0 } else { 0.0 }
+    }
+
+    /// B_p: watts billed per powered node; 0 if it cannot sleep.
+    pub fn billed_power(&self, pool: usize) -> f64 {
+        let pool = &self.cluster.pools[pool];
+        if pool.suspend { pool.standing_power().map_or(0.0, |power| power.0) } else { 0.0 }
+    }
+
+    /// Omega_p net of what is billed meanwhile.
+    pub fn net_wake_energy(&self, p: usize) -> f64 {
+        let pool = &self.cluster.pools[p];
+        if pool.suspend { (pool.wake_energy.0 - self.billed_power(p) * pool.wake_time.0).max(0.0) } else { 0.0 }
+    }
+
+    pub fn horizon(&self) -> f64 {
+        self.windows.last().map_or(0.0, |window| window.end)
+    }
+
+    pub fn kind_of(&self, request: usize) -> usize {
+        self.kind_of_group[self.workload.requests.group[request] as usize] as usize
+    }
+
+    pub fn lengths(&self, request: usize) -> (u32, u32) {
+        let requests = &self.workload.requests;
+        (requests.input_tokens[request], requests.output_tokens[request])
+    }
+
+    /// Whether deployment number `option` of `kind` can serve a request of these lengths.
+    pub fn can_serve(&self, kind: &Kind, option: usize, input: u32, output: u32) -> bool {
+        let deployment = &self.deployments()[kind.options[option]];
+        deployment.fits(input, output) && deployment.rates.slot_seconds(input, output) <= kind.slot_limit[option]
+    }
+
+    /// Rates of an instance of `v` that serves `count` requests.
+    pub fn rates_for(&self, v: usize, count: usize) -> Rates {
+        self.deployments()[v].rates_for(&self.models[self.options.model[v]], count, self.safety)
+    }
+
+    /// S: seconds of all the work each deployment could be given, whatever the others do.
+    pub fn total_work(&self) -> Vec<f64> {
+        let requests = &self.workload.requests;
+        (0..self.deployments().len())
+            .into_par_iter()
+            .map(|v| {
+                let deployment = &self.deployments()[v];
+                let allowed: Vec<bool> = self.kinds.iter().map(|kind| kind.options.contains(&v)).collect();
+                let mut sums = [0.0; 6];
+                for (r, (&i, &o)) in requests.input_tokens.iter().zip(&requests.output_tokens).enumerate() {
+                    if allowed[self.kind_of(r)] && deployment.fits(i, o) {
+                        for (sum, value) in sums.iter_mut().zip(features(f64::from(i), f64::from(o))) {
+                            *sum += value;
+                        }
+                    }
+                }
+                // Never less than the true sum, whatever the rounding.
+                dot(&deployment.rates.busy_time, &sums) * (1.0 + 1e-9)
+            })
+            .collect()
+    }
+
+    /// Deployments that some kind may use and some node can hold.
+    pub fn offered(&self) -> Vec<bool> {
+        (0..self.deployments().len())
+            .map(|v| self.most_instances(v) > 0 && self.kinds.iter().any(|kind| kind.options.contains(&v)))
+            .collect()
+    }
+
+    /// Most instances of `v` at once.
+    pub fn most_instances(&self, v: usize) -> usize {
+        let deployment = &self.deployments()[v];
+        let pool = &self.cluster.pools[deployment.pool];
+        (0..pool.nodes.len()).map(|node| pool.free_devices(node).len() / deployment.devices as usize).sum()
+    }
+}
+
+fn windows(workload: &Workload) -> Vec<Window> {
+    let mut deadlines: Vec<f64> = workload.groups.iter().map(|group| group.deadline.0).collect();
+    let mut releases: Vec<f64> = workload.groups.iter().map(|group| group.release.0).collect();
+    let horizon = deadlines.iter().copied().fold(0.0, f64::max);
+    thin(&mut deadlines, MAX_WINDOWS / 2);
+    thin(&mut releases, MAX_WINDOWS / 2);
+    let mut events: Vec<f64> = deadlines.into_iter().chain(releases).chain([0.0, horizon]).collect();
+    events.retain(|&event| (0.0..=horizon).contains(&event));
+    events.sort_by(f64::total_cmp);
+    events.dedup();
+    events.windows(2).map(|pair| Window { start: pair[0], end: pair[1] }).collect()
+}
+
+/// Sorted, distinct, and at most `most` of them, evenly by rank.
+fn thin(events: &mut Vec<f64>, most: usize) {
+    events.sort_by(f64::total_cmp);
+    events.dedup();
+    if events.len() > most {
+        let step = events.len().div_ceil(most);
+        *events = events.chunks(step).map(|chunk| chunk[0]).collect();
+    }
+}

@@ -1,0 +1,355 @@
+//! The relaxation R over classes, solved by column generation (PLANNER, sections 3 and 4).
+//!
+//! Rows: each class served once, accuracy floors, net loaded time by (deployment, window), and the capacity block. A
+//! column is a share of one class on one deployment in one window; only those with negative reduced cost enter. Its
+//! objective guides the plan and its duals price the request pass; neither bound nor plan takes its value.
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use super::PlanError;
+use super::capacity::{Capacity, CapacityInput, Integers, Scale};
+use super::classes::Classes;
+use super::lp::{ColId, Lp, Outcome, RowId, Solution};
+use super::prices::{Objective, Prices};
+use super::problem::PlanProblem;
+use crate::domain::dot;
+
+/// A share of a class on a deployment in a window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Column {
+    pub class: usize,
+    /// Index into `Kind::options`.
+    pub option: u16,
+    pub window: usize,
+}
+
+#[derive(Clone, Debug)]
+pub struct ClassSolution {
+    /// Joules.
+    pub objective: f64,
+    pub prices: Prices,
+    /// Positive shares, by class.
+    pub shares: Vec<(Column, f64)>,
+    /// n by (deployment, window).
+    pub instances: Vec<Vec<f64>>,
+    /// Requests' worth of classes that no column could serve; 0 if the relaxation is feasible.
+    pub unserved: f64,
+}
+
+pub struct ClassProblem<'a> {
+    input: CapacityInput<'a>,
+    classes: &'a Classes,
+    objective: Objective,
+    lp: Lp,
+    capacity: Capacity,
+    class_rows: Vec<RowId>,
+    serve_rows: Vec<Vec<RowId>>,
+    accuracy_rows: Vec<Option<RowId>>,
+    columns: Vec<Column>,
+    column_ids: Vec<ColId>,
+    known: BTreeSet<Column>,
+    unserved_columns: Vec<ColId>,
+}
+
+/// Columns added per class and round.
+const COLUMNS_PER_CLASS: usize = 3;
+const MOST_ROUNDS: usize = 200;
+/// Shares below this are rounding of the solver.
+const LEAST_SHARE: f64 = 1e-9;
+
+impl<'a> ClassProblem<'a> {
+    /// `seed` are columns known to be useful, from an earlier problem over the same classes.
+    pub fn new(
+        input: CapacityInput<'a>,
+        classes: &'a Classes,
+        objective: Objective,
+        seed: &[Column],
+    ) -> Result<Self, PlanError> {
+        let problem = input.problem;
+        let mut lp = Lp::new();
+        let infinity = f64::INFINITY;
+        let class_rows = classes.list.iter().map(|_| lp.add_row(1.0, 1.0, &[])).collect::<Result<Vec<_>, _>>()?;
+        let mut accuracy_rows = Vec::new();
+        for (points, &count) in problem.floor_points.iter().zip(&problem.requests_of_job) {
+            // Per request of the job, so that the row is in percent points.
+            let floor = points.map(|points| points / count as f64);
+            accuracy_rows.push(floor.map(|floor| lp.add_row(floor, infinity, &[])).transpose()?);
+        }
+        let mut serve_rows = Vec::new();
+        for _ in problem.deployments() {
+            let rows = problem.windows.iter().map(|_| lp.add_row(-infinity, 0.0, &[]));
+            serve_rows.push(rows.collect::<Result<Vec<_>, _>>()?);
+        }
+        let capacity = Capacity::add(&mut lp, &input, Some(&serve_rows))?;
+        let mut class_problem = Self {
+            input,
+            classes,
+            objective,
+            lp,
+            capacity,
+            class_rows,
+            serve_rows,
+            accuracy_rows,
+            columns: Vec::new(),
+            column_ids: Vec::new(),
+            known: BTreeSet::new(),
+            unserved_columns: Vec::new(),
+        };
+        class_problem.add_unserved()?;
+        for &column in seed {
+            class_problem.add_column(column)?;
+        }
+        class_problem.add_starting_columns()?;
+        Ok(class_problem)
+    }
+
+    /// A costly column per class that serves it from nowhere, at the best accuracy: keeps every round feasible.
+    fn add_unserved(&mut self) -> Result<(), PlanError> {
+        let problem = self.input.problem;
+        for (c, class) in self.classes.list.iter().enumerate() {
+            let kind = &problem.kinds[class.kind];
+            let cost = match self.objective {
+                Objective::Feasibility => class.count as f64,
+                Objective::Energy => {
+                    let worst = class.options.iter().map(|&option| self.energy(c, option)).fold(0.0, f64::max);
+                    let starts = problem.deployments().iter().map(|d| d.start_energy().0).fold(0.0, f64::max);
+                    100.0 * (worst + starts / self.input.scale.energy) + 1.0
+                }
+            };
+            let mut entries = vec![(self.class_rows[c], 1.0)];
+            if let Some((job, row)) = kind.mean_job.and_then(|job| Some((job, self.accuracy_rows[job]?))) {
+                let best = kind.accuracy.iter().copied().fold(0.0, f64::max).max(100.0);
+                entries.push((row, best * class.count as f64 / problem.requests_of_job[job] as f64));
+            }
+            let column = self.lp.add_column(cost, (0.0, f64::INFINITY), false, &entries)?;
+            self.unserved_columns.push(column);
+        }
+        Ok(())
+    }
+
+    /// For each class the options of least energy, least device time and best accuracy, in each window.
+    fn add_starting_columns(&mut self) -> Result<(), PlanError> {
+        for c in 0..self.classes.list.len() {
+            let class = &self.classes.list[c];
+            let kind = &self.input.problem.kinds[class.kind];
+            let options: Vec<u16> = class.options.iter().copied().filter(|&o| self.offers(c, o)).collect();
+            let devices = |option: u16| {
+                let v = kind.options[option as usize];
+                self.seconds(c, option) * f64::from(self.input.problem.deployments()[v].devices)
+            };
+            let least =
+                |value: &dyn Fn(u16) -> f64| options.iter().copied().min_by(|&a, &b| value(a).total_cmp(&value(b)));
+            let chosen = [
+                least(&|option| self.energy(c, option)),
+                least(&devices),
+                least(&|option| -kind.accuracy[option as usize]),
+            ];
+            let windows = kind.first_window..kind.end_window;
+            for option in chosen.into_iter().flatten() {
+                for window in windows.clone() {
+                    self.add_column(Column { class: c, option, window })?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn offers(&self, class: usize, option: u16) -> bool {
+        let kind = &self.input.problem.kinds[self.classes.list[class].kind];
+        self.input.offered[kind.options[option as usize]]
+    }
+
+    /// Scaled cost of a whole class.
+    fn energy(&self, class: usize, option: u16) -> f64 {
+        if self.objective == Objective::Feasibility {
+            return 0.0;
+        }
+        let class = &self.classes.list[class];
+        let v = self.input.problem.kinds[class.kind].options[option as usize];
+        dot(&self.input.problem.deployments()[v].rates.net_energy, &class.sums) / self.input.scale.energy
+    }
+
+    /// Scaled instance time of a whole class.
+    fn seconds(&self, class: usize, option: u16) -> f64 {
+        let class = &self.classes.list[class];
+        let v = self.input.problem.kinds[class.kind].options[option as usize];
+        dot(&self.input.problem.deployments()[v].rates.busy_time, &class.sums) / self.input.scale.time
+    }
+
+    fn add_column(&mut self, column: Column) -> Result<(), PlanError> {
+        if !self.offers(column.class, column.option) || !self.known.insert(column) {
+            return Ok(());
+        }
+        let problem = self.input.problem;
+        let class = &self.classes.list[column.class];
+        let kind = &problem.kinds[class.kind];
+        let v = kind.options[column.option as usize];
+        let mut entries = vec![
+            (self.class_rows[column.class], 1.0),
+            (self.serve_rows[v][column.window], self.seconds(column.class, column.option)),
+        ];
+        if let Some((job, row)) = kind.mean_job.and_then(|job| Some((job, self.accuracy_rows[job]?))) {
+            let share = class.count as f64 / problem.requests_of_job[job] as f64;
+            entries.push((row, kind.accuracy[column.option as usize] * share));
+        }
+        let cost = self.energy(column.class, column.option);
+        let id = self.lp.add_column(cost, (0.0, f64::INFINITY), false, &entries)?;
+        self.columns.push(column);
+        self.column_ids.push(id);
+        Ok(())
+    }
+
+    /// Fixes the instances by (deployment, window); `None` frees them.
+    pub fn fix_instances(&mut self, instances: Option<&[Vec<f64>]>) -> Result<(), PlanError> {
+        for v in 0..self.capacity.instances.len() {
+            let most = self.input.problem.most_instances(v) as f64;
+            for (w, &column) in self.capacity.instances[v].iter().enumerate() {
+                let (lower, upper) = instances.map_or((0.0, most), |fixed| (fixed[v][w], fixed[v][w]));
+                self.lp.set_bounds(column, lower, upper)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Column generation to optimality or until `deadline`.
+    pub fn solve(&mut self, deadline: Instant) -> Result<ClassSolution, PlanError> {
+        let mut last = None;
+        for _ in 0..MOST_ROUNDS {
+            let left = deadline.saturating_duration_since(Instant::now()).as_secs_f64();
+            let solution = self.lp.solve(left.max(1.0), 0.0)?;
+            if solution.outcome != Outcome::Optimal {
+                break;
+            }
+            let prices = self.prices(&solution);
+            let new = self.improving_columns(&solution, &prices);
+            last = Some(self.result(&solution, prices));
+            if new.is_empty() || left <= 0.0 {
+                break;
+            }
+            for column in new {
+                self.add_column(column)?;
+            }
+        }
+        last.ok_or(PlanError::Solver("the relaxation was not solved in time"))
+    }
+
+    /// The same problem with whole instances, over the columns found so far.
+    pub fn solve_integer(&self, seconds: f64, mip_gap: f64) -> Result<Option<ClassSolution>, PlanError> {
+        let input = CapacityInput { integers: Integers::Required, ..self.input };
+        let mut integer = ClassProblem::new(input, self.classes, self.objective, &self.columns)?;
+        let solution = integer.lp.solve(seconds, mip_gap)?;
+        if solution.columns.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(integer.result(&solution, Prices::zero(self.input.problem))))
+    }
+
+    fn prices(&self, solution: &Solution) -> Prices {
+        let scale = self.input.scale;
+        let joules = match self.objective {
+            Objective::Energy => scale.energy,
+            Objective::Feasibility => 1.0,
+        };
+        let per_second = joules / scale.time;
+        let seconds = self
+            .serve_rows
+            .iter()
+            .map(|rows| rows.iter().map(|row| (-solution.row_duals[row.0]).max(0.0) * per_second).collect())
+            .collect();
+        let accuracy = self
+            .accuracy_rows
+            .iter()
+            .zip(&self.input.problem.requests_of_job)
+            .map(|(row, &count)| row.map_or(0.0, |row| solution.row_duals[row.0].max(0.0) * joules / count as f64))
+            .collect();
+        Prices { seconds, accuracy }
+    }
+
+    fn improving_columns(&self, solution: &Solution, prices: &Prices) -> Vec<Column> {
+        let problem = self.input.problem;
+        let joules = if self.objective == Objective::Energy { self.input.scale.energy } else { 1.0 };
+        let mut new = Vec::new();
+        let mut candidates: Vec<(f64, Column)> = Vec::new();
+        for (c, class) in self.classes.list.iter().enumerate() {
+            let kind = &problem.kinds[class.kind];
+            let worth = solution.row_duals[self.class_rows[c].0];
+            candidates.clear();
+            for &option in class.options.iter().filter(|&&option| self.offers(c, option)) {
+                let v = kind.options[option as usize];
+                let windows = kind.first_window..kind.end_window;
+                let window = windows.min_by(|&a, &b| prices.seconds[v][a].total_cmp(&prices.seconds[v][b]));
+                let Some(window) = window else { continue };
+                let seconds = self.seconds(c, option) * self.input.scale.time;
+                let points = kind.mean_job.map_or(0.0, |job| prices.accuracy[job] * kind.accuracy[option as usize]);
+                let priced = (prices.seconds[v][window] * seconds - points * class.count as f64) / joules;
+                let reduced = self.energy(c, option) + priced - worth;
+                if reduced < -1e-7 * (1.0 + worth.abs()) {
+                    candidates.push((reduced, Column { class: c, option, window }));
+                }
+            }
+            candidates.sort_by(|a, b| a.0.total_cmp(&b.0));
+            let fresh = candidates.iter().map(|(_, column)| *column).filter(|column| !self.known.contains(column));
+            new.extend(fresh.take(COLUMNS_PER_CLASS));
+        }
+        new
+    }
+
+    fn result(&self, solution: &Solution, prices: Prices) -> ClassSolution {
+        let value = |column: &ColId| solution.columns.get(column.0).copied().unwrap_or(0.0);
+        let shares = self
+            .columns
+            .iter()
+            .zip(&self.column_ids)
+            .map(|(column, id)| (*column, value(id)))
+            .filter(|(_, share)| *share > LEAST_SHARE)
+            .collect();
+        let unserved = self
+            .unserved_columns
+            .iter()
+            .zip(&self.classes.list)
+            .map(|(column, class)| value(column).max(0.0) * class.count as f64)
+            .sum();
+        let instances = self.capacity.instances.iter().map(|columns| columns.iter().map(value).collect()).collect();
+        let joules = if self.objective == Objective::Energy { self.input.scale.energy } else { 1.0 };
+        ClassSolution { objective: solution.objective * joules, prices, shares, instances, unserved }
+    }
+
+    pub fn columns(&self) -> &[Column] {
+        &self.columns
+    }
+
+    pub fn classes(&self) -> &'a Classes {
+        self.classes
+    }
+}
+
+/// For each class the few options that are cheapest at `prices`: a start for a problem over new classes.
+pub fn columns_at(problem: &PlanProblem, classes: &Classes, prices: &Prices) -> Vec<Column> {
+    let mut columns = Vec::new();
+    for (c, class) in classes.list.iter().enumerate() {
+        let kind = &problem.kinds[class.kind];
+        let mut ranked: Vec<(f64, Column)> = Vec::new();
+        for &option in &class.options {
+            let v = kind.options[option as usize];
+            let rates = &problem.deployments()[v].rates;
+            let windows = kind.first_window..kind.end_window;
+            let cheapest = windows.min_by(|&a, &b| prices.seconds[v][a].total_cmp(&prices.seconds[v][b]));
+            let Some(window) = cheapest else { continue };
+            let points = kind.mean_job.map_or(0.0, |job| prices.accuracy[job] * kind.accuracy[option as usize]);
+            let cost = dot(&rates.net_energy, &class.sums)
+                + prices.seconds[v][window] * dot(&rates.busy_time, &class.sums)
+                - points * class.count as f64;
+            ranked.push((cost, Column { class: c, option, window }));
+        }
+        ranked.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+        columns.extend(ranked.into_iter().take(COLUMNS_PER_CLASS).map(|(_, column)| column));
+    }
+    columns
+}
+
+/// Units in which the rows of this problem are well scaled: the horizon is a thousand units of time, and what the queue
+/// costs at its cheapest ten thousand of energy.
+pub fn scale(problem: &PlanProblem, cheapest_energy: f64) -> Scale {
+    Scale { time: (problem.horizon() / 1e3).max(1e-3), energy: (cheapest_energy.abs() / 1e4).max(1e-6) }
+}

@@ -1,0 +1,379 @@
+//! The order of work (PLANNER, section 4): classes, relaxation, request pass, bound, whole instances, placement; then
+//! bound and plan improve each other until the gap or the time limit is met.
+//!
+//! The plan always comes out of placement and the bound always out of request passes, so a poor guess anywhere costs
+//! quality, never truth.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use super::assign;
+use super::bound::{Master, MasterSolution};
+use super::capacity::{CapacityInput, Integers, Scale};
+use super::classes::Classes;
+use super::place::{Unplaced, place};
+use super::price::Priced;
+use super::prices::{Objective, Prices, request_pass};
+use super::problem::PlanProblem;
+use super::relaxation::{ClassProblem, ClassSolution, Column, columns_at, scale};
+use super::search;
+use super::{Infeasibility, Phase, Plan, PlanError, Progress, Settings, Verdict};
+
+/// Classes after splitting, at most.
+const MOST_CLASSES: usize = 2000;
+const SPLIT_ROUNDS: usize = 2;
+/// Rounds of "placement lacks room: plan with less of that pool".
+const TIGHTENINGS: usize = 6;
+/// Rounds of master, prices and cut.
+const MOST_CUTS: usize = 200;
+/// Rounds in which the master may repeat itself before it is left.
+const MOST_REPEATS: usize = 3;
+
+/// Finds a plan for `problem` with a proved gap, or proves that there is none. `incumbent`: a schedule known to be
+/// feasible, if any.
+pub fn solve(
+    problem: &PlanProblem,
+    settings: &Settings,
+    incumbent: Option<Priced>,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Verdict, PlanError> {
+    let free = request_pass(problem, &Prices::zero(problem), None, Objective::Energy);
+    if !free.unservable.is_empty() {
+        return Ok(Verdict::Infeasible(Infeasibility::Unservable(free.unservable)));
+    }
+    let ground = Ground {
+        problem,
+        scale: scale(problem, free.total),
+        total_work: problem.total_work(),
+        offered: problem.offered(),
+        unlimited: vec![1.0; problem.cluster.pools.len()],
+    };
+    let solver = Solver {
+        ground: &ground,
+        settings,
+        started: Instant::now(),
+        deadline: Instant::now() + settings.time_limit,
+        best: incumbent,
+        bound: 0.0,
+        class_lp: 0.0,
+        class_mip: None,
+        why_not: None,
+        progress,
+    };
+    solver.run()
+}
+
+/// What every step of a solve reads.
+struct Ground<'a> {
+    problem: &'a PlanProblem<'a>,
+    scale: Scale,
+    total_work: Vec<f64>,
+    offered: Vec<bool>,
+    /// The whole of every pool may be used.
+    unlimited: Vec<f64>,
+}
+
+impl Ground<'_> {
+    fn capacity<'b>(&'b self, scale: Scale, usable: &'b [f64]) -> CapacityInput<'b> {
+        CapacityInput {
+            problem: self.problem,
+            scale,
+            integers: Integers::Relaxed,
+            total_work: &self.total_work,
+            usable,
+            offered: &self.offered,
+        }
+    }
+}
+
+struct Solver<'a> {
+    ground: &'a Ground<'a>,
+    settings: &'a Settings,
+    started: Instant,
+    deadline: Instant,
+    best: Option<Priced>,
+    bound: f64,
+    class_lp: f64,
+    class_mip: Option<f64>,
+    /// Why the last assignment could not be placed.
+    why_not: Option<Unplaced>,
+    progress: &'a mut dyn FnMut(Progress),
+}
+
+/// The relaxation solved over classes fine enough.
+struct Relaxed {
+    classes: Classes,
+    columns: Vec<Column>,
+    solution: ClassSolution,
+}
+
+impl Solver<'_> {
+    fn run(mut self) -> Result<Verdict, PlanError> {
+        let ground = self.ground;
+        let relaxed = self.relax()?;
+        self.class_lp = relaxed.solution.objective;
+        if relaxed.solution.unserved > 1e-6 && self.best.is_none() {
+            self.report(Phase::Certificate);
+            return Ok(match self.certificate(&relaxed)? {
+                Some(certificate) => Verdict::Infeasible(certificate),
+                None => {
+                    Verdict::Unknown("the relaxation leaves requests unserved, but no certificate was found".into())
+                }
+            });
+        }
+        let prices = &relaxed.solution.prices;
+
+        self.report(Phase::Bound);
+        let mut master = Master::new(ground.capacity(ground.scale, &ground.unlimited), Objective::Energy)?;
+        master.add_cut(prices, &request_pass(ground.problem, prices, None, Objective::Energy), None)?;
+        let mut decision = self.raise_bound(&mut master)?;
+
+        self.report(Phase::Placement);
+        self.plan_whole_instances(&relaxed)?;
+        self.search(prices);
+
+        let capacity = ground.capacity(ground.scale, &ground.unlimited);
+        let mut fixed = ClassProblem::new(capacity, &relaxed.classes, Objective::Energy, &relaxed.columns)?;
+        if let Some(incumbent) = self.best.as_ref().map(|best| peak_instances(ground.problem, best)) {
+            self.cut_at(&mut fixed, &mut master, &incumbent, prices)?;
+            decision = self.raise_bound(&mut master)?;
+        }
+        let mut seen: BTreeSet<Vec<u32>> = BTreeSet::new();
+        let mut repeats = 0;
+        for _ in 0..MOST_CUTS {
+            let Some(MasterSolution { instances, .. }) = &decision else { break };
+            if self.done() || repeats >= MOST_REPEATS {
+                break;
+            }
+            self.report(Phase::Bound);
+            repeats += usize::from(!seen.insert(instances.iter().flatten().map(|&n| n as u32).collect()));
+            if let Some(assignment) = self.cut_at(&mut fixed, &mut master, instances, prices)? {
+                self.offer(assignment, prices);
+            }
+            decision = self.raise_bound(&mut master)?;
+        }
+        self.search(prices);
+        Ok(self.verdict())
+    }
+
+    /// Classes, split where their members disagree at the prices, and the relaxation over them.
+    fn relax(&mut self) -> Result<Relaxed, PlanError> {
+        let ground = self.ground;
+        self.report(Phase::Classes);
+        let mut classes = Classes::new(ground.problem);
+        let mut seed = Vec::new();
+        let mut round = 0;
+        loop {
+            self.report(Phase::Relaxation);
+            let capacity = ground.capacity(ground.scale, &ground.unlimited);
+            let mut class_problem = ClassProblem::new(capacity, &classes, Objective::Energy, &seed)?;
+            let solution = class_problem.solve(self.deadline)?;
+            let columns = class_problem.columns().to_vec();
+            drop(class_problem);
+            if round < SPLIT_ROUNDS && solution.unserved < 1e-6 && Instant::now() < self.deadline {
+                let pass = request_pass(ground.problem, &solution.prices, None, Objective::Energy);
+                let before = classes.clone();
+                if classes.split_disagreeing(ground.problem, &pass.cheapest, MOST_CLASSES) > 0 {
+                    seed = columns_at(ground.problem, &classes, &solution.prices);
+                    round += 1;
+                    continue;
+                }
+                classes = before;
+            }
+            return Ok(Relaxed { classes, columns, solution });
+        }
+    }
+
+    /// Solves the master for a better bound and its next capacity decisions.
+    fn raise_bound(&mut self, master: &mut Master) -> Result<Option<MasterSolution>, PlanError> {
+        let decision = master.solve(self.slice(0.15), 0.2 * self.settings.gap)?;
+        self.bound = self.bound.max(master.bound());
+        Ok(decision)
+    }
+
+    /// Prices the requests with the instances fixed, adds the cut, and returns the assignment those prices suggest.
+    fn cut_at(
+        &mut self,
+        fixed: &mut ClassProblem,
+        master: &mut Master,
+        instances: &[Vec<f64>],
+        root: &Prices,
+    ) -> Result<Option<Vec<u16>>, PlanError> {
+        let problem = self.ground.problem;
+        fixed.fix_instances(Some(instances))?;
+        let solution = fixed.solve(self.deadline)?;
+        let open: Vec<bool> = instances.iter().map(|row| row.iter().any(|&n| n > 0.5)).collect();
+        let mut prices = solution.prices.clone();
+        for (v, row) in prices.seconds.iter_mut().enumerate() {
+            if !open[v] {
+                row.clone_from(&root.seconds[v]);
+            }
+        }
+        let pass = request_pass(problem, &prices, Some(&open), Objective::Energy);
+        master.add_cut(&prices, &pass, Some(&open))?;
+        if solution.unserved > 1e-6 {
+            return Ok(None);
+        }
+        let mut assignment = assign::from_shares(problem, fixed.classes(), &solution, &prices);
+        Ok(assign::repair_floors(problem, &prices, &open, &mut assignment).then_some(assignment))
+    }
+
+    /// Class problem with whole instances, placed; with less of a pool each time placement finds no room there.
+    fn plan_whole_instances(&mut self, relaxed: &Relaxed) -> Result<(), PlanError> {
+        let ground = self.ground;
+        let mut usable = ground.unlimited.clone();
+        for _ in 0..TIGHTENINGS {
+            let capacity = ground.capacity(ground.scale, &usable);
+            let mut class_problem = ClassProblem::new(capacity, &relaxed.classes, Objective::Energy, &relaxed.columns)?;
+            if usable != ground.unlimited {
+                class_problem.solve(self.deadline)?;
+            }
+            let whole = class_problem.solve_integer(self.slice(0.15), 0.2 * self.settings.gap)?;
+            let Some(whole) = whole.filter(|whole| whole.unserved < 1e-6) else { break };
+            let prices = &relaxed.solution.prices;
+            let mut assignment = assign::from_shares(ground.problem, &relaxed.classes, &whole, prices);
+            let open = used(ground.problem, &assignment);
+            self.class_mip.get_or_insert(whole.objective);
+            if !assign::repair_floors(ground.problem, prices, &open, &mut assignment) {
+                break;
+            }
+            match self.offer(assignment, prices) {
+                Some(Unplaced::NoRoom { pool_index, device_seconds, .. }) => {
+                    let all = pool_device_seconds(ground.problem, pool_index);
+                    usable[pool_index] *= 1.0 - (1.1 * device_seconds / all).clamp(0.005, 0.2);
+                }
+                Some(Unplaced::Late(..) | Unplaced::TooSlow(..)) => usable.iter_mut().for_each(|share| *share *= 0.98),
+                _ => break,
+            }
+            if Instant::now() >= self.deadline {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Places an assignment and keeps it if it is the best so far.
+    fn offer(&mut self, assignment: Vec<u16>, _prices: &Prices) -> Option<Unplaced> {
+        match place(self.ground.problem, &assignment) {
+            Ok(priced) => {
+                if self.best.as_ref().is_none_or(|best| priced.objective() < best.objective()) {
+                    self.best = Some(priced);
+                }
+                None
+            }
+            Err(reason) => {
+                self.why_not = Some(reason.clone());
+                Some(reason)
+            }
+        }
+    }
+
+    /// Local search over the set of deployments in use, where that set is small.
+    fn search(&mut self, prices: &Prices) {
+        if self.done() {
+            return;
+        }
+        self.report(Phase::Search);
+        let until = (Instant::now() + Duration::from_secs_f64(self.slice(0.25))).min(self.deadline);
+        if let Some(best) = self.best.take() {
+            self.best = Some(search::improve(self.ground.problem, prices, best, until));
+        }
+    }
+
+    /// Proof that no plan exists: prices at which even unpriced energy leaves requests unserved.
+    fn certificate(&mut self, relaxed: &Relaxed) -> Result<Option<Infeasibility>, PlanError> {
+        let ground = self.ground;
+        let unpriced = Scale { energy: f64::INFINITY, ..ground.scale };
+        let capacity = ground.capacity(unpriced, &ground.unlimited);
+        let mut class_problem =
+            ClassProblem::new(capacity, &relaxed.classes, Objective::Feasibility, &relaxed.columns)?;
+        let solution = class_problem.solve(self.deadline)?;
+        let pass = request_pass(ground.problem, &solution.prices, None, Objective::Feasibility);
+        let mut master = Master::new(ground.capacity(unpriced, &ground.unlimited), Objective::Feasibility)?;
+        master.add_cut(&solution.prices, &pass, None)?;
+        master.solve(self.slice(0.5), 1e-4)?;
+        // In requests' worth: positive means that this many cannot be served at once.
+        let missing = master.bound();
+        Ok((missing > 1e-6).then_some(Infeasibility::Certificate { missing_requests: missing }))
+    }
+
+    fn done(&self) -> bool {
+        Instant::now() >= self.deadline || self.gap().is_some_and(|gap| gap <= self.settings.gap)
+    }
+
+    fn gap(&self) -> Option<f64> {
+        self.best.as_ref().map(|best| gap(best.objective(), self.bound))
+    }
+
+    /// Seconds for one step: a share of the whole, never past the end.
+    fn slice(&self, share: f64) -> f64 {
+        let left = self.deadline.saturating_duration_since(Instant::now()).as_secs_f64();
+        (share * self.settings.time_limit.as_secs_f64()).min(left).max(0.05)
+    }
+
+    fn report(&mut self, phase: Phase) {
+        let incumbent = self.best.as_ref().map(Priced::objective);
+        (self.progress)(Progress { phase, incumbent, bound: self.bound, elapsed: self.started.elapsed() });
+    }
+
+    fn verdict(self) -> Verdict {
+        let Some(priced) = self.best else {
+            let why = self.why_not.map_or_else(String::new, |reason| format!(": {reason}"));
+            return Verdict::Unknown(format!("no placement was found{why}"));
+        };
+        let objective = priced.objective();
+        // A bound above the plan could only be rounding; the plan itself is then the proof.
+        let bound = self.bound.min(objective);
+        let class_mip = self.class_mip.unwrap_or(self.class_lp);
+        let share = |joules: f64| if objective > 0.0 { joules / objective } else { 0.0 };
+        Verdict::Planned(Box::new(Plan {
+            bound,
+            gap: gap(objective, bound),
+            merging: share(self.class_lp - bound),
+            integer: share(class_mip - self.class_lp),
+            placement: share(objective - class_mip),
+            within_gap: gap(objective, bound) <= self.settings.gap,
+            priced,
+        }))
+    }
+}
+
+fn gap(objective: f64, bound: f64) -> f64 {
+    if objective > 0.0 { ((objective - bound) / objective).max(0.0) } else { 0.0 }
+}
+
+fn used(problem: &PlanProblem, assignment: &[u16]) -> Vec<bool> {
+    let mut used = vec![false; problem.deployments().len()];
+    for &v in assignment {
+        if let Some(used) = used.get_mut(v as usize) {
+            *used = true;
+        }
+    }
+    used
+}
+
+fn pool_device_seconds(problem: &PlanProblem, pool: usize) -> f64 {
+    let pool = &problem.cluster.pools[pool];
+    let free: usize = (0..pool.nodes.len()).map(|node| pool.free_devices(node).len()).sum();
+    (free as f64 * problem.horizon()).max(1e-9)
+}
+
+/// Most instances alive at once by (deployment, window) of a schedule.
+fn peak_instances(problem: &PlanProblem, priced: &Priced) -> Vec<Vec<f64>> {
+    let mut peaks = vec![vec![0.0; problem.windows.len()]; problem.deployments().len()];
+    for (v, row) in peaks.iter_mut().enumerate() {
+        let own: Vec<(f64, f64)> = priced
+            .schedule
+            .instances
+            .iter()
+            .filter(|instance| instance.deployment == v)
+            .map(|instance| (instance.start.0, instance.end.0))
+            .collect();
+        for (peak, window) in row.iter_mut().zip(&problem.windows) {
+            let alive = |at: f64| own.iter().filter(|(from, to)| *from <= at && at < *to).count();
+            let starts = own.iter().map(|(from, _)| *from).filter(|from| (window.start..window.end).contains(from));
+            *peak = std::iter::once(window.start).chain(starts).map(alive).max().unwrap_or(0) as f64;
+        }
+    }
+    peaks
+}
