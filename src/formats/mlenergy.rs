@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::devices_toml;
 use super::problems::{Collector, Problem, Problems};
 use super::sample_row;
-use crate::domain::{DeviceType, Measurement, Moments, Parallel, Provenance, Sample};
+use crate::domain::{DeviceType, FamilyKey, Measurement, Moments, Parallel, Provenance, Sample};
 use crate::units::{Joules, Seconds};
 
 const SOURCE_V3: &str = "github.com/ml-energy/leaderboard@0cd52dab (Apache-2.0)";
@@ -66,18 +66,10 @@ pub fn import(paths: &[PathBuf]) -> Result<Vec<Sample>, Problems> {
     Ok(samples)
 }
 
-/// Sorts rows for people and tells equal ones: all that identifies a configuration, and its energy.
-fn order(sample: &Sample) -> (Option<String>, String, String, String, u32, Parallel, Option<u32>, Option<u64>) {
-    (
-        sample.data_set.clone(),
-        sample.model.clone(),
-        sample.precision.clone(),
-        sample.device.clone(),
-        sample.devices,
-        sample.parallel,
-        sample.max_num_seqs,
-        sample.gpu_energy.map(|energy| energy.0.to_bits()),
-    )
+/// Sorts rows for people and tells equal ones: data set, family, batch cap, and the energy's bits.
+fn order(sample: &Sample) -> (Option<String>, FamilyKey, Option<u32>, Option<u64>) {
+    let energy = sample.gpu_energy.map(|energy| energy.0.to_bits());
+    (sample.data_set.clone(), sample.family(), sample.max_num_seqs, energy)
 }
 
 /// All `*.json` below a folder, in order of their names.
@@ -178,7 +170,7 @@ struct Histogram {
 impl Histogram {
     /// E[o^2], lengths spread evenly within each bin and scaled so that the mean is `mean`; `None` if it is malformed.
     fn mean_square(&self, mean: f64) -> Option<f64> {
-        if self.bins.len() != self.counts.len() + 1 || self.counts.iter().any(|count| !(*count >= 0.0)) {
+        if self.bins.len() != self.counts.len() + 1 || !self.counts.iter().all(|count| *count >= 0.0) {
             return None;
         }
         let total: f64 = self.counts.iter().sum();
