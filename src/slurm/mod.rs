@@ -21,7 +21,7 @@ use crate::units::Seconds;
 pub const FOLDER: &str = "slurm";
 
 /// Runs a shard against a server on the same node; written beside the scripts.
-const RUN_SHARD: &str = include_str!("slurm/run_shard.py");
+const RUN_SHARD: &str = include_str!("run_shard.py");
 
 #[derive(Debug, thiserror::Error)]
 pub enum SlurmError {
