@@ -148,6 +148,9 @@ fn modules_import_only_to_their_left() {
         if ["lib", "main"].contains(&source.module.as_str()) {
             continue;
         }
+        if climbs_out(&source) {
+            wrong.push(format!("{} climbs to the root with super::; write crate::", source.path.display()));
+        }
         let here =
             place(&source.module).unwrap_or_else(|| panic!("module {} has no place in the order", source.module));
         for import in imports(&source.text) {
