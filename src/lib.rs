@@ -4,5 +4,6 @@ pub mod fit;
 pub mod formats;
 pub mod options;
 pub mod plan;
+pub mod slurm;
 pub mod stats;
 pub mod units;

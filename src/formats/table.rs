@@ -166,6 +166,11 @@ impl Row<'_> {
         column.and_then(|column| self.record.get(column)).unwrap_or_default().trim_ascii()
     }
 
+    /// The cell as it is, blanks included: for names that must read back exactly as they were written.
+    pub fn raw(&self, column: usize) -> &[u8] {
+        self.record.get(column).unwrap_or_default()
+    }
+
     /// Text of a cell, `None` if empty or absent.
     pub fn text(&mut self, column: Option<usize>) -> Option<String> {
         let bytes = self.bytes(column);
