@@ -2,17 +2,28 @@
 //!
 //! A reader returns domain values or every problem it found (`Problems`), never the first alone, and never panics.
 
+pub mod accuracy_csv;
+pub mod cluster_toml;
 pub mod csv_map;
 pub mod csv_rows;
 pub mod data_sets_toml;
 pub mod devices_toml;
+pub mod duration;
 pub mod engines_toml;
+pub mod hostlist;
+pub mod jobs_toml;
 pub mod mlenergy;
 pub mod models_json;
+pub mod plan_dir;
 pub mod plan_json;
 pub mod problems;
 pub mod sample_row;
 pub mod samples_csv;
+pub mod shards;
+pub mod table;
+pub mod toml_document;
 pub mod toml_text;
+pub mod workload;
+pub mod write;
 
 pub use problems::{Problem, Problems};

@@ -71,6 +71,10 @@ impl Collector {
         self.problems.is_empty()
     }
 
+    pub fn len(&self) -> usize {
+        self.problems.len()
+    }
+
     /// `value` if nothing was wrong.
     pub fn finish<T>(self, value: T) -> Result<T, Problems> {
         if self.problems.is_empty() { Ok(value) } else { Err(Problems::BadData(self.problems)) }
@@ -78,6 +82,24 @@ impl Collector {
 
     /// Everything wrong so far as an error.
     pub fn fail<T>(self) -> Result<T, Problems> {
-        Err(Problems::BadData(self.problems))
+        Err(self.into_error())
+    }
+
+    /// Everything wrong so far.
+    pub fn into_error(self) -> Problems {
+        Problems::BadData(self.problems)
+    }
+
+    /// Adds the problems of another file's reader to these; its value if there were none. A file that cannot be read at
+    /// all ends the whole.
+    pub fn absorb<T>(&mut self, read: Result<T, Problems>) -> Result<Option<T>, Problems> {
+        match read {
+            Ok(value) => Ok(Some(value)),
+            Err(Problems::BadData(problems)) => {
+                self.problems.extend(problems);
+                Ok(None)
+            }
+            Err(unreadable) => Err(unreadable),
+        }
     }
 }

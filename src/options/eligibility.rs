@@ -35,7 +35,8 @@ pub(super) fn allowed(
 }
 
 fn named(input: &OptionsInput, job: &Job, group: &Group, deployment: &Deployment) -> bool {
-    let lists = |names: &Option<Vec<String>>, name: &str| names.as_ref().is_none_or(|names| names.iter().any(|n| n == name));
+    let lists =
+        |names: &Option<Vec<String>>, name: &str| names.as_ref().is_none_or(|names| names.iter().any(|n| n == name));
     lists(&job.models, &deployment.family.model)
         && lists(&group.pinned_models, &deployment.family.model)
         && lists(&job.pools, &input.cluster.pools[deployment.pool].name)

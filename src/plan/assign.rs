@@ -25,7 +25,8 @@ pub fn from_shares(problem: &PlanProblem, classes: &Classes, solution: &ClassSol
             let others: Vec<u16> = counts.iter().map(|&(option, _)| option).collect();
             let regret = |request: u32| {
                 let mine = priced(problem, prices, kind, option, request);
-                let best = others.iter().map(|&o| priced(problem, prices, kind, o, request)).fold(f64::INFINITY, f64::min);
+                let best =
+                    others.iter().map(|&o| priced(problem, prices, kind, o, request)).fold(f64::INFINITY, f64::min);
                 mine - best
             };
             let mut ranked: Vec<(f64, u32)> = left.iter().map(|&request| (regret(request), request)).collect();

@@ -160,9 +160,8 @@ fn powered_intervals(problem: &PlanProblem, schedule: &Schedule) -> Vec<PoweredI
     for ((pool, node), mut busy) in spans {
         busy.sort_by(|a, b| a.0.total_cmp(&b.0));
         let wake = problem.wake(pool);
-        let sleep_pays = |gap: f64| {
-            gap > wake && problem.billed_power(pool) * (gap - wake) > problem.net_wake_energy(pool)
-        };
+        let sleep_pays =
+            |gap: f64| gap > wake && problem.billed_power(pool) * (gap - wake) > problem.net_wake_energy(pool);
         let mut merged: Vec<(f64, f64)> = Vec::new();
         for (start, end) in busy {
             match merged.last_mut() {

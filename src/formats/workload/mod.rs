@@ -1,0 +1,200 @@
+//! The queue: workload files in any of their formats, put together with the jobs file and the flags.
+//!
+//! One file per format reads rows as they stand (`rows::Rows`); `assemble` alone knows which of request, jobs file and
+//! flag wins. Lengths of unknown outputs are not predicted here: they are taken from `max_tokens` and marked estimated.
+
+mod assemble;
+mod azure;
+mod class_table;
+mod csv;
+mod ids;
+mod jobs;
+mod openai_batch;
+mod rows;
+mod tokens;
+
+use std::fmt;
+use std::io::BufRead;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use super::problems::{Collector, Problems};
+use super::table::{Table, open_text};
+use crate::domain::Workload;
+use crate::units::Seconds;
+
+pub use assemble::assemble;
+
+/// More tokens than any model takes; a larger number is a mistake.
+pub const MAX_TOKENS: u32 = 10_000_000;
+
+/// More requests than a plan can hold in memory; a larger number is a mistake in a `count`.
+pub const MAX_REQUESTS: usize = 50_000_000;
+
+/// How a workload file is laid out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Format {
+    /// `input_tokens, output_tokens` and optional columns, a row a request.
+    Csv,
+    /// `TIMESTAMP, ContextTokens, GeneratedTokens`: the header of the Azure LLM inference traces.
+    Azure,
+    /// OpenAI batch input: one JSON object a line.
+    OpenaiBatch,
+    /// As `Csv`, with a `count` column: a row stands for so many requests.
+    ClassTable,
+}
+
+impl Format {
+    pub const ALL: [Self; 4] = [Self::Csv, Self::Azure, Self::OpenaiBatch, Self::ClassTable];
+
+    /// The word for `--format`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Csv => "csv",
+            Self::Azure => "azure",
+            Self::OpenaiBatch => "openai-batch",
+            Self::ClassTable => "class-table",
+        }
+    }
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for Format {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let found = Self::ALL.into_iter().find(|format| format.as_str() == text);
+        found.ok_or_else(|| format!("`{text}` is none of csv, azure, openai-batch, class-table"))
+    }
+}
+
+/// What the model a request names means (`--model-policy`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ModelPolicy {
+    /// Nothing.
+    #[default]
+    Any,
+    /// That model and no other serves it.
+    Pin,
+    /// The models that `[map]` in the jobs file lists for it.
+    Map,
+}
+
+impl ModelPolicy {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Any => "any",
+            Self::Pin => "pin",
+            Self::Map => "map",
+        }
+    }
+}
+
+impl FromStr for ModelPolicy {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let found = [Self::Any, Self::Pin, Self::Map].into_iter().find(|policy| policy.as_str() == text);
+        found.ok_or_else(|| format!("`{text}` is none of any, pin, map"))
+    }
+}
+
+/// What flags say: used where neither request nor jobs file does.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Defaults {
+    pub deadline: Option<Seconds>,
+    /// Percent.
+    pub min_accuracy: Option<f64>,
+    pub task: Option<String>,
+    pub model_policy: ModelPolicy,
+    /// Take the timestamps of an Azure trace as releases, counted from its first request.
+    pub releases: bool,
+    /// A tokenizer.json, for text.
+    pub tokenizer: Option<PathBuf>,
+    /// CSV `custom_id, input_tokens, output_tokens`, for text.
+    pub sidecar: Option<PathBuf>,
+    /// Instead of looking at each file.
+    pub format: Option<Format>,
+}
+
+/// Where the requests of a file stand in the workload: what is needed to cut shards from it by reading it again. A row
+/// of a class table stands for `count` requests in a row; blank lines are no rows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkloadFile {
+    pub path: PathBuf,
+    pub format: Format,
+    /// Index of its first request.
+    pub first_request: usize,
+    pub requests: usize,
+}
+
+/// A workload, where it came from, and what its user should know.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Assembled {
+    pub workload: Workload,
+    pub files: Vec<WorkloadFile>,
+    pub warnings: Vec<String>,
+}
+
+/// The format of a file, by its first line.
+pub fn detect(path: &Path) -> Result<Format, Problems> {
+    let mut file = open_text(path)?;
+    let start = file.fill_buf().map_err(|source| Problems::Unreadable { file: path.to_owned(), source })?;
+    let start = start.strip_prefix(b"\xef\xbb\xbf").unwrap_or(start).trim_ascii_start();
+    let mut problems = Collector::new(path);
+    match start.first() {
+        Some(b'{') => return Ok(Format::OpenaiBatch),
+        Some(b'[') => problems.add("line 1", "a JSON array", "write one JSON object a line (OpenAI batch input)"),
+        None => problems.add("line 1", "the file is empty", "a workload has at least one request"),
+        Some(_) => {
+            let table = Table::open(path)?;
+            let has = |name| table.column(name).is_some();
+            if has("ContextTokens") && has("GeneratedTokens") {
+                return Ok(Format::Azure);
+            }
+            if has("input_tokens") || has("output_tokens") {
+                return Ok(if has("count") { Format::ClassTable } else { Format::Csv });
+            }
+            let what = format!("the columns `{}` are those of no workload format", table.header().join(", "));
+            let remedy = "name them input_tokens and output_tokens, or TIMESTAMP, ContextTokens and GeneratedTokens";
+            problems.add("line 1", what, remedy);
+        }
+    }
+    problems.fail()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_for_formats_and_policies_read_back() {
+        for format in Format::ALL {
+            assert_eq!(format.as_str().parse(), Ok(format));
+        }
+        assert_eq!("map".parse(), Ok(ModelPolicy::Map));
+        assert!("CSV".parse::<Format>().is_err() && "".parse::<ModelPolicy>().is_err());
+    }
+
+    #[test]
+    fn formats_are_told_by_their_first_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("w");
+        let detected = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            detect(&path)
+        };
+        assert_eq!(detected("\u{feff}input_tokens, output_tokens\r\n").unwrap(), Format::Csv);
+        assert_eq!(detected("count,output_tokens,input_tokens\n").unwrap(), Format::ClassTable);
+        assert_eq!(detected("TIMESTAMP,ContextTokens,GeneratedTokens\n").unwrap(), Format::Azure);
+        assert_eq!(detected("\n {\"custom_id\": 1}\n").unwrap(), Format::OpenaiBatch);
+        for bad in ["", "\n\n", "[{}]", "a,b\n1,2\n"] {
+            assert!(detected(bad).is_err(), "{bad:?}");
+        }
+    }
+}
