@@ -23,8 +23,8 @@ use self::observation::Observation;
 use self::phase::{PhaseFit, PowerLimits};
 use self::select::{CrossValidated, Identified, Setting};
 use crate::domain::{
-    DataSetPrompts, DeviceKind, DeviceType, Engine, FamilyKey, FamilyModel, Feature, Figure, Form, Provenance, Quality,
-    Sample, Term,
+    DataSetPrompts, DeviceKind, DeviceType, Engine, FamilyKey, FamilyModel, Figure, Form, Provenance, Quality, Sample,
+    Term,
 };
 use crate::stats::mean;
 use crate::units::Watts;
@@ -392,11 +392,6 @@ fn is_named(device: &DeviceType, name: &str) -> bool {
 fn engine_of<'a>(engines: &'a [Engine], key: &FamilyKey) -> Option<&'a Engine> {
     let of_model = || engines.iter().filter(|engine| engine.model == key.model);
     of_model().find(|engine| engine.precision == key.precision).or_else(|| of_model().next())
-}
-
-/// Whether plans can use a term list: the cubic feature of KV cache off is outside their span.
-pub fn plannable(terms: &[Term]) -> bool {
-    !terms.iter().any(|term| term.feature == Feature::ContextSquaredRead)
 }
 
 #[cfg(test)]

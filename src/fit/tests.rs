@@ -1,6 +1,6 @@
 use super::*;
 use crate::domain::model::Case;
-use crate::domain::{Measurement, Moments, Parallel};
+use crate::domain::{Feature, Measurement, Moments, Parallel};
 use crate::formats::{data_sets_toml, devices_toml, engines_toml};
 use crate::units::{Joules, Seconds};
 
