@@ -51,11 +51,12 @@ pub(super) fn deployment(
 
 /// Largest input + output that fits `batch_size` times; infinite where the memory need is unknown.
 fn max_tokens(pool: &Pool, family: &FamilyModel, batch_size: f64) -> Option<f64> {
-    let (Some(weights), Some(kv)) = (family.weights, family.kv_bytes_per_token) else {
-        return Some(f64::INFINITY);
-    };
+    let Some(weights) = family.weights else { return Some(f64::INFINITY) };
     let usable = pool.device_memory.0 * f64::from(family.key.devices) * MEMORY_SHARE - weights.value.0;
-    (usable > 0.0).then(|| usable / (batch_size * kv.value.0))
+    if usable <= 0.0 {
+        return None;
+    }
+    Some(family.kv_bytes_per_token.map_or(f64::INFINITY, |kv| usable / (batch_size * kv.value.0)))
 }
 
 /// Measured or estimated load, or what reading the weights from storage takes, whichever is longer.

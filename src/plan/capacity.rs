@@ -49,7 +49,7 @@ pub struct Capacity {
     pub starts: Vec<Vec<ColId>>,
     /// a: loaded time, scaled.
     pub loaded: Vec<Vec<ColId>>,
-    /// Whether a deployment is used at all.
+    /// o: 1 at most, and only where a deployment has an instance at all; whole where n is.
     pub open: Vec<Option<ColId>>,
 }
 
@@ -92,8 +92,8 @@ impl Capacity {
         let windows = problem.windows.len();
         let integer = input.integers == Integers::Required;
 
-        let used = lp.add_row(-infinity, 0.0, &[])?; // n <= N o, over all windows
-        let open = lp.add_column(0.0, (0.0, 1.0), integer, &[(used, -most * windows as f64)])?;
+        let used = lp.add_row(-infinity, 0.0, &[])?; // o - sum of n <= 0
+        let open = lp.add_column(0.0, (0.0, 1.0), false, &[(used, 1.0)])?;
         self.open[v] = Some(open);
         let mut rows = Vec::with_capacity(windows);
         for _ in 0..windows {
@@ -132,7 +132,7 @@ impl Capacity {
 
             // n: alive at once.
             let mut entries =
-                vec![(rows[w].alive, -length), (rows[w].useful, -work), (rows[w].starts, 1.0), (used, 1.0)];
+                vec![(rows[w].alive, -length), (rows[w].useful, -work), (rows[w].starts, 1.0), (used, -1.0)];
             if let Some(next) = rows.get(w + 1) {
                 entries.push((next.starts, -1.0));
             }

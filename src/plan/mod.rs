@@ -5,6 +5,7 @@
 //! the command line nor Slurm. PLANNER states the problem; its equation numbers are quoted in the code.
 
 pub mod assign;
+pub mod baselines;
 pub mod bound;
 pub mod capacity;
 pub mod classes;
@@ -12,6 +13,7 @@ pub mod dive;
 pub mod list_schedule;
 pub mod lp;
 pub mod pack;
+pub mod paper;
 pub mod pieces;
 pub mod place;
 pub mod price;
@@ -21,8 +23,10 @@ pub mod relaxation;
 pub mod search;
 pub mod solve;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use baselines::BaselineResult;
 use price::Priced;
 
 pub use problem::PlanProblem;
@@ -50,6 +54,7 @@ pub enum PlanError {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
+    Baselines,
     Classes,
     Relaxation,
     Certificate,
@@ -92,4 +97,20 @@ pub struct Plan {
     pub integer: f64,
     pub placement: f64,
     pub within_gap: bool,
+}
+
+/// Baselines first, then our own plan, which starts from the best of them and of `incumbent`.
+pub fn plan(
+    problem: &PlanProblem,
+    settings: &Settings,
+    seed: u64,
+    incumbent: Option<Priced>,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<(Verdict, BTreeMap<String, BaselineResult>), PlanError> {
+    progress(Progress { phase: Phase::Baselines, incumbent: None, bound: 0.0, elapsed: Duration::ZERO });
+    let baselines = baselines::run(problem, settings, seed);
+    let feasible = baselines.values().filter(|result| result.feasible()).filter_map(|result| result.priced.clone());
+    let best = feasible.chain(incumbent).min_by(|a, b| a.objective().total_cmp(&b.objective()));
+    let verdict = solve(problem, settings, best, progress)?;
+    Ok((verdict, baselines))
 }

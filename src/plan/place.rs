@@ -75,7 +75,6 @@ pub fn place(problem: &PlanProblem, assignment: &[u16], lanes: &Lanes) -> Result
             *entry = entry.max(overrun);
         }
         for (v, overrun) in most {
-            if std::env::var("DBG").is_ok() {
                 println!("DBG late {} {overrun} reserve {}", problem.deployments()[v].id, reserve[&v]);
             }
             worst = Some((v, overrun));

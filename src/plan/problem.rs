@@ -126,12 +126,14 @@ impl<'a> PlanProblem<'a> {
         let slot_limit = allowed.iter().map(|&v| deadline - release.max(self.ready(v))).collect();
         let accuracy =
             allowed.iter().map(|&v| mean_job.and_then(|job| self.options.accuracy[job][v]).unwrap_or(0.0)).collect();
+        // Rounded outwards where events were dropped. A release past the deadline leaves no time: its slot limits say so.
+        let first_window = self.windows.iter().rposition(|w| w.start <= release).unwrap_or(0);
+        let last_window = self.windows.iter().position(|w| w.end >= deadline).unwrap_or(self.windows.len() - 1);
         Kind {
             deadline,
             release,
-            // Rounded outwards where events were dropped.
-            first_window: self.windows.iter().rposition(|w| w.start <= release).unwrap_or(0),
-            end_window: self.windows.iter().position(|w| w.end >= deadline).map_or(self.windows.len(), |w| w + 1),
+            first_window,
+            end_window: last_window.max(first_window) + 1,
             mean_job,
             options: allowed.to_vec(),
             slot_limit,
@@ -240,7 +242,9 @@ fn windows(workload: &Workload) -> Vec<Window> {
     events.retain(|&event| (0.0..=horizon).contains(&event));
     events.sort_by(f64::total_cmp);
     events.dedup();
-    events.windows(2).map(|pair| Window { start: pair[0], end: pair[1] }).collect()
+    let windows: Vec<Window> = events.windows(2).map(|pair| Window { start: pair[0], end: pair[1] }).collect();
+    // Never empty, so that every kind has a window even where there is no time at all.
+    if windows.is_empty() { vec![Window { start: 0.0, end: horizon.max(1.0) }] } else { windows }
 }
 
 /// Sorted, distinct, and at most `most` of them, evenly by rank.

@@ -229,6 +229,7 @@ impl Solver<'_> {
         if solution.unserved > 1e-6 {
             return Ok(None);
         }
+        self.class_mip = Some(self.class_mip.map_or(solution.objective, |known| known.min(solution.objective)));
         let mut assignment = assign::from_shares(problem, fixed.classes(), &solution, &prices);
         Ok(assign::repair_floors(problem, &prices, &open, &mut assignment).then_some(assignment))
     }
