@@ -8,7 +8,7 @@ build: tools
 	$(WITH_TOOLS) cargo build --release
 
 tools:
-	@bash scripts/tools.sh
+	@bash .ci/tools.sh
 
 # Plans a bundled sample of a real trace on the bundled cluster and checks the plan.
 demo: build

@@ -1,6 +1,9 @@
+pub mod check;
 pub mod domain;
+pub mod fit;
 pub mod formats;
 pub mod options;
 pub mod plan;
 pub mod slurm;
+pub mod stats;
 pub mod units;

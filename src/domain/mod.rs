@@ -3,6 +3,7 @@
 //! Plain values with the rules that hold for them by themselves. No I/O, no serde (that is `formats`), no solver.
 
 pub mod cluster;
+pub mod data_set;
 pub mod deployment;
 pub mod engine;
 pub mod family;
@@ -14,6 +15,7 @@ pub mod schedule;
 pub mod workload;
 
 pub use cluster::{Cluster, DeviceKind, DeviceType, Pool, Site, SlurmTarget};
+pub use data_set::DataSetPrompts;
 pub use deployment::{Deployment, Rates};
 pub use engine::{Architecture, Engine};
 pub use family::{FamilyKey, Parallel};

@@ -70,8 +70,8 @@ fn read_pool(section: &mut Section, devices: &[DeviceType]) -> Pool {
     let nodes = section.parsed("nodes", hostlist::expand).unwrap_or_default();
     let written = section.text("device").unwrap_or_default();
     let known = devices_toml::resolve(devices, &written);
-    let devices = section.whole("devices_per_node", 1, MAX_DEVICES_PER_NODE);
-    let devices_per_node = devices.unwrap_or(1);
+    let per_node = section.whole("devices_per_node", 1, MAX_DEVICES_PER_NODE);
+    let devices_per_node = per_node.unwrap_or(1);
     let suspend = section.flag("suspend").unwrap_or(false);
     let base_power = section.number("base_power_w", 0.0, MAX_WATTS).map(Watts);
     if suspend && !section.has("base_power_w") {
@@ -83,7 +83,7 @@ fn read_pool(section: &mut Section, devices: &[DeviceType]) -> Pool {
     let host_memory = section.number("host_memory_gib", f64::MIN_POSITIVE, MAX_GIB).map(Bytes::from_gib);
     let pool = Pool {
         name,
-        devices_busy: read_busy(section, &nodes, devices.unwrap_or(MAX_DEVICES_PER_NODE)),
+        devices_busy: read_busy(section, &nodes, per_node.unwrap_or(MAX_DEVICES_PER_NODE)),
         nodes,
         device: known.map_or(written, |device| device.name.clone()),
         kind,

@@ -22,6 +22,8 @@ pub struct Table {
     reader: csv::Reader<Box<dyn Read>>,
     header: Vec<String>,
     record: ByteRecord,
+    /// Line of the last record if its last cell ends with a line break: at the end of the file, an open quote.
+    open_quote: Option<u64>,
 }
 
 impl Table {
@@ -63,7 +65,11 @@ impl Table {
             }
             header.push(name);
         }
-        if problems.is_empty() { Ok(Self { problems, reader, header, record }) } else { problems.fail() }
+        if problems.is_empty() {
+            Ok(Self { problems, reader, header, record, open_quote: None })
+        } else {
+            problems.fail()
+        }
     }
 
     /// Column names, in order.
@@ -97,12 +103,19 @@ impl Table {
             }
             match self.reader.read_byte_record(&mut self.record) {
                 Ok(true) => {}
-                Ok(false) => return None,
+                Ok(false) => {
+                    if let Some(line) = self.open_quote.take() {
+                        self.problems.add(format!("line {line}"), "a quote is not closed", "close it or remove it");
+                    }
+                    return None;
+                }
                 Err(error) => {
                     self.problems.add(place_of(&error), describe(&error), "");
                     return None;
                 }
             }
+            let line = line_of(&self.record, self.reader.position().line());
+            self.open_quote = self.record.as_slice().ends_with(b"\n").then_some(line);
             if self.record.len() == 1 && self.record[0].trim_ascii().is_empty() {
                 continue;
             }
@@ -110,7 +123,6 @@ impl Table {
                 break;
             }
             let (cells, columns) = (self.record.len(), self.header.len());
-            let line = line_of(&self.record, self.reader.position().line());
             self.problems.add(
                 format!("line {line}"),
                 format!("{cells} cells where the header has {columns}"),
@@ -283,10 +295,12 @@ pub fn range(low: f64, high: f64) -> String {
     }
 }
 
-/// First line of a record that ended before line `end`; quoted cells may span lines.
+/// First line of a record that ended before line `end`; quoted cells may span lines. A last cell that ends with a line
+/// break is taken for one whose quote is not closed, so that no line break follows it.
 fn line_of(record: &ByteRecord, end: u64) -> u64 {
     let inside = record.as_slice().iter().filter(|byte| **byte == b'\n').count() as u64;
-    end.saturating_sub(1 + inside).max(1)
+    let behind = u64::from(!record.as_slice().ends_with(b"\n"));
+    end.saturating_sub(behind + inside).max(1)
 }
 
 fn place_of(error: &csv::Error) -> String {

@@ -45,6 +45,8 @@ pub struct Capacity {
     pub net: Vec<Vec<ColId>>,
     /// n: instances alive at once.
     pub instances: Vec<Vec<ColId>>,
+    /// s: starts.
+    pub starts: Vec<Vec<ColId>>,
     /// a: loaded time, scaled.
     pub loaded: Vec<Vec<ColId>>,
     /// Whether a deployment is used at all.
@@ -59,6 +61,7 @@ impl Capacity {
         let mut capacity = Self {
             net: vec![Vec::new(); deployments],
             instances: vec![Vec::new(); deployments],
+            starts: vec![Vec::new(); deployments],
             loaded: vec![Vec::new(); deployments],
             open: vec![None; deployments],
         };
@@ -125,7 +128,7 @@ impl Capacity {
             if load > 0.0 {
                 entries.extend(rows[..=w].iter().map(|row| (row.load_after, load)));
             }
-            lp.add_column(start_cost, (0.0, most), integer, &entries)?;
+            self.starts[v].push(lp.add_column(start_cost, (0.0, most), integer, &entries)?);
 
             // n: alive at once.
             let mut entries =

@@ -34,6 +34,8 @@ pub struct Solution {
     pub columns: Vec<f64>,
     /// Of a linear programme: change of the objective per unit of right-hand side.
     pub row_duals: Vec<f64>,
+    /// Reduced costs of a linear programme.
+    pub column_duals: Vec<f64>,
 }
 
 /// A minimisation problem.
@@ -122,8 +124,9 @@ impl Lp {
         };
         let columns = if feasible { values.columns().to_vec() } else { Vec::new() };
         let row_duals = values.dual_rows().to_vec();
+        let column_duals = values.dual_columns().to_vec();
         self.model = Some(Model::from(solved));
-        Ok(Solution { outcome, objective, bound, columns, row_duals })
+        Ok(Solution { outcome, objective, bound, columns, row_duals, column_duals })
     }
 }
 

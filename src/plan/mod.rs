@@ -8,6 +8,7 @@ pub mod assign;
 pub mod bound;
 pub mod capacity;
 pub mod classes;
+pub mod dive;
 pub mod list_schedule;
 pub mod lp;
 pub mod pack;

@@ -86,7 +86,7 @@ pub fn pack(problem: &PlanProblem, pool: usize, pieces: &[Piece]) -> Result<Vec<
                 break;
             }
             let gap = longest_gap(&nodes, &left);
-            let useful = gap.filter(|gap| gap.2 - gap.1 > 2.0 * left.load && splits < MOST_SPLITS);
+            let useful = gap.filter(|gap| gap.2 - gap.1 >= left.minimum && splits < MOST_SPLITS);
             let Some((node, start, end)) = useful else {
                 return Err(Shortage { pool, device_seconds: left.duration * f64::from(left.devices) });
             };
@@ -96,7 +96,7 @@ pub fn pack(problem: &PlanProblem, pool: usize, pieces: &[Piece]) -> Result<Vec<
             placements.push(Placement { piece: part, node, start });
             // The rest may run whenever there is room before the end of the piece's own time.
             let end_by = left.latest + left.duration;
-            left.duration -= part.duration - left.load;
+            left.duration = (left.duration - (part.duration - left.load)).max(left.minimum);
             left.latest = (end_by - left.duration).max(left.earliest);
         }
     }

@@ -13,6 +13,8 @@ pub struct Piece {
     pub duration: f64,
     /// Load time inside the duration: what a second part of a split piece pays again.
     pub load: f64,
+    /// Shortest duration that is of use: load and the longest request.
+    pub minimum: f64,
 }
 
 /// Seconds of work due by a deadline (cumulative), deadlines ascending.
@@ -24,16 +26,26 @@ pub struct Due {
     pub release: f64,
 }
 
-/// `dues` by ascending deadline with cumulative work; `earliest` is the wake of the pool; `most` instances can exist.
-/// `None` if even `most` are not enough.
-pub fn pieces(
-    deployment: usize,
-    devices: u32,
-    earliest: f64,
-    load: f64,
-    dues: &[Due],
-    most: usize,
-) -> Option<Vec<Piece>> {
+/// What the pieces are for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Need {
+    pub deployment: usize,
+    pub devices: u32,
+    /// Wake of the pool.
+    pub earliest: f64,
+    /// Seconds of each instance that serve no request.
+    pub load: f64,
+    /// Longest time one of the requests holds its slot.
+    pub longest: f64,
+    /// Instances that can exist at once.
+    pub most: usize,
+    /// If given, at least this many instances of equal length, to be done sooner.
+    pub least: Option<usize>,
+}
+
+/// `dues` by ascending deadline with cumulative work. `None` if even `most` instances are not enough.
+pub fn pieces(need: &Need, dues: &[Due]) -> Option<Vec<Piece>> {
+    let &Need { deployment, devices, earliest, load, longest, most, least } = need;
     let last = dues.last()?;
     let release = dues.iter().map(|due| due.release).fold(f64::INFINITY, f64::min);
     let start = earliest.max(release - load);
@@ -56,6 +68,14 @@ pub fn pieces(
     if count > most {
         return None;
     }
+    if let Some(least) = least {
+        count = count.max(least.min(most));
+        let busy_until = dues.iter().map(|due| due.release).fold(open, f64::max);
+        let duration = (last.work / count as f64).max(busy_until - open).max(longest) + open - start;
+        let piece =
+            Piece { deployment, devices, earliest: start, latest: start, duration, load, minimum: load + longest };
+        return Some(vec![piece; count]);
+    }
     // Shorten instances from the last one while every deadline still holds.
     let mut ends = vec![last.deadline; count];
     for shortened in (0..count).rev() {
@@ -64,7 +84,7 @@ pub fn pieces(
         };
         let need = dues.iter().map(|due| (due.work - others(due.deadline)).max(0.0)).fold(0.0, f64::max);
         let busy_until = dues.iter().map(|due| due.release).fold(open, f64::max);
-        let end = if need > 0.0 { (open + need).max(busy_until.min(last.deadline)) } else { open };
+        let end = if need > 0.0 { open + need.max(longest).max(busy_until - open) } else { open };
         if end >= ends[shortened] {
             break;
         }
@@ -78,6 +98,7 @@ pub fn pieces(
         latest: if j + 1 == ends.len() { latest_start(start, load, j, &ends, dues) } else { start },
         duration: ends[j] - start,
         load,
+        minimum: load + longest,
     });
     Some(pieces.collect())
 }
@@ -125,10 +146,14 @@ fn latest_start(start: f64, load: f64, j: usize, ends: &[f64], dues: &[Due]) -> 
 mod tests {
     use super::*;
 
+    fn need(most: usize) -> Need {
+        Need { deployment: 0, devices: 1, earliest: 0.0, load: 10.0, longest: 1.0, most, least: None }
+    }
+
     #[test]
     fn work_beyond_whole_instances_becomes_one_shorter_piece_that_may_start_later() {
         let dues = [Due { deadline: 100.0, work: 225.0, release: 0.0 }];
-        let pieces = pieces(0, 1, 0.0, 10.0, &dues, 8).unwrap();
+        let pieces = pieces(&need(8), &dues).unwrap();
         assert_eq!(pieces.len(), 3);
         assert_eq!(pieces[0].duration, 100.0);
         assert!((pieces[2].duration - 55.0).abs() < 1e-6);
@@ -139,7 +164,7 @@ mod tests {
     fn an_early_deadline_needs_more_instances_for_a_shorter_time() {
         let dues =
             [Due { deadline: 50.0, work: 75.0, release: 0.0 }, Due { deadline: 200.0, work: 100.0, release: 0.0 }];
-        let pieces = pieces(0, 1, 0.0, 10.0, &dues, 8).unwrap();
+        let pieces = pieces(&need(8), &dues).unwrap();
         assert_eq!(pieces.len(), 2);
         assert!(pieces[1].duration <= 50.0);
     }
@@ -147,6 +172,6 @@ mod tests {
     #[test]
     fn too_much_work_is_refused() {
         let dues = [Due { deadline: 50.0, work: 75.0, release: 0.0 }];
-        assert_eq!(pieces(0, 1, 0.0, 10.0, &dues, 1), None);
+        assert_eq!(pieces(&need(1), &dues), None);
     }
 }

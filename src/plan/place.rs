@@ -33,8 +33,11 @@ pub enum Unplaced {
     Late(String, f64),
 }
 
+/// Instances at least, by deployment: more than the work needs where finishing sooner lets nodes sleep.
+pub type Lanes = BTreeMap<usize, usize>;
+
 /// Places `assignment` (a deployment for each request) and prices the result.
-pub fn place(problem: &PlanProblem, assignment: &[u16]) -> Result<Priced, Unplaced> {
+pub fn place(problem: &PlanProblem, assignment: &[u16], lanes: &Lanes) -> Result<Priced, Unplaced> {
     let mut queues: BTreeMap<usize, Vec<u32>> = BTreeMap::new();
     for (request, &v) in assignment.iter().enumerate() {
         if v == NONE {
@@ -42,11 +45,11 @@ pub fn place(problem: &PlanProblem, assignment: &[u16]) -> Result<Priced, Unplac
         }
         queues.entry(v as usize).or_default().push(request as u32);
     }
-    // Extra seconds per deployment, as a factor on its work, learnt from lateness.
-    let mut stretch: BTreeMap<usize, f64> = queues.keys().map(|&v| (v, 1.0)).collect();
+    // Seconds of each instance that are left unplanned, by deployment, learnt from lateness.
+    let mut reserve: BTreeMap<usize, f64> = queues.keys().map(|&v| (v, 0.0)).collect();
     let mut worst = None;
     for _ in 0..MOST_ROUNDS {
-        let instances = packed(problem, &queues, &stretch)?;
+        let instances = packed(problem, &queues, &reserve, lanes)?;
         let dealt = deal(problem, &queues, instances);
         let mut late = Vec::new();
         let mut schedule = Schedule { assignment: vec![0; assignment.len()], ..Schedule::default() };
@@ -55,7 +58,7 @@ pub fn place(problem: &PlanProblem, assignment: &[u16]) -> Result<Priced, Unplac
                 continue;
             }
             if overrun > 1e-6 {
-                late.push((instance.deployment, overrun, instance.end.0 - instance.start.0));
+                late.push((instance.deployment, overrun));
             }
             instance.end = Seconds(end);
             for &request in &requests {
@@ -66,10 +69,19 @@ pub fn place(problem: &PlanProblem, assignment: &[u16]) -> Result<Priced, Unplac
         if late.is_empty() {
             return Ok(price::price(problem, schedule));
         }
-        for (v, overrun, duration) in late {
+        let mut most: BTreeMap<usize, f64> = BTreeMap::new();
+        for (v, overrun) in late {
+            let entry = most.entry(v).or_insert(0.0);
+            *entry = entry.max(overrun);
+        }
+        for (v, overrun) in most {
+            if std::env::var("DBG").is_ok() {
+                println!("DBG late {} {overrun} reserve {}", problem.deployments()[v].id, reserve[&v]);
+            }
             worst = Some((v, overrun));
-            if let Some(factor) = stretch.get_mut(&v) {
-                *factor = factor.max(*factor * (1.0 + 1.2 * overrun / duration.max(overrun)) + 1e-3);
+            if let Some(reserve) = reserve.get_mut(&v) {
+                // Growing fast: where the first instances are full, a little more changes nothing.
+                *reserve = (2.0 * *reserve).max(*reserve + 1.1 * overrun + 0.01);
             }
         }
     }
@@ -80,12 +92,13 @@ pub fn place(problem: &PlanProblem, assignment: &[u16]) -> Result<Priced, Unplac
 fn packed(
     problem: &PlanProblem,
     queues: &BTreeMap<usize, Vec<u32>>,
-    stretch: &BTreeMap<usize, f64>,
+    reserve: &BTreeMap<usize, f64>,
+    lanes: &Lanes,
 ) -> Result<Vec<Instance>, Unplaced> {
     let mut by_pool: Vec<Vec<Piece>> = vec![Vec::new(); problem.cluster.pools.len()];
     for (&v, requests) in queues {
         let deployment = &problem.deployments()[v];
-        let pieces = deployment_pieces(problem, v, requests, stretch[&v])
+        let pieces = deployment_pieces(problem, v, requests, reserve[&v], lanes.get(&v).copied())
             .ok_or_else(|| Unplaced::TooSlow(deployment.id.clone()))?;
         by_pool[deployment.pool].extend(pieces);
     }
@@ -101,16 +114,35 @@ fn packed(
 
 /// Pieces for the requests of one deployment. Small queues run at the batch they reach, which changes how many
 /// instances they need: the count settles in a few rounds.
-fn deployment_pieces(problem: &PlanProblem, v: usize, requests: &[u32], stretch: f64) -> Option<Vec<Piece>> {
+fn deployment_pieces(
+    problem: &PlanProblem,
+    v: usize,
+    requests: &[u32],
+    reserve: f64,
+    lanes: Option<usize>,
+) -> Option<Vec<Piece>> {
     let deployment = &problem.deployments()[v];
     let most = problem.most_instances(v);
-    let mut count = 1;
+    let mut count = lanes.unwrap_or(1).clamp(1, most.max(1));
     let mut pieces = None;
     for _ in 0..4 {
         let rates = problem.rates_for(v, requests.len().div_ceil(count));
-        let dues = dues(problem, &rates, requests, stretch);
-        let found =
-            pieces::pieces(v, deployment.devices, problem.wake(deployment.pool), deployment.load_time.0, &dues, most)?;
+        let dues = dues(problem, &rates, requests);
+        let slot = |&request: &u32| {
+            let (input, output) = problem.lengths(request as usize);
+            rates.slot_seconds(input, output)
+        };
+        let longest = requests.iter().map(slot).fold(0.0, f64::max);
+        let need = pieces::Need {
+            longest,
+            deployment: v,
+            devices: deployment.devices,
+            earliest: problem.wake(deployment.pool),
+            load: deployment.load_time.0 + reserve,
+            most,
+            least: lanes,
+        };
+        let found = pieces::pieces(&need, &dues)?;
         let settled = found.len() == count;
         count = found.len();
         pieces = Some(found);
@@ -121,7 +153,7 @@ fn deployment_pieces(problem: &PlanProblem, v: usize, requests: &[u32], stretch:
     pieces
 }
 
-fn dues(problem: &PlanProblem, rates: &Rates, requests: &[u32], stretch: f64) -> Vec<Due> {
+fn dues(problem: &PlanProblem, rates: &Rates, requests: &[u32]) -> Vec<Due> {
     // No request ends sooner than its own slot time, however many slots there are.
     let mut by_deadline: BTreeMap<u64, (f64, f64, f64)> = BTreeMap::new();
     for &request in requests {
@@ -137,7 +169,7 @@ fn dues(problem: &PlanProblem, rates: &Rates, requests: &[u32], stretch: f64) ->
     by_deadline
         .into_iter()
         .map(|(deadline, (work, release, slot))| {
-            total += work * stretch;
+            total += work;
             longest = longest.max(slot);
             Due { deadline: f64::from_bits(deadline), work: total.max(longest), release }
         })

@@ -40,10 +40,10 @@ pub enum Objective {
 
 #[derive(Clone, Debug)]
 pub struct PassResult {
-    /// Sum over requests of the cheapest priced cost among open deployments, plus mu_j f_j N_j; rounded down.
-    /// `-inf` is never returned: a request without an open option counts at its cheapest option of all.
+    /// Sum over requests of the cheapest priced cost among open deployments, plus mu_j f_j N_j; rounded down. A request
+    /// without an open option counts at its dearest option, so that `gains` say what opening any of them saves.
     pub total: f64,
-    /// Deployment each request prefers among the open ones; `u16::MAX` if it has none at all.
+    /// Deployment each request prefers among the open ones; any it may use if none is open, `NONE` if there is none.
     pub cheapest: Vec<u16>,
     /// By deployment: how much the total falls at most if it opens; 0 for open ones.
     pub gains: Vec<f64>,
@@ -186,18 +186,16 @@ impl KindTable {
         }
     }
 
-    /// The cheapest open option, or if none is open to this request, the cheapest of all.
+    /// The cheapest open option, or if none is open to this request, its dearest.
     fn cheapest(&self, costs: &[f64]) -> Option<(usize, f64)> {
-        let least = |only_open: bool| {
-            let mut best: Option<(usize, f64)> = None;
-            for (option, &cost) in costs.iter().enumerate() {
-                if cost < f64::INFINITY && (!only_open || self.open[option]) && best.is_none_or(|(_, b)| cost < b) {
-                    best = Some((option, cost));
-                }
+        let possible = || costs.iter().copied().enumerate().filter(|(_, cost)| *cost < f64::INFINITY);
+        let mut best: Option<(usize, f64)> = None;
+        for (option, cost) in possible().filter(|(option, _)| self.open[*option]) {
+            if best.is_none_or(|(_, least)| cost < least) {
+                best = Some((option, cost));
             }
-            best
-        };
-        least(true).or_else(|| least(false))
+        }
+        best.or_else(|| possible().max_by(|a, b| a.1.total_cmp(&b.1)))
     }
 }
 

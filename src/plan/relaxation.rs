@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::time::Instant;
 
 use super::PlanError;
-use super::capacity::{Capacity, CapacityInput, Integers, Scale};
+use super::capacity::{Capacity, CapacityInput, Scale};
 use super::classes::Classes;
 use super::lp::{ColId, Lp, Outcome, RowId, Solution};
 use super::prices::{Objective, Prices};
@@ -35,6 +35,11 @@ pub struct ClassSolution {
     pub instances: Vec<Vec<f64>>,
     /// Requests' worth of classes that no column could serve; 0 if the relaxation is feasible.
     pub unserved: f64,
+    /// The part of the objective's dual that stands for requests: a request pass at `prices` replaces it, and makes
+    /// `objective - requests_dual + pass` a bound at request level.
+    pub requests_dual: f64,
+    /// By deployment: joules by which that bound rises if the deployment starts at all.
+    pub opening_cost: Vec<f64>,
 }
 
 pub struct ClassProblem<'a> {
@@ -212,6 +217,15 @@ impl<'a> ClassProblem<'a> {
         Ok(())
     }
 
+    /// Forbids or allows deployment `v` altogether.
+    pub fn set_open(&mut self, v: usize, open: bool) -> Result<(), PlanError> {
+        let most = if open { self.input.problem.most_instances(v) as f64 } else { 0.0 };
+        for &column in &self.capacity.instances[v] {
+            self.lp.set_bounds(column, 0.0, most)?;
+        }
+        Ok(())
+    }
+
     /// Column generation to optimality or until `deadline`.
     pub fn solve(&mut self, deadline: Instant) -> Result<ClassSolution, PlanError> {
         let mut last = None;
@@ -234,23 +248,9 @@ impl<'a> ClassProblem<'a> {
         last.ok_or(PlanError::Solver("the relaxation was not solved in time"))
     }
 
-    /// The same problem with whole instances, over the columns found so far.
-    pub fn solve_integer(&self, seconds: f64, mip_gap: f64) -> Result<Option<ClassSolution>, PlanError> {
-        let input = CapacityInput { integers: Integers::Required, ..self.input };
-        let mut integer = ClassProblem::new(input, self.classes, self.objective, &self.columns)?;
-        let solution = integer.lp.solve(seconds, mip_gap)?;
-        if solution.columns.is_empty() {
-            return Ok(None);
-        }
-        Ok(Some(integer.result(&solution, Prices::zero(self.input.problem))))
-    }
-
     fn prices(&self, solution: &Solution) -> Prices {
         let scale = self.input.scale;
-        let joules = match self.objective {
-            Objective::Energy => scale.energy,
-            Objective::Feasibility => 1.0,
-        };
+        let joules = self.joules();
         let per_second = joules / scale.time;
         let seconds = self
             .serve_rows
@@ -268,7 +268,7 @@ impl<'a> ClassProblem<'a> {
 
     fn improving_columns(&self, solution: &Solution, prices: &Prices) -> Vec<Column> {
         let problem = self.input.problem;
-        let joules = if self.objective == Objective::Energy { self.input.scale.energy } else { 1.0 };
+        let joules = self.joules();
         let mut new = Vec::new();
         let mut candidates: Vec<(f64, Column)> = Vec::new();
         for (c, class) in self.classes.list.iter().enumerate() {
@@ -311,8 +311,42 @@ impl<'a> ClassProblem<'a> {
             .map(|(column, class)| value(column).max(0.0) * class.count as f64)
             .sum();
         let instances = self.capacity.instances.iter().map(|columns| columns.iter().map(value).collect()).collect();
-        let joules = if self.objective == Objective::Energy { self.input.scale.energy } else { 1.0 };
-        ClassSolution { objective: solution.objective * joules, prices, shares, instances, unserved }
+        let joules = self.joules();
+        let dual = |row: &RowId| solution.row_duals[row.0];
+        let classes_dual: f64 = self.class_rows.iter().map(dual).sum();
+        let floors_dual: f64 = self
+            .accuracy_rows
+            .iter()
+            .zip(self.input.problem.floor_points.iter().zip(&self.input.problem.requests_of_job))
+            .filter_map(|(row, (points, &count))| Some(dual(row.as_ref()?) * (*points)? / count as f64))
+            .sum();
+        let least = |columns: &[ColId]| {
+            let reduced = columns.iter().map(|column| solution.column_duals[column.0]);
+            reduced.fold(f64::INFINITY, f64::min).max(0.0)
+        };
+        let opening_cost = self
+            .capacity
+            .instances
+            .iter()
+            .zip(&self.capacity.starts)
+            .map(
+                |(instances, starts)| if starts.is_empty() { 0.0 } else { (least(instances) + least(starts)) * joules },
+            )
+            .collect();
+        ClassSolution {
+            objective: solution.objective * joules,
+            prices,
+            shares,
+            instances,
+            unserved,
+            requests_dual: (classes_dual + floors_dual) * joules,
+            opening_cost,
+        }
+    }
+
+    /// Joules per unit of the objective; 1 where it counts requests.
+    fn joules(&self) -> f64 {
+        if self.objective == Objective::Energy { self.input.scale.energy } else { 1.0 }
     }
 
     pub fn columns(&self) -> &[Column] {

@@ -6,28 +6,32 @@
 use std::time::Instant;
 
 use super::assign;
-use super::place::place;
+use super::place::{Lanes, place};
 use super::price::Priced;
 use super::prices::{Objective, Prices, request_pass};
 use super::problem::PlanProblem;
 
 /// Larger sets are left to the integer problem.
 const MOST_OPEN: usize = 16;
+/// Requests times deployments up to which a pass per move is cheap enough.
+const MOST_WORK: usize = 50_000_000;
 /// Deployments tried in the place of each one.
 const CANDIDATES: usize = 4;
 
-/// The best schedule found by moves from `best` until no move helps or time is up.
-pub fn improve(problem: &PlanProblem, prices: &Prices, best: Priced, until: Instant) -> Priced {
+/// The best schedule found by moves from `best` until no move helps or time is up. Only `worthwhile` deployments are
+/// added.
+pub fn improve(problem: &PlanProblem, prices: &Prices, worthwhile: &[bool], best: Priced, until: Instant) -> Priced {
     // Accuracy prices steer towards the floors; device time is not scarce in the queues this is for.
     let prices = Prices { accuracy: prices.accuracy.clone(), ..Prices::zero(problem) };
     let mut best = best;
     let mut open = open_set(problem, &best);
-    if open.len() > MOST_OPEN {
+    let work = problem.workload.requests.len() * problem.deployments().len();
+    if open.len() > MOST_OPEN || work > MOST_WORK {
         return best;
     }
     loop {
         let mut improved = false;
-        for candidate in neighbours(problem, &prices, &open) {
+        for candidate in neighbours(problem, &prices, worthwhile, &open) {
             if Instant::now() >= until {
                 return best;
             }
@@ -54,7 +58,7 @@ fn open_set(problem: &PlanProblem, priced: &Priced) -> Vec<usize> {
 }
 
 /// Sets one move away, most promising first.
-fn neighbours(problem: &PlanProblem, prices: &Prices, open: &[usize]) -> Vec<Vec<usize>> {
+fn neighbours(problem: &PlanProblem, prices: &Prices, worthwhile: &[bool], open: &[usize]) -> Vec<Vec<usize>> {
     let mut moves: Vec<(f64, Vec<usize>)> = Vec::new();
     let bases: Vec<Vec<usize>> = std::iter::once(open.to_vec())
         .chain((0..open.len()).map(|gone| {
@@ -71,7 +75,7 @@ fn neighbours(problem: &PlanProblem, prices: &Prices, open: &[usize]) -> Vec<Vec
             moves.push((pass.total + starts, base.clone()));
         }
         let mut additions: Vec<(f64, usize)> = (0..flags.len())
-            .filter(|&v| !flags[v] && !open.contains(&v) && pass.gains[v] > 0.0)
+            .filter(|&v| worthwhile[v] && !flags[v] && !open.contains(&v) && pass.gains[v] > 0.0)
             .map(|v| (problem.deployments()[v].start_energy().0 - pass.gains[v], v))
             .collect();
         additions.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
@@ -96,7 +100,7 @@ fn evaluate(problem: &PlanProblem, prices: &Prices, open: &[usize]) -> Option<Pr
     if !assign::repair_floors(problem, prices, &flags, &mut assignment) {
         return None;
     }
-    place(problem, &assignment).ok()
+    place(problem, &assignment, &Lanes::new()).ok()
 }
 
 fn flags(problem: &PlanProblem, open: &[usize]) -> Vec<bool> {

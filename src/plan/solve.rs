@@ -11,7 +11,8 @@ use super::assign;
 use super::bound::{Master, MasterSolution};
 use super::capacity::{CapacityInput, Integers, Scale};
 use super::classes::Classes;
-use super::place::{Unplaced, place};
+use super::dive;
+use super::place::{Lanes, Unplaced, place};
 use super::price::Priced;
 use super::prices::{Objective, Prices, request_pass};
 use super::problem::PlanProblem;
@@ -122,22 +123,27 @@ impl Solver<'_> {
             });
         }
         let prices = &relaxed.solution.prices;
-
-        self.report(Phase::Bound);
-        let mut master = Master::new(ground.capacity(ground.scale, &ground.unlimited), Objective::Energy)?;
-        master.add_cut(prices, &request_pass(ground.problem, prices, None, Objective::Energy), None)?;
-        let mut decision = self.raise_bound(&mut master)?;
+        let pass = request_pass(ground.problem, prices, None, Objective::Energy);
+        let root = relaxed.solution.objective - relaxed.solution.requests_dual + pass.total;
+        self.bound = self.bound.max(root - 1e-6 * root.abs());
 
         self.report(Phase::Placement);
         self.plan_whole_instances(&relaxed)?;
-        self.search(prices);
+        let worthwhile = self.worthwhile(&relaxed.solution, root);
+        self.search(prices, &worthwhile);
 
-        let capacity = ground.capacity(ground.scale, &ground.unlimited);
+        // Deployments whose mere start costs more than the plan is worth need not be looked at again.
+        self.report(Phase::Bound);
+        let offered = self.worthwhile(&relaxed.solution, root);
+        let capacity = CapacityInput { offered: &offered, ..ground.capacity(ground.scale, &ground.unlimited) };
+        let mut master = Master::new(capacity, Objective::Energy)?;
+        master.add_cut(prices, &pass, None)?;
+        let capacity = CapacityInput { offered: &offered, ..ground.capacity(ground.scale, &ground.unlimited) };
         let mut fixed = ClassProblem::new(capacity, &relaxed.classes, Objective::Energy, &relaxed.columns)?;
         if let Some(incumbent) = self.best.as_ref().map(|best| peak_instances(ground.problem, best)) {
             self.cut_at(&mut fixed, &mut master, &incumbent, prices)?;
-            decision = self.raise_bound(&mut master)?;
         }
+        let mut decision = self.raise_bound(&mut master)?;
         let mut seen: BTreeSet<Vec<u32>> = BTreeSet::new();
         let mut repeats = 0;
         for _ in 0..MOST_CUTS {
@@ -148,12 +154,19 @@ impl Solver<'_> {
             self.report(Phase::Bound);
             repeats += usize::from(!seen.insert(instances.iter().flatten().map(|&n| n as u32).collect()));
             if let Some(assignment) = self.cut_at(&mut fixed, &mut master, instances, prices)? {
-                self.offer(assignment, prices);
+                self.offer(assignment);
             }
             decision = self.raise_bound(&mut master)?;
         }
-        self.search(prices);
+        self.search(prices, &offered);
         Ok(self.verdict())
+    }
+
+    /// Deployments that a plan better than the best one may start: the others raise the root bound above it.
+    fn worthwhile(&self, root: &ClassSolution, root_bound: f64) -> Vec<bool> {
+        let limit = self.best.as_ref().map_or(f64::INFINITY, Priced::objective) * (1.0 + 1e-6);
+        let offered = self.ground.offered.iter().zip(&root.opening_cost);
+        offered.map(|(&offered, &opening)| offered && root_bound + opening <= limit).collect()
     }
 
     /// Classes, split where their members disagree at the prices, and the relaxation over them.
@@ -187,7 +200,9 @@ impl Solver<'_> {
     /// Solves the master for a better bound and its next capacity decisions.
     fn raise_bound(&mut self, master: &mut Master) -> Result<Option<MasterSolution>, PlanError> {
         let decision = master.solve(self.slice(0.15), 0.2 * self.settings.gap)?;
-        self.bound = self.bound.max(master.bound());
+        // What the master leaves out costs more than the best plan, which therefore caps what it proves.
+        let limit = self.best.as_ref().map_or(f64::INFINITY, Priced::objective);
+        self.bound = self.bound.max(master.bound().min(limit));
         Ok(decision)
     }
 
@@ -218,26 +233,24 @@ impl Solver<'_> {
         Ok(assign::repair_floors(problem, &prices, &open, &mut assignment).then_some(assignment))
     }
 
-    /// Class problem with whole instances, placed; with less of a pool each time placement finds no room there.
+    /// Whole instances by diving, placed; with less of a pool each time placement finds no room there.
     fn plan_whole_instances(&mut self, relaxed: &Relaxed) -> Result<(), PlanError> {
         let ground = self.ground;
         let mut usable = ground.unlimited.clone();
         for _ in 0..TIGHTENINGS {
             let capacity = ground.capacity(ground.scale, &usable);
             let mut class_problem = ClassProblem::new(capacity, &relaxed.classes, Objective::Energy, &relaxed.columns)?;
-            if usable != ground.unlimited {
-                class_problem.solve(self.deadline)?;
-            }
-            let whole = class_problem.solve_integer(self.slice(0.15), 0.2 * self.settings.gap)?;
-            let Some(whole) = whole.filter(|whole| whole.unserved < 1e-6) else { break };
-            let prices = &relaxed.solution.prices;
-            let mut assignment = assign::from_shares(ground.problem, &relaxed.classes, &whole, prices);
-            let open = used(ground.problem, &assignment);
-            self.class_mip.get_or_insert(whole.objective);
-            if !assign::repair_floors(ground.problem, prices, &open, &mut assignment) {
+            let whole = dive::dive(ground.problem, &mut class_problem, self.deadline)?;
+            if whole.unserved > 1e-6 {
                 break;
             }
-            match self.offer(assignment, prices) {
+            self.class_mip.get_or_insert(whole.objective);
+            let mut assignment = assign::from_shares(ground.problem, &relaxed.classes, &whole, &whole.prices);
+            let open = used(ground.problem, &assignment);
+            if !assign::repair_floors(ground.problem, &whole.prices, &open, &mut assignment) {
+                break;
+            }
+            match self.offer(assignment) {
                 Some(Unplaced::NoRoom { pool_index, device_seconds, .. }) => {
                     let all = pool_device_seconds(ground.problem, pool_index);
                     usable[pool_index] *= 1.0 - (1.1 * device_seconds / all).clamp(0.005, 0.2);
@@ -253,8 +266,8 @@ impl Solver<'_> {
     }
 
     /// Places an assignment and keeps it if it is the best so far.
-    fn offer(&mut self, assignment: Vec<u16>, _prices: &Prices) -> Option<Unplaced> {
-        match place(self.ground.problem, &assignment) {
+    fn offer(&mut self, assignment: Vec<u16>) -> Option<Unplaced> {
+        match place(self.ground.problem, &assignment, &Lanes::new()) {
             Ok(priced) => {
                 if self.best.as_ref().is_none_or(|best| priced.objective() < best.objective()) {
                     self.best = Some(priced);
@@ -269,14 +282,14 @@ impl Solver<'_> {
     }
 
     /// Local search over the set of deployments in use, where that set is small.
-    fn search(&mut self, prices: &Prices) {
+    fn search(&mut self, prices: &Prices, worthwhile: &[bool]) {
         if self.done() {
             return;
         }
         self.report(Phase::Search);
         let until = (Instant::now() + Duration::from_secs_f64(self.slice(0.25))).min(self.deadline);
         if let Some(best) = self.best.take() {
-            self.best = Some(search::improve(self.ground.problem, prices, best, until));
+            self.best = Some(search::improve(self.ground.problem, prices, worthwhile, best, until));
         }
     }
 

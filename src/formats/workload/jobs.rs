@@ -95,21 +95,26 @@ impl<'a> Jobs<'a> {
 
     /// The group of each key of a file.
     pub fn groups_of(&mut self, path: &Path, keys: &[RowKey], attached: Option<&JobSpec>) -> Vec<u32> {
-        let stem = path.file_stem().map_or_else(|| "workload".into(), |stem| stem.to_string_lossy().into_owned());
+        let mut unnamed = None;
         keys.iter()
             .map(|key| {
-                let name = match (&key.job, attached) {
-                    (Some(name), _) => name.clone(),
-                    (None, Some(job)) => job.name.clone(),
-                    (None, None) => {
-                        self.note_unnamed(path, &stem);
-                        stem.clone()
-                    }
+                let job = match &key.job {
+                    Some(name) => self.job(name, path, key.line),
+                    None => *unnamed.get_or_insert_with(|| self.unnamed_job(path, key.line, attached)),
                 };
-                let job = self.job(name, path, key.line);
                 self.group(job, key, path)
             })
             .collect()
+    }
+
+    /// The job of requests that name none: the one that lists the file, or one named by the file.
+    fn unnamed_job(&mut self, path: &Path, line: u64, attached: Option<&JobSpec>) -> usize {
+        if let Some(job) = attached {
+            return self.job(&job.name, path, line);
+        }
+        let stem = path.file_stem().map_or_else(|| "workload".into(), |stem| stem.to_string_lossy().into_owned());
+        self.note_unnamed(path, &stem);
+        self.job(&stem, path, line)
     }
 
     /// Two files whose requests name no job must not become one job by chance.
@@ -125,15 +130,15 @@ impl<'a> Jobs<'a> {
         }
     }
 
-    fn job(&mut self, name: String, path: &Path, line: u64) -> usize {
-        if let Some(index) = self.job_index.get(&name) {
+    fn job(&mut self, name: &str, path: &Path, line: u64) -> usize {
+        if let Some(index) = self.job_index.get(name) {
             return *index;
         }
         let spec = self.file.and_then(|file| file.jobs.iter().find(|job| job.name == name));
         let floor = spec.and_then(|spec| spec.min_accuracy).or(self.defaults.min_accuracy);
         let rule = spec.map_or(AccuracyRule::Mean, |spec| spec.accuracy_rule);
         let job = Job {
-            name: name.clone(),
+            name: name.to_owned(),
             task: spec.and_then(|spec| spec.task.clone()).or_else(|| self.defaults.task.clone()),
             floor: floor.map(|percent| Floor { percent, rule }),
             deadline: Seconds::ZERO,
@@ -150,7 +155,7 @@ impl<'a> Jobs<'a> {
             seen_in: path.to_owned(),
             line,
         });
-        self.job_index.insert(name, self.jobs.len() - 1);
+        self.job_index.insert(name.to_owned(), self.jobs.len() - 1);
         self.jobs.len() - 1
     }
 

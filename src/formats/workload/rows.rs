@@ -76,7 +76,7 @@ impl Interner {
     }
 
     pub fn add(&mut self, cell: &[u8]) {
-        self.cells.extend_from_slice(&cell.len().to_le_bytes());
+        self.cells.extend_from_slice(&(cell.len() as u32).to_le_bytes()); // no cell is longer than 4 GiB
         self.cells.extend_from_slice(cell);
     }
 

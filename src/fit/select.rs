@@ -1,0 +1,222 @@
+//! Which features are fitted: what the samples can tell apart decides what may be tried, cross-validated relative error
+//! what is taken, and of two equally good the smaller.
+
+use super::curve::batch_groups;
+use super::hardware::EstimatedTerm;
+use super::observation::Observation;
+use super::phase::{BatchForm, PhaseFit, PowerLimits, Spec};
+use crate::domain::Feature;
+use crate::stats::{k_folds, leave_one_out, mape, mean};
+
+/// A length or batch that varies by less than this factor cannot tell two features apart.
+const VARIES: f64 = 1.2;
+/// Same for mean context per output token, which carries S1.
+const CONTEXT_VARIES: f64 = 1.5;
+/// A larger form must beat a smaller one by this share.
+const WORTH_A_TERM: f64 = 0.02;
+/// The three batch terms replace the table only if they are clearly better: the table is exact where plans are made.
+const WORTH_LEAVING_THE_TABLE: f64 = 0.10;
+/// Fewer rows are left out one at a time.
+const FEW_ROWS: usize = 10;
+
+/// What the samples of a family can tell apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identified {
+    /// i and i^2: inputs are recorded and vary.
+    pub input: bool,
+    /// S1: the mean context varies from row to row.
+    pub context: bool,
+    /// A constant besides o: lengths are recorded and vary.
+    pub constant: bool,
+    pub batch: bool,
+}
+
+impl Identified {
+    pub fn new(rows: &[&Observation]) -> Self {
+        let recorded = rows.iter().all(|row| row.tokens.input.is_some() && !row.input_assumed);
+        let input_varies = recorded && varies(rows.iter().filter_map(|row| row.tokens.input), VARIES);
+        let output_varies = varies(rows.iter().map(|row| row.tokens.output), VARIES);
+        let contexts: Option<Vec<f64>> = rows
+            .iter()
+            .map(|row| Some(Feature::ContextRead.expected(&row.tokens, row.batch)? / row.tokens.output.max(1.0)))
+            .collect();
+        Self {
+            input: input_varies,
+            context: contexts.is_some_and(|contexts| varies(contexts.into_iter(), CONTEXT_VARIES))
+                && !rows.iter().any(|row| row.spread_assumed),
+            constant: recorded && (input_varies || output_varies),
+            batch: varies(rows.iter().map(|row| row.batch), VARIES),
+        }
+    }
+
+    /// Whether a feature's coefficient can come from the samples.
+    pub fn allows(&self, feature: &Feature) -> bool {
+        match feature {
+            Feature::Input | Feature::InputSquared => self.input,
+            Feature::ContextRead | Feature::ContextSquaredRead => self.context,
+            Feature::Constant => self.constant,
+            _ => true,
+        }
+    }
+}
+
+/// The forms worth trying, smallest first.
+pub fn candidates(rows: &[&Observation], kv_cache: bool) -> Vec<Spec> {
+    use Feature::{Constant, ContextRead, ContextSquaredRead, Input, InputSquared};
+    let identified = Identified::new(rows);
+    let sets: Vec<Vec<Feature>> = if kv_cache {
+        vec![
+            vec![],
+            vec![ContextRead],
+            vec![Input],
+            vec![Constant],
+            vec![ContextRead, Input],
+            vec![Constant, ContextRead],
+            vec![Constant, Input],
+            vec![ContextRead, Input, InputSquared],
+            vec![Constant, ContextRead, Input],
+            vec![Constant, ContextRead, Input, InputSquared],
+        ]
+    } else {
+        vec![
+            vec![],
+            vec![ContextRead],
+            vec![Constant, ContextRead],
+            vec![ContextRead, ContextSquaredRead],
+            vec![Constant, ContextRead, ContextSquaredRead],
+            vec![Constant, ContextRead, ContextSquaredRead, Input],
+        ]
+    };
+    let batches = batch_groups(rows).len();
+    let batch_forms: Vec<BatchForm> = match (identified.batch, batches) {
+        (false, _) => vec![BatchForm::Flat],
+        (true, ..4) => vec![BatchForm::Curve { three_terms: false }, BatchForm::TwoTerm],
+        (true, _) => vec![BatchForm::Curve { three_terms: true }, BatchForm::ThreeTerm, BatchForm::TwoTerm],
+    };
+    let mut specs: Vec<Spec> = batch_forms
+        .iter()
+        .flat_map(|&batch| sets.iter().map(move |features| Spec { batch, features: features.clone() }))
+        .filter(|spec| spec.features.iter().all(|feature| identified.allows(feature)))
+        .collect();
+    // At least two rows a feature, else the smallest forms alone.
+    let smallest = specs.iter().map(Spec::size).min().unwrap_or(0);
+    specs.retain(|spec| spec.size() == smallest || is_table(spec) || 2 * spec.size() <= rows.len());
+    specs.sort_by_key(Spec::size);
+    specs
+}
+
+/// Everything a fit needs besides its rows and form.
+#[derive(Clone, Copy, Debug)]
+pub struct Setting<'a> {
+    pub estimated: &'a [EstimatedTerm],
+    pub limits: PowerLimits,
+    pub folds: usize,
+    pub seed: u64,
+}
+
+/// The form with the least cross-validated relative error.
+pub fn best(rows: &[&Observation], kv_cache: bool, setting: Setting<'_>) -> Option<Spec> {
+    let mut specs = candidates(rows, kv_cache);
+    if specs.len() <= 1 {
+        return specs.pop();
+    }
+    let folds = selection_folds(rows, setting);
+    let mut best: Option<(f64, Spec)> = None;
+    for spec in &specs {
+        let Some(error) = CrossValidated::new(rows, spec, setting, &folds).error() else { continue };
+        let better = best.as_ref().is_none_or(|(least, held)| error < least * handicap(held, spec));
+        if better {
+            best = Some((error, spec.clone()));
+        }
+    }
+    best.map(|(_, spec)| spec).or_else(|| specs.into_iter().find(is_table)).or_else(|| {
+        // Too few rows to leave any out.
+        candidates(rows, kv_cache).into_iter().next()
+    })
+}
+
+/// Share of the error of `held` that `other` must stay below.
+fn handicap(held: &Spec, other: &Spec) -> f64 {
+    match (is_table(held), is_table(other)) {
+        (true, false) => 1.0 - WORTH_LEAVING_THE_TABLE,
+        (false, true) => 1.0 / (1.0 - WORTH_LEAVING_THE_TABLE),
+        _ => 1.0 - WORTH_A_TERM,
+    }
+}
+
+fn is_table(spec: &Spec) -> bool {
+    matches!(spec.batch, BatchForm::Curve { .. })
+}
+
+/// Folds of the reported quality: `setting.folds`, or one row at a time where rows are few.
+pub fn quality_folds(count: usize, setting: Setting<'_>) -> Vec<Vec<usize>> {
+    if count < FEW_ROWS { leave_one_out(count) } else { k_folds(count, setting.folds, setting.seed) }
+}
+
+/// Where only the batch varies, whole interior batches are left out: plans are made at measured batches, so nothing is
+/// ever asked beyond the first and last.
+fn selection_folds(rows: &[&Observation], setting: Setting<'_>) -> Vec<Vec<usize>> {
+    let identified = Identified::new(rows);
+    let groups = batch_groups(rows);
+    if identified.batch && !identified.constant && groups.len() >= 4 {
+        groups[1..groups.len() - 1].to_vec()
+    } else {
+        quality_folds(rows.len(), setting)
+    }
+}
+
+/// Out-of-fold predictions beside their measurements.
+#[derive(Clone, Debug, Default)]
+pub struct CrossValidated {
+    energy: (Vec<f64>, Vec<f64>),
+    runtime: (Vec<f64>, Vec<f64>),
+    failed: bool,
+}
+
+impl CrossValidated {
+    pub fn new(rows: &[&Observation], spec: &Spec, setting: Setting<'_>, folds: &[Vec<usize>]) -> Self {
+        let mut result = Self { failed: rows.len() < 3, ..Self::default() };
+        for fold in folds {
+            let training: Vec<&Observation> =
+                rows.iter().enumerate().filter(|(index, _)| !fold.contains(index)).map(|(_, row)| *row).collect();
+            let Some(fit) = PhaseFit::new(&training, setting.estimated, setting.limits, spec) else {
+                result.failed = true;
+                break;
+            };
+            for row in fold.iter().map(|&index| rows[index]) {
+                let Some((energy, runtime)) = fit.predict(row) else {
+                    result.failed = true;
+                    break;
+                };
+                if let Some(measured) = row.energy {
+                    result.energy.0.push(measured);
+                    result.energy.1.push(energy);
+                }
+                if let Some(measured) = row.runtime {
+                    result.runtime.0.push(measured);
+                    result.runtime.1.push(runtime);
+                }
+            }
+        }
+        result
+    }
+
+    pub fn energy_mape(&self) -> Option<f64> {
+        if self.failed { None } else { mape(&self.energy.0, &self.energy.1) }
+    }
+
+    pub fn runtime_mape(&self) -> Option<f64> {
+        if self.failed { None } else { mape(&self.runtime.0, &self.runtime.1) }
+    }
+
+    /// Mean of both errors, or the one there is.
+    fn error(&self) -> Option<f64> {
+        let errors: Vec<f64> = [self.energy_mape(), self.runtime_mape()].into_iter().flatten().collect();
+        mean(&errors)
+    }
+}
+
+fn varies(values: impl Iterator<Item = f64>, factor: f64) -> bool {
+    let (low, high) = values.fold((f64::INFINITY, 0.0f64), |(low, high), value| (low.min(value), high.max(value)));
+    high > low.max(f64::MIN_POSITIVE) * factor
+}

@@ -1,0 +1,207 @@
+use super::*;
+use crate::domain::model::Case;
+use crate::domain::{Measurement, Moments, Parallel};
+use crate::formats::{data_sets_toml, devices_toml, engines_toml};
+use crate::units::{Joules, Seconds};
+
+fn fitted(samples: &[Sample], form: FormChoice) -> FitReport {
+    let (engines, devices, data_sets) = (engines_toml::builtin(), devices_toml::builtin(), data_sets_toml::builtin());
+    let context = Context { engines: &engines, devices: &devices, data_sets: &data_sets };
+    fit(samples, &context, &Settings { form, ..Settings::default() })
+}
+
+/// A steady state of Llama-3.1-8B on one H100: 600 tokens out, lengths in unknown.
+fn steady(batch: f64, energy: f64, runtime: f64) -> Sample {
+    Sample {
+        model: "meta-llama/Llama-3.1-8B-Instruct".into(),
+        precision: "bfloat16".into(),
+        device: "H100".into(),
+        node: None,
+        devices: 1,
+        parallel: Parallel::tensor(1),
+        max_num_seqs: Some(batch as u32),
+        batch_size: batch,
+        sm_clock_mhz: None,
+        power_limit: None,
+        sm_share: None,
+        kv_cache: true,
+        tokens: Moments { input: None, output: 600.0, input_sq: None, output_sq: Some(7e5), input_output: None },
+        requests: 1.0,
+        measurement: Measurement::SteadyState,
+        trial: None,
+        warmup: false,
+        runtime: Some(Seconds(runtime)),
+        gpu_energy: Some(Joules(energy)),
+        cpu_energy: None,
+        cpu_energy_scope: None,
+        node_energy: None,
+        idle_power: None,
+        output_throughput_tok_s: None,
+        ttft: None,
+        ttft_p99: None,
+        tbt_p50: None,
+        tbt_p99: None,
+        engine: Some("vllm".into()),
+        engine_version: None,
+        driver_version: None,
+        data_set: Some("mlenergy_v3/lm-arena-chat".into()),
+        provenance: Provenance::Imported,
+        source: None,
+        measured_at: None,
+    }
+}
+
+fn chat() -> Vec<Sample> {
+    [(8.0, 240.0, 0.60), (16.0, 130.0, 0.31), (32.0, 80.0, 0.18), (64.0, 55.0, 0.115), (128.0, 45.0, 0.085)]
+        .iter()
+        .map(|&(batch, energy, runtime)| steady(batch, energy, runtime))
+        .collect()
+}
+
+/// A trial with recorded lengths, 40 requests.
+fn trial(input: f64, output: f64, batch: f64, engine_version: &str) -> Sample {
+    let seconds = 0.002 + 0.02 * output / batch + 1e-4 * output + 2e-5 * input + 1e-8 * output * (input + output / 2.0);
+    Sample {
+        tokens: Moments::constant(input, output),
+        requests: 40.0,
+        measurement: Measurement::Trial,
+        engine_version: Some(engine_version.into()),
+        ..steady(batch, 40.0 * 400.0 * seconds, 40.0 * seconds)
+    }
+}
+
+fn lengths_and_batches(engine_version: &str) -> Vec<Sample> {
+    let mut samples = Vec::new();
+    for batch in [1.0, 8.0, 64.0] {
+        for input in [32.0, 256.0, 2048.0] {
+            samples.extend([16.0, 128.0, 1024.0].map(|output| trial(input, output, batch, engine_version)));
+        }
+    }
+    samples
+}
+
+#[test]
+fn prefill_is_estimated_and_not_charged_twice() {
+    let report = fitted(&chat(), FormChoice::Auto);
+    let model = &report.families[0].model;
+    let estimated: Vec<&str> =
+        model.energy.iter().filter(|t| t.provenance == Provenance::Estimated).map(|t| t.feature.name()).collect();
+    assert_eq!(estimated, ["S1", "i", "i^2"]);
+    assert_eq!(model.support.input_tokens, None);
+    // The mean request of the data set costs what was measured, its prefill included.
+    let data_sets = data_sets_toml::builtin();
+    for sample in chat() {
+        let row = Observation::new(&sample, &data_sets).unwrap();
+        assert!((quality::predict(&model.energy, &row).unwrap() / row.energy.unwrap() - 1.0).abs() < 1e-9);
+        assert!((quality::predict(&model.runtime, &row).unwrap() / row.runtime.unwrap() - 1.0).abs() < 1e-9);
+    }
+    // And a longer prompt costs more.
+    assert!(model.energy(2000.0, 600.0, 64.0).0 > model.energy(70.0, 600.0, 64.0).0 + 5.0);
+    let (low, high) = (Case::Low, Case::High);
+    let net = |case| model.net_energy_coefficients(64.0, case).unwrap()[1];
+    assert!(net(low) < net(Case::Central) && net(Case::Central) < net(high));
+}
+
+#[test]
+fn recorded_lengths_and_batches_give_measured_coefficients() {
+    let report = fitted(&lengths_and_batches("1"), FormChoice::Auto);
+    let model = &report.families[0].model;
+    assert!(model.energy.iter().all(|term| term.provenance == Provenance::Imported), "{:?}", model.energy);
+    let (energy, runtime) = (model.energy_quality.cv_mape.unwrap(), model.runtime_quality.cv_mape.unwrap());
+    assert!(energy < 0.02 && runtime < 0.02, "{energy} {runtime}");
+    assert_eq!(model.batch_points.len(), 3);
+    assert_eq!(model.support.input_tokens, Some((32.0, 2048.0)));
+    assert_eq!(model.energy_quality.negative_predictions, 0);
+}
+
+#[test]
+fn warmups_other_clocks_and_other_engines_stay_out() {
+    let mut samples = lengths_and_batches("1");
+    samples.extend(lengths_and_batches("2"));
+    let plain = fitted(&samples, FormChoice::Auto);
+    assert_eq!(plain.families.len(), 2);
+    let mut more = samples.clone();
+    more.push(Sample { warmup: true, gpu_energy: Some(Joules(1e9)), ..samples[0].clone() });
+    more.push(Sample { sm_clock_mhz: Some(600), gpu_energy: Some(Joules(1e9)), ..samples[1].clone() });
+    let report = fitted(&more, FormChoice::Auto);
+    assert_eq!(report.warmups, 1);
+    assert_eq!(report.models(), plain.models());
+    assert!(report.families[0].notes.iter().any(|note| note.starts_with("1 samples at other SM clocks")));
+}
+
+#[test]
+fn data_sets_that_contradict_each_other_are_not_averaged() {
+    let mut samples = chat();
+    let consistent = fitted(&samples, FormChoice::Auto).models();
+    // The same lengths and batches at twice the cost: another configuration of the engine.
+    samples.extend(chat().into_iter().take(3).map(|sample| Sample {
+        gpu_energy: sample.gpu_energy.map(|energy| energy * 2.0),
+        data_set: Some("mlenergy_v3/gpqa".into()),
+        ..sample
+    }));
+    let report = fitted(&samples, FormChoice::Auto);
+    assert_eq!(report.families[0].model.energy, consistent[0].energy);
+    assert!(report.families[0].notes.iter().any(|note| note.contains("disagree")), "{:?}", report.families[0].notes);
+}
+
+#[test]
+fn one_measured_batch_still_makes_a_model() {
+    let report = fitted(&chat()[2..3], FormChoice::Auto);
+    let model = &report.families[0].model;
+    assert_eq!(model.energy_quality.cv_mape, None);
+    assert!((model.energy(70.0, 600.0, 32.0).0 / 80.0 - 1.0).abs() < 0.2);
+    // Half the batch, the same step: a token costs twice as much.
+    let decode = |batch| model.net_energy_coefficients(batch, Case::Central).unwrap()[2];
+    assert!(decode(16.0) > 1.9 * decode(32.0));
+}
+
+#[test]
+fn an_unknown_device_or_model_is_said_not_guessed() {
+    let samples: Vec<Sample> =
+        chat().into_iter().map(|sample| Sample { model: "my/own".into(), device: "X1".into(), ..sample }).collect();
+    let report = fitted(&samples, FormChoice::Auto);
+    let family = &report.families[0];
+    assert_eq!(family.model.weights, None);
+    assert!(family.model.idle_power.is_estimated());
+    assert!(family.model.energy.iter().all(|term| term.feature != Feature::Input));
+    assert!(family.notes.iter().any(|note| note.contains("cost of input tokens is unknown")), "{:?}", family.notes);
+}
+
+#[test]
+fn what_cannot_be_fitted_is_listed_with_its_reason() {
+    let without_energy: Vec<Sample> = chat().into_iter().map(|s| Sample { gpu_energy: None, ..s }).collect();
+    let report = fitted(&without_energy, FormChoice::Auto);
+    assert!(report.families.is_empty() && report.unfitted[0].1.contains("energy"));
+    let report = fitted(&chat(), FormChoice::Bilinear);
+    assert!(report.families.is_empty() && report.unfitted[0].1.contains("bilinear"));
+}
+
+#[test]
+fn hostile_figures_neither_panic_nor_leave_the_real_numbers() {
+    let hostile = [f64::NAN, f64::INFINITY, 0.0, -1.0, 1e300, 1e-300];
+    for value in hostile {
+        let mut samples = chat();
+        samples[1].gpu_energy = Some(Joules(value));
+        samples[2].runtime = Some(Seconds(value));
+        samples[3].batch_size = value;
+        samples[4].tokens.output = value;
+        for family in fitted(&samples, FormChoice::Auto).families {
+            for term in family.model.energy.iter().chain(&family.model.runtime) {
+                assert!(term.value.is_finite() && term.value >= 0.0, "{value}: {term:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn evaluation_names_families_without_a_model_and_counts_extrapolation() {
+    let report = fitted(&lengths_and_batches("1"), FormChoice::Auto);
+    let mut samples = vec![trial(256.0, 128.0, 8.0, "1"), trial(8000.0, 128.0, 8.0, "1"), trial(32.0, 16.0, 1.0, "3")];
+    samples.push(Sample { warmup: true, ..samples[0].clone() });
+    let evaluation = evaluate(&report.models(), &samples, &[]);
+    assert_eq!(evaluation.without_model.len(), 1);
+    assert_eq!(evaluation.warmups, 1);
+    let group = &evaluation.groups[0];
+    assert_eq!((group.samples, group.extrapolated_share), (2, 0.5));
+    assert!(group.energy_mape.unwrap() < 0.05 && group.energy_bias.unwrap().abs() < 0.05);
+}

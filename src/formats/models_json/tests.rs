@@ -1,0 +1,106 @@
+use super::*;
+use crate::domain::Provenance;
+
+fn model() -> FamilyModel {
+    let curve = |points: &[(f64, f64)]| Feature::OutputAtBatch(BatchCurve { points: points.to_vec() });
+    let quality =
+        Quality { samples: 2, r2: Some(0.75), r2_uncentred: Some(0.875), cv_mape: None, negative_predictions: 0 };
+    FamilyModel {
+        key: FamilyKey {
+            model: "m".into(),
+            precision: "bfloat16".into(),
+            device: "H100".into(),
+            devices: 2,
+            parallel: Parallel::tensor(2),
+            kv_cache: true,
+            engine: "vllm@x".into(),
+        },
+        form: Form::Phase,
+        energy: vec![
+            Term::fitted(curve(&[(8.0, 0.5), (32.0, 0.25)]), 1.0, Provenance::Imported),
+            Term::estimated(Feature::Input, 0.125, 0.0625, 0.25),
+        ],
+        runtime: vec![
+            Term::fitted(curve(&[(8.0, 0.00125), (32.0, 0.0005)]), 1.0, Provenance::Imported),
+            Term::estimated(Feature::Input, 0.0001, 0.00005, 0.0002),
+        ],
+        energy_quality: quality,
+        runtime_quality: quality,
+        support: Box2 { input_tokens: None, output_tokens: Some((1.0, 500.0)), batch_size: Some((8.0, 32.0)) },
+        batch_points: vec![
+            BatchPoint {
+                max_num_seqs: 8,
+                batch_size: 8.0,
+                ttft_p99: None,
+                tbt_p50: Some(Seconds(0.01)),
+                tbt_p99: None,
+            },
+            BatchPoint { max_num_seqs: 32, batch_size: 32.0, ttft_p99: None, tbt_p50: None, tbt_p99: None },
+        ],
+        idle_power: Figure::estimated(Watts(140.0)),
+        load_time: Figure::estimated(Seconds(60.0)),
+        load_power: Figure::estimated(Watts(250.0)),
+        weights: Some(Figure::estimated(Bytes(1e10))),
+        kv_bytes_per_token: None,
+    }
+}
+
+fn samples() -> Vec<SampleFile> {
+    vec![SampleFile { path: "s.csv".into(), sha256: "00".repeat(32) }]
+}
+
+fn problems_of(text: &str) -> String {
+    parse(text.as_bytes(), Path::new("m.json")).unwrap_err().to_string()
+}
+
+#[test]
+fn what_is_written_is_read_back() {
+    let text = write(&[model()], &samples());
+    assert_eq!(parse(text.as_bytes(), Path::new("m.json")).unwrap(), vec![model()]);
+    let with_mark = format!("\u{feff}{text}");
+    assert!(parse(with_mark.as_bytes(), Path::new("m.json")).is_ok());
+}
+
+#[test]
+fn every_wrong_value_is_named_with_its_place() {
+    let text = write(&[model()], &samples())
+        .replacen("\"max_num_seqs\": 32", "\"max_num_seqs\": 8", 1)
+        .replacen("\"devices\": 2", "\"devices\": 0", 1)
+        .replacen("\"feature\": \"i\"", "\"feature\": \"j\"", 1)
+        .replacen("\"low\": 0.0625", "\"low\": 7.0", 1)
+        .replacen("\"provenance\": \"estimated\"", "\"provenance\": \"guessed\"", 1);
+    let message = problems_of(&text);
+    for place in [
+        "families[0].family.devices",
+        "families[0].energy_j[1].feature",
+        "families[0].energy_j[1].low",
+        "families[0].energy_j[1].provenance",
+        "families[0].batch_points[1].max_num_seqs",
+    ] {
+        assert!(message.contains(place), "{place} missing in {message}");
+    }
+}
+
+#[test]
+fn impossible_physics_is_refused() {
+    let mut below_idle = model();
+    below_idle.energy[1].value = 1e-6;
+    below_idle.energy[1].low = 0.0;
+    assert!(problems_of(&write(&[below_idle], &samples())).contains("below idle power"));
+    let mut negative = model();
+    negative.energy[1] = Term::fitted(Feature::Input, -1.0, Provenance::Imported);
+    assert!(problems_of(&write(&[negative], &samples())).contains("out of range"));
+    let mut huge = model();
+    huge.runtime[1].value = 1e300;
+    assert!(problems_of(&write(&[huge], &samples())).contains("out of range"));
+}
+
+#[test]
+fn doubles_truncation_and_other_versions_are_refused() {
+    assert!(problems_of(&write(&[model(), model()], &samples())).contains("stands twice"));
+    let text = write(&[model()], &samples());
+    assert!(problems_of(&text[..text.len() / 2]).contains("line "));
+    assert!(problems_of(&text.replacen("\"schema_version\": 1", "\"schema_version\": 9", 1)).contains("version 9"));
+    assert!(problems_of("").contains("no models file"));
+    assert!(problems_of("{\"schema_version\": 1, \"samples\": [], \"families\": []}").contains("no model"));
+}

@@ -1,0 +1,66 @@
+//! The planner's own plans pass the checker, and broken they do not.
+
+mod common;
+
+use std::time::Duration;
+
+use common::generator::valid_case;
+use common::{mutations, planned};
+use jouleplan::check::check;
+use jouleplan::options::{OptionsInput, build};
+use jouleplan::plan::{PlanProblem, Settings, Verdict, solve};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+
+const CASES: u64 = 16;
+
+#[test]
+fn plans_of_the_planner_pass_and_broken_ones_do_not() {
+    let (mut plans, mut planted, mut missed, mut rejected) = (0, 0, Vec::new(), Vec::new());
+    for seed in 0..CASES {
+        let mut case = valid_case(seed);
+        let safety = case.plan.safety;
+        let options = build(&OptionsInput {
+            workload: &case.workload,
+            cluster: &case.cluster,
+            models: &case.models,
+            accuracy: &case.accuracy,
+            safety,
+        });
+        let settings = Settings { gap: 0.05, time_limit: Duration::from_secs(2) };
+        let problem = PlanProblem::new(&case.workload, &case.cluster, &case.models, &options, safety);
+        let verdict = solve(&problem, &settings, None, &mut |_| {}).unwrap();
+        let plan = match verdict {
+            Verdict::Planned(plan) => plan,
+            // The generator has a plan, so there is no proof that there is none; not to find one is allowed.
+            Verdict::Infeasible(why) => panic!("seed {seed}: {why:?}, though a plan exists"),
+            Verdict::Unknown(_) => continue,
+        };
+        plans += 1;
+        assert!(plan.bound <= case.plan.objective.0 * (1.0 + 1e-9), "seed {seed}: bound above a valid plan");
+        case.plan = planned::claims(&plan, &case.workload, &case.cluster, &options, safety);
+        let report = check(&case.input());
+        if !report.is_valid() {
+            let found: Vec<String> = report.violations.iter().take(5).map(|violation| violation.to_string()).collect();
+            rejected.push(format!("seed {seed}: {found:#?}"));
+            continue;
+        }
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        for mutation in mutations::all() {
+            let mut broken = case.clone();
+            let Some(rule) = (mutation.apply)(&mut broken, &mut rng) else { continue };
+            planted += 1;
+            let report = check(&broken.input());
+            if !report.breaks(rule) {
+                missed.push(format!(
+                    "seed {seed}, {}: wanted {rule}, got {:?}",
+                    mutation.name,
+                    report.violations.first()
+                ));
+            }
+        }
+    }
+    assert!(rejected.is_empty(), "{} plans rejected:\n{}", rejected.len(), rejected.join("\n"));
+    assert!(missed.is_empty(), "{} of {planted} missed:\n{}", missed.len(), missed.join("\n"));
+    assert!(plans as u64 > CASES / 2 && planted > 300, "{plans} plans, {planted} planted");
+}
