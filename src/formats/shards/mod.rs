@@ -301,7 +301,7 @@ mod tests {
         let jsonl = file(dir.path(), "w.jsonl", "{\"body\":{}}\n{\"body\":{}}\n");
         for (path, rows) in [(csv, Format::Csv), (jsonl, Format::OpenaiBatch)] {
             for planned in [1, 3] {
-                let sources = [source(path.clone(), rows.clone(), 0, planned)];
+                let sources = [source(path.clone(), rows, 0, planned)];
                 let error = write(dir.path(), &sources, &split(&vec![0; planned], &["a"])).unwrap_err().to_string();
                 assert!(error.contains("other requests than were planned"), "{error}");
             }

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Stands in for an inference server in tests: an OpenAI-compatible HTTP server that is not ready at once, fails every
-tenth request the first time, refuses prompts that say `refuse`, and starts a worker process as real engines do.
+tenth request the first time, refuses prompts that say `refuse`, takes a minute for `slow` ones, and starts a worker process as real engines do.
 
 Its arguments, its environment's GREETING and the ids of its processes go to the file that FAKE_ENGINE_LOG names."""
 import http.server
@@ -51,7 +51,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             prompt = body["prompt"]
             seen[prompt] = seen.get(prompt, 0) + 1
             first = seen[prompt] == 1
-        time.sleep(0.002 * (len(prompt) % 7))
+        time.sleep(60 if "slow" in prompt else 0.002 * (len(prompt) % 7))
         with lock:
             state["now"] -= 1
         if "refuse" in prompt:
