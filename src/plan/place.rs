@@ -75,8 +75,6 @@ pub fn place(problem: &PlanProblem, assignment: &[u16], lanes: &Lanes) -> Result
             *entry = entry.max(overrun);
         }
         for (v, overrun) in most {
-                println!("DBG late {} {overrun} reserve {}", problem.deployments()[v].id, reserve[&v]);
-            }
             worst = Some((v, overrun));
             if let Some(reserve) = reserve.get_mut(&v) {
                 // Growing fast: where the first instances are full, a little more changes nothing.
