@@ -49,10 +49,13 @@ pub fn run(problem: &PlanProblem, settings: &Settings, seed: u64) -> BTreeMap<St
     }
     let defaults = default_points(problem);
     let mut turn = 0usize;
-    add("round_robin", deal(problem, &defaults, |count| {
-        turn += 1;
-        turn % count
-    }));
+    add(
+        "round_robin",
+        deal(problem, &defaults, |count| {
+            turn += 1;
+            turn % count
+        }),
+    );
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     add("random", deal(problem, &defaults, |count| random.random_range(0..count)));
     for model in models(problem) {
@@ -80,7 +83,11 @@ pub fn broken_floor(problem: &PlanProblem, priced: &Priced) -> Option<String> {
         let (floor, points, count) = ((*floor)?, job.points?, problem.requests_of_job[index] as f64);
         (points < floor * (1.0 - 1e-12)).then(|| {
             let name = &problem.workload.jobs[index].name;
-            format!("job {name} reaches a mean accuracy of {:.2} % below its floor of {:.2} %", points / count, floor / count)
+            format!(
+                "job {name} reaches a mean accuracy of {:.2} % below its floor of {:.2} %",
+                points / count,
+                floor / count
+            )
         })
     })
 }
@@ -161,8 +168,7 @@ fn deal(
             let option = kind.options.binary_search(v);
             option.is_ok_and(|option| problem.can_serve(kind, option, input, output))
         };
-        let candidates: Vec<usize> =
-            points.iter().filter_map(|points| points.iter().find(usable).copied()).collect();
+        let candidates: Vec<usize> = points.iter().filter_map(|points| points.iter().find(usable).copied()).collect();
         if candidates.is_empty() {
             return Err(unservable(problem, request));
         }
@@ -187,7 +193,8 @@ fn single_model(problem: &PlanProblem, model: &str) -> Result<Vec<u16>, String> 
         }
     }
     // By energy per request served, so that a point that serves few is not preferred for its low total.
-    let mut ranked: Vec<(f64, usize)> = totals.iter().map(|(&v, &(count, joules))| (joules / count as f64, v)).collect();
+    let mut ranked: Vec<(f64, usize)> =
+        totals.iter().map(|(&v, &(count, joules))| (joules / count as f64, v)).collect();
     ranked.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
     let assign = |request: usize| {
         let kind = &problem.kinds[problem.kind_of(request)];

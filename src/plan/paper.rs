@@ -46,7 +46,8 @@ struct Choice {
 fn choices(problem: &PlanProblem, classes: &Classes, points: &[Vec<usize>]) -> Vec<Vec<Choice>> {
     let of_class = |class: &super::classes::Class| {
         let kind = &problem.kinds[class.kind];
-        let job = problem.workload.groups[problem.workload.requests.group[classes.members(class)[0] as usize] as usize].job;
+        let job =
+            problem.workload.groups[problem.workload.requests.group[classes.members(class)[0] as usize] as usize].job;
         let usable = |v: &&usize| {
             let option = kind.options.binary_search(v);
             option.is_ok_and(|option| class.options.contains(&(option as u16)))
@@ -66,9 +67,10 @@ fn choices(problem: &PlanProblem, classes: &Classes, points: &[Vec<usize>]) -> V
 
 fn solve(problem: &PlanProblem, classes: &Classes, choices: &[Vec<Choice>], zeta: f64) -> Result<Vec<u16>, String> {
     let per_request = |value: fn(&Choice) -> f64| {
-        let largest = choices.iter().zip(&classes.list).flat_map(|(choices, class)| {
-            choices.iter().map(move |choice| value(choice) / class.count as f64)
-        });
+        let largest = choices
+            .iter()
+            .zip(&classes.list)
+            .flat_map(|(choices, class)| choices.iter().map(move |choice| value(choice) / class.count as f64));
         largest.fold(f64::MIN_POSITIVE, f64::max)
     };
     let (most_energy, most_accuracy) = (per_request(|c| c.energy), per_request(|c| c.accuracy));
