@@ -105,9 +105,10 @@ impl Case {
 
     /// `plan` with models, cluster, `--out plan` and a time limit, and more arguments.
     pub fn plan(&self, more: &[&str]) -> Output {
-        let common = ["plan", "--models", "models.json", "--cluster", "cluster.toml", "--time-limit", "20s"];
-        let out: &[&str] = if more.contains(&"--out") { &[] } else { &["--out", "plan"] };
-        self.run(&[&common[..], out, more].concat())
+        let common = ["plan", "--models", "models.json", "--cluster", "cluster.toml"];
+        let unless_given = |pair: [&'static str; 2]| if more.contains(&pair[0]) { vec![] } else { pair.to_vec() };
+        let (out, limit) = (unless_given(["--out", "plan"]), unless_given(["--time-limit", "20s"]));
+        self.run(&[&common[..], &out, &limit, more].concat())
     }
 
     /// The plan in `plan/` for w.csv, done in an hour.

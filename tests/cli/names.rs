@@ -5,7 +5,7 @@ use std::process::Command;
 use crate::case::{Case, assert_code, models, stderr, stdout};
 
 const HOSTILE: [&str; 5] =
-    ["two words", "it's $(touch pwned) `touch pwned`", "\"; touch pwned; \"", "-rf", "日本 “smart” \u{1b}[31m"];
+    ["two words", "it's $(touch pwned) `touch pwned`", "\"; touch pwned; \"", "-rf", "日本 “smart” $HOME"];
 
 #[test]
 fn hostile_names_reach_scripts_and_terminals_as_text() {
