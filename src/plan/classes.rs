@@ -31,12 +31,19 @@ pub struct Classes {
 }
 
 impl Classes {
-    pub fn new(problem: &PlanProblem) -> Self {
+    /// `token_limits`: sums of input and output tokens at which boxes are cut as well, because what may serve a request
+    /// changes there.
+    pub fn new(problem: &PlanProblem, token_limits: &[f64]) -> Self {
+        let mut limits = token_limits.to_vec();
+        limits.sort_by(f64::total_cmp);
         let n = problem.workload.requests.len();
         let mut keyed: Vec<(u64, u32)> = (0..n)
             .map(|r| {
                 let (input, output) = problem.lengths(r);
-                let key = ((problem.kind_of(r) as u64) << 32) | (bin(input) << 16) | bin(output);
+                let tokens = f64::from(input) + f64::from(output);
+                let limit = limits.partition_point(|&limit| limit < tokens) as u64;
+                // At most 61 bins a side, for lengths are 32-bit.
+                let key = ((problem.kind_of(r) as u64) << 32) | (limit << 16) | (bin(input) << 8) | bin(output);
                 (key, r as u32)
             })
             .collect();

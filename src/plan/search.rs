@@ -21,23 +21,24 @@ const CANDIDATES: usize = 4;
 /// The best schedule found by moves from `best` until no move helps or time is up. Only `worthwhile` deployments are
 /// added.
 pub fn improve(problem: &PlanProblem, prices: &Prices, worthwhile: &[bool], best: Priced, until: Instant) -> Priced {
-    // Accuracy prices steer towards the floors; device time is not scarce in the queues this is for.
-    let prices = Prices { accuracy: prices.accuracy.clone(), ..Prices::zero(problem) };
+    let prices = standing_prices(problem, prices);
     let mut best = best;
-    let mut open = open_set(problem, &best);
+    let mut state = State { open: open_set(problem, &best), lanes: lanes_of(problem, &best) };
     let work = problem.workload.requests.len() * problem.deployments().len();
-    if open.len() > MOST_OPEN || work > MOST_WORK {
+    if state.open.len() > MOST_OPEN || work > MOST_WORK {
         return best;
     }
     loop {
         let mut improved = false;
-        for candidate in neighbours(problem, &prices, worthwhile, &open) {
+        let sets = neighbours(problem, &prices, worthwhile, &state.open).into_iter();
+        let sets = sets.map(|open| State { open, lanes: state.lanes.clone() });
+        for candidate in lane_moves(problem, &state).into_iter().chain(sets) {
             if Instant::now() >= until {
                 return best;
             }
             let Some(priced) = evaluate(problem, &prices, &candidate) else { continue };
             if priced.objective() < best.objective() * (1.0 - 1e-9) {
-                open = open_set(problem, &priced);
+                state = State { open: open_set(problem, &priced), lanes: candidate.lanes };
                 best = priced;
                 improved = true;
                 break;
@@ -47,6 +48,59 @@ pub fn improve(problem: &PlanProblem, prices: &Prices, worthwhile: &[bool], best
             return best;
         }
     }
+}
+
+/// Which deployments are in use, and of how many equal instances at least.
+#[derive(Clone, Debug)]
+struct State {
+    open: Vec<usize>,
+    lanes: Lanes,
+}
+
+/// Accuracy prices steer towards the floors. Device time is not scarce in the queues this is for, but where nodes can
+/// sleep it costs its share of the node's standing power.
+fn standing_prices(problem: &PlanProblem, prices: &Prices) -> Prices {
+    let mut standing = Prices { accuracy: prices.accuracy.clone(), ..Prices::zero(problem) };
+    for (deployment, row) in problem.deployments().iter().zip(&mut standing.seconds) {
+        let pool = &problem.cluster.pools[deployment.pool];
+        let share = f64::from(deployment.devices) / f64::from(pool.devices_per_node);
+        row.fill(problem.billed_power(deployment.pool) * share);
+    }
+    standing
+}
+
+/// Instance counts of the schedule, for deployments on nodes that can sleep.
+fn lanes_of(problem: &PlanProblem, priced: &Priced) -> Lanes {
+    let mut lanes = Lanes::new();
+    for instance in priced.schedule.instances.iter().filter(|i| problem.cluster.pools[i.pool].suspend) {
+        *lanes.entry(instance.deployment).or_insert(0) += 1;
+    }
+    lanes
+}
+
+/// More or fewer instances of one deployment on nodes that can sleep, and twice or half as many of all of them.
+fn lane_moves(problem: &PlanProblem, state: &State) -> Vec<State> {
+    let sleeping = |v: &&usize| problem.cluster.pools[problem.deployments()[**v].pool].suspend;
+    let sleeping: Vec<usize> = state.open.iter().filter(sleeping).copied().collect();
+    let mut moves = Vec::new();
+    let mut with = |changes: &[(usize, usize)]| {
+        let mut lanes = state.lanes.clone();
+        for &(v, count) in changes {
+            lanes.insert(v, count.clamp(1, problem.most_instances(v).max(1)));
+        }
+        if lanes != state.lanes {
+            moves.push(State { open: state.open.clone(), lanes });
+        }
+    };
+    let now = |v: usize| state.lanes.get(&v).copied().unwrap_or(1);
+    with(&sleeping.iter().map(|&v| (v, 2 * now(v))).collect::<Vec<_>>());
+    for &v in &sleeping {
+        for count in [2 * now(v), now(v) + 1, now(v).saturating_sub(1), now(v) / 2] {
+            with(&[(v, count)]);
+        }
+    }
+    with(&sleeping.iter().map(|&v| (v, now(v) / 2)).collect::<Vec<_>>());
+    moves
 }
 
 fn open_set(problem: &PlanProblem, priced: &Priced) -> Vec<usize> {
@@ -90,9 +144,9 @@ fn neighbours(problem: &PlanProblem, prices: &Prices, worthwhile: &[bool], open:
     moves.into_iter().map(|(_, set)| set).collect()
 }
 
-/// Places every request on its cheapest member of `open`; `None` if a request has none or it cannot be placed.
-fn evaluate(problem: &PlanProblem, prices: &Prices, open: &[usize]) -> Option<Priced> {
-    let flags = flags(problem, open);
+/// Places every request on its cheapest open deployment; `None` if a request has none or it cannot be placed.
+fn evaluate(problem: &PlanProblem, prices: &Prices, state: &State) -> Option<Priced> {
+    let flags = flags(problem, &state.open);
     let mut assignment = request_pass(problem, prices, Some(&flags), Objective::Energy).cheapest;
     if assignment.iter().any(|&v| !flags.get(v as usize).copied().unwrap_or(false)) {
         return None;
@@ -100,7 +154,7 @@ fn evaluate(problem: &PlanProblem, prices: &Prices, open: &[usize]) -> Option<Pr
     if !assign::repair_floors(problem, prices, &flags, &mut assignment) {
         return None;
     }
-    place(problem, &assignment, &Lanes::new()).ok()
+    place(problem, &assignment, &state.lanes).ok()
 }
 
 fn flags(problem: &PlanProblem, open: &[usize]) -> Vec<bool> {

@@ -23,6 +23,8 @@ use super::{Infeasibility, Phase, Plan, PlanError, Progress, Settings, Verdict};
 /// Classes after splitting, at most.
 const MOST_CLASSES: usize = 2000;
 const SPLIT_ROUNDS: usize = 2;
+/// Deployments whose token limits cut the boxes.
+const MOST_LIMITS: usize = 16;
 /// Rounds of "placement lacks room: plan with less of that pool".
 const TIGHTENINGS: usize = 6;
 /// Rounds of master, prices and cut.
@@ -169,11 +171,12 @@ impl Solver<'_> {
         offered.map(|(&offered, &opening)| offered && root_bound + opening <= limit).collect()
     }
 
-    /// Classes, split where their members disagree at the prices, and the relaxation over them.
+    /// Classes, cut at the limits of the deployments that matter, split where their members disagree at the prices, and
+    /// the relaxation over them.
     fn relax(&mut self) -> Result<Relaxed, PlanError> {
         let ground = self.ground;
         self.report(Phase::Classes);
-        let mut classes = Classes::new(ground.problem);
+        let mut classes = Classes::new(ground.problem, &[]);
         let mut seed = Vec::new();
         let mut round = 0;
         loop {
@@ -183,15 +186,21 @@ impl Solver<'_> {
             let solution = class_problem.solve(self.deadline)?;
             let columns = class_problem.columns().to_vec();
             drop(class_problem);
-            if round < SPLIT_ROUNDS && solution.unserved < 1e-6 && Instant::now() < self.deadline {
+            if round <= SPLIT_ROUNDS && solution.unserved < 1e-6 && Instant::now() < self.deadline {
                 let pass = request_pass(ground.problem, &solution.prices, None, Objective::Energy);
-                let before = classes.clone();
-                if classes.split_disagreeing(ground.problem, &pass.cheapest, MOST_CLASSES) > 0 {
+                let finer = if round == 0 {
+                    Classes::new(ground.problem, &token_limits(ground.problem, &pass.cheapest))
+                } else {
+                    let mut finer = classes.clone();
+                    finer.split_disagreeing(ground.problem, &pass.cheapest, MOST_CLASSES);
+                    finer
+                };
+                if finer.list.len() > classes.list.len() {
+                    classes = finer;
                     seed = columns_at(ground.problem, &classes, &solution.prices);
                     round += 1;
                     continue;
                 }
-                classes = before;
             }
             return Ok(Relaxed { classes, columns, solution });
         }
@@ -354,6 +363,25 @@ impl Solver<'_> {
 
 fn gap(objective: f64, bound: f64) -> f64 {
     if objective > 0.0 { ((objective - bound) / objective).max(0.0) } else { 0.0 }
+}
+
+/// Token limits of the deployments that most requests prefer.
+fn token_limits(problem: &PlanProblem, cheapest: &[u16]) -> Vec<f64> {
+    let mut preferred = vec![0usize; problem.deployments().len()];
+    for &v in cheapest {
+        if let Some(count) = preferred.get_mut(v as usize) {
+            *count += 1;
+        }
+    }
+    let mut ranked: Vec<(usize, f64)> = problem
+        .deployments()
+        .iter()
+        .zip(preferred)
+        .filter(|(deployment, count)| *count > 0 && deployment.max_tokens.is_finite())
+        .map(|(deployment, count)| (count, deployment.max_tokens))
+        .collect();
+    ranked.sort_by(|a, b| b.0.cmp(&a.0).then(a.1.total_cmp(&b.1)));
+    ranked.into_iter().take(MOST_LIMITS).map(|(_, limit)| limit).collect()
 }
 
 fn used(problem: &PlanProblem, assignment: &[u16]) -> Vec<bool> {
