@@ -10,7 +10,7 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
 use super::paper;
-use super::place::{Lanes, place};
+use super::place::{Lanes, Shape, place};
 use super::price::Priced;
 use super::prices::NONE;
 use super::problem::{Kind, PlanProblem};
@@ -68,7 +68,7 @@ pub fn run(problem: &PlanProblem, settings: &Settings, seed: u64) -> BTreeMap<St
 
 /// Places an assignment and checks the mean floors, which placement does not look at.
 fn placed(problem: &PlanProblem, assignment: &[u16]) -> BaselineResult {
-    match place(problem, assignment, &Lanes::new()) {
+    match place(problem, assignment, Shape::Lanes(&Lanes::new())) {
         Ok(priced) => {
             let reason = broken_floor(problem, &priced);
             BaselineResult { priced: Some(priced), reason }

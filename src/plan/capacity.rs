@@ -33,8 +33,8 @@ pub struct CapacityInput<'a> {
     pub integers: Integers,
     /// S by deployment: seconds of all the work it may be given.
     pub total_work: &'a [f64],
-    /// Share of each pool's device-seconds that may be used; below 1 where placement needs slack.
-    pub usable: &'a [f64],
+    /// Share of device-seconds that may be used, by (pool, window); below 1 where placement needs slack.
+    pub usable: &'a [Vec<f64>],
     /// Deployments that may be used at all.
     pub offered: &'a [bool],
 }
@@ -183,7 +183,7 @@ impl PoolRows {
         for width in widths {
             let room: usize = free.iter().map(|devices| devices / width as usize).sum();
             let rows = (0..problem.windows.len())
-                .map(|w| lp.add_row(f64::NEG_INFINITY, room as f64 * length(w) * input.usable[pool_index], &[]))
+                .map(|w| lp.add_row(f64::NEG_INFINITY, room as f64 * length(w) * input.usable[pool_index][w], &[]))
                 .collect::<Result<Vec<_>, _>>()?;
             by_width.push((width, rows));
         }

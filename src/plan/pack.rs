@@ -8,11 +8,13 @@ use super::problem::PlanProblem;
 use crate::domain::Instance;
 use crate::units::Seconds;
 
-/// Device-seconds that found no place.
+/// Device-seconds that found no place, and when they were wanted.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Shortage {
     pub pool: usize,
     pub device_seconds: f64,
+    pub from: f64,
+    pub to: f64,
 }
 
 /// A piece on a node.
@@ -62,7 +64,7 @@ impl Node {
 }
 
 /// Places all pieces of one pool.
-pub fn pack(problem: &PlanProblem, pool: usize, pieces: &[Piece]) -> Result<Vec<Placement>, Shortage> {
+pub fn pack(problem: &PlanProblem, pool: usize, pieces: &[Piece]) -> Result<Vec<Placement>, Vec<Shortage>> {
     let cluster_pool = &problem.cluster.pools[pool];
     let mut nodes: Vec<Node> = (0..cluster_pool.nodes.len())
         .map(|node| Node { free: cluster_pool.free_devices(node).len() as u32, taken: Vec::new() })
@@ -71,11 +73,13 @@ pub fn pack(problem: &PlanProblem, pool: usize, pieces: &[Piece]) -> Result<Vec<
     let flexible = |piece: &Piece| piece.latest > piece.earliest + 1e-9;
     order.sort_by(|a, b| {
         (flexible(a).cmp(&flexible(b)))
+            .then(a.earliest.total_cmp(&b.earliest))
             .then(b.devices.cmp(&a.devices))
             .then(b.duration.total_cmp(&a.duration))
             .then(a.deployment.cmp(&b.deployment))
     });
     let mut placements = Vec::with_capacity(order.len());
+    let mut shortages = Vec::new();
     for piece in order {
         let mut left = piece;
         let mut splits = 0;
@@ -88,7 +92,9 @@ pub fn pack(problem: &PlanProblem, pool: usize, pieces: &[Piece]) -> Result<Vec<
             let gap = longest_gap(&nodes, &left);
             let useful = gap.filter(|gap| gap.2 - gap.1 >= left.minimum && splits < MOST_SPLITS);
             let Some((node, start, end)) = useful else {
-                return Err(Shortage { pool, device_seconds: left.duration * f64::from(left.devices) });
+                let device_seconds = left.duration * f64::from(left.devices);
+                shortages.push(Shortage { pool, device_seconds, from: left.earliest, to: left.latest + left.duration });
+                break;
             };
             splits += 1;
             let part = Piece { earliest: start, latest: start, duration: end - start, ..left };
@@ -100,7 +106,7 @@ pub fn pack(problem: &PlanProblem, pool: usize, pieces: &[Piece]) -> Result<Vec<
             left.latest = (end_by - left.duration).max(left.earliest);
         }
     }
-    Ok(placements)
+    if shortages.is_empty() { Ok(placements) } else { Err(shortages) }
 }
 
 /// The earliest fit; where nodes can sleep, the one that keeps them on for the least additional time.

@@ -3,6 +3,8 @@
 //! Work is a staircase: seconds due by each deadline. Full instances run to the last deadline; what is left over becomes
 //! one shorter piece, which packs into gaps that equal shares would not fit.
 
+use super::problem::Window;
+
 /// An instance to be placed: `devices` devices of one node for `duration` seconds, starting in `earliest..=latest`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Piece {
@@ -101,6 +103,67 @@ pub fn pieces(need: &Need, dues: &[Due]) -> Option<Vec<Piece>> {
         minimum: load + longest,
     });
     Some(pieces.collect())
+}
+
+/// Pieces that follow what the relaxation loads in each window: `loaded[w]` seconds of instances in `windows[w]`, of
+/// which `most` can exist at once. Levels of the staircase become instances; one that fills only part of its first or
+/// last window starts late or ends early.
+pub fn staircase(need: &Need, windows: &[Window], loaded: &[f64], reserve: f64) -> Vec<Piece> {
+    let heights: Vec<f64> = windows
+        .iter()
+        .zip(loaded)
+        .map(|(window, seconds)| {
+            let room = (window.end - window.start.max(need.earliest)).max(1e-9);
+            (seconds / room).min(need.most as f64)
+        })
+        .collect();
+    let levels = heights.iter().copied().fold(0.0, f64::max).ceil() as usize;
+    let mut pieces = Vec::new();
+    for level in 0..levels {
+        let share = |w: usize| (heights[w] - level as f64).clamp(0.0, 1.0);
+        let mut w = 0;
+        while w < windows.len() {
+            if share(w) < LEAST_SHARE {
+                w += 1;
+                continue;
+            }
+            let first = w;
+            // A window that is filled only in part ends the instance, unless it is the one it begins in.
+            while w + 1 < windows.len() && share(w + 1) >= LEAST_SHARE && (w == first || share(w) > 1.0 - LEAST_SHARE) {
+                w += 1;
+            }
+            pieces.push(run_of_windows(need, windows, first, w, &share, reserve));
+            w += 1;
+        }
+    }
+    pieces
+}
+
+/// Shares of a window below this are not worth an instance.
+const LEAST_SHARE: f64 = 1e-3;
+
+fn run_of_windows(
+    need: &Need,
+    windows: &[Window],
+    first: usize,
+    last: usize,
+    share: &impl Fn(usize) -> f64,
+    reserve: f64,
+) -> Piece {
+    let begin = windows[first].start.max(need.earliest);
+    let end = windows[last].end;
+    let in_first = share(first) * (windows[first].end - begin);
+    let (earliest, duration) = if first == last {
+        (begin, in_first)
+    } else {
+        let start = windows[first].end - in_first;
+        (start, windows[last].start + share(last) * windows[last].length() - start)
+    };
+    let minimum = need.load + need.longest;
+    let duration = (duration + reserve).max(minimum).min((end - begin).max(minimum));
+    let earliest = earliest.min((end - duration).max(begin));
+    let latest = if first == last { (end - duration).max(earliest) } else { earliest };
+    Piece { deployment: need.deployment, devices: need.devices, earliest, latest, duration, load: need.load, minimum }
 }
 
 fn needed(work: f64, room: f64) -> usize {

@@ -28,7 +28,7 @@ pub enum Unplaced {
     #[error("deployment {0} cannot meet its deadlines with all devices of its pool")]
     TooSlow(String),
     #[error("pool {pool} lacks {device_seconds:.0} device-seconds")]
-    NoRoom { pool: String, pool_index: usize, device_seconds: f64 },
+    NoRoom { pool: String, device_seconds: f64, shortages: Vec<Shortage> },
     #[error("requests on {0} finish up to {1:.1} s late")]
     Late(String, f64),
 }
@@ -36,8 +36,17 @@ pub enum Unplaced {
 /// Instances at least, by deployment: more than the work needs where finishing sooner lets nodes sleep.
 pub type Lanes = BTreeMap<usize, usize>;
 
+/// How the instances of a deployment are shaped.
+#[derive(Clone, Copy, Debug)]
+pub enum Shape<'a> {
+    /// As few as the work needs, or as many as `Lanes` says.
+    Lanes(&'a Lanes),
+    /// As the relaxation loads them, seconds by (deployment, window).
+    Staircase(&'a [Vec<f64>]),
+}
+
 /// Places `assignment` (a deployment for each request) and prices the result.
-pub fn place(problem: &PlanProblem, assignment: &[u16], lanes: &Lanes) -> Result<Priced, Unplaced> {
+pub fn place(problem: &PlanProblem, assignment: &[u16], shape: Shape) -> Result<Priced, Unplaced> {
     let mut queues: BTreeMap<usize, Vec<u32>> = BTreeMap::new();
     for (request, &v) in assignment.iter().enumerate() {
         if v == NONE {
@@ -49,7 +58,7 @@ pub fn place(problem: &PlanProblem, assignment: &[u16], lanes: &Lanes) -> Result
     let mut reserve: BTreeMap<usize, f64> = queues.keys().map(|&v| (v, 0.0)).collect();
     let mut worst = None;
     for _ in 0..MOST_ROUNDS {
-        let instances = packed(problem, &queues, &reserve, lanes)?;
+        let instances = packed(problem, &queues, &reserve, shape)?;
         let dealt = deal(problem, &queues, instances);
         let mut late = Vec::new();
         let mut schedule = Schedule { assignment: vec![0; assignment.len()], ..Schedule::default() };
@@ -90,19 +99,21 @@ fn packed(
     problem: &PlanProblem,
     queues: &BTreeMap<usize, Vec<u32>>,
     reserve: &BTreeMap<usize, f64>,
-    lanes: &Lanes,
+    shape: Shape,
 ) -> Result<Vec<Instance>, Unplaced> {
     let mut by_pool: Vec<Vec<Piece>> = vec![Vec::new(); problem.cluster.pools.len()];
     for (&v, requests) in queues {
         let deployment = &problem.deployments()[v];
-        let pieces = deployment_pieces(problem, v, requests, reserve[&v], lanes.get(&v).copied())
+        let pieces = deployment_pieces(problem, v, requests, reserve[&v], shape)
             .ok_or_else(|| Unplaced::TooSlow(deployment.id.clone()))?;
         by_pool[deployment.pool].extend(pieces);
     }
     let mut instances = Vec::new();
     for (pool, pieces) in by_pool.iter().enumerate().filter(|(_, pieces)| !pieces.is_empty()) {
-        let placements = pack::pack(problem, pool, pieces).map_err(|Shortage { pool, device_seconds }| {
-            Unplaced::NoRoom { pool: problem.cluster.pools[pool].name.clone(), pool_index: pool, device_seconds }
+        let placements = pack::pack(problem, pool, pieces).map_err(|shortages| Unplaced::NoRoom {
+            pool: problem.cluster.pools[pool].name.clone(),
+            device_seconds: shortages.iter().map(|shortage| shortage.device_seconds).sum(),
+            shortages,
         })?;
         instances.extend(pack::instances(problem, pool, &placements));
     }
@@ -116,10 +127,14 @@ fn deployment_pieces(
     v: usize,
     requests: &[u32],
     reserve: f64,
-    lanes: Option<usize>,
+    shape: Shape,
 ) -> Option<Vec<Piece>> {
     let deployment = &problem.deployments()[v];
     let most = problem.most_instances(v);
+    let lanes = match shape {
+        Shape::Lanes(lanes) => lanes.get(&v).copied(),
+        Shape::Staircase(_) => None,
+    };
     let mut count = lanes.unwrap_or(1).clamp(1, most.max(1));
     let mut pieces = None;
     for _ in 0..4 {
@@ -139,6 +154,11 @@ fn deployment_pieces(
             most,
             least: lanes,
         };
+        if let Shape::Staircase(loaded) = shape {
+            let need = pieces::Need { load: deployment.load_time.0, ..need };
+            let found = pieces::staircase(&need, &problem.windows, &loaded[v], reserve);
+            return (!found.is_empty()).then_some(found);
+        }
         let found = pieces::pieces(&need, &dues)?;
         let settled = found.len() == count;
         count = found.len();

@@ -33,6 +33,8 @@ pub struct ClassSolution {
     pub shares: Vec<(Column, f64)>,
     /// n by (deployment, window).
     pub instances: Vec<Vec<f64>>,
+    /// a by (deployment, window), in seconds.
+    pub loaded: Vec<Vec<f64>>,
     /// Requests' worth of classes that no column could serve; 0 if the relaxation is feasible.
     pub unserved: f64,
     /// The part of the objective's dual that stands for requests: a request pass at `prices` replaces it, and makes
@@ -311,6 +313,8 @@ impl<'a> ClassProblem<'a> {
             .map(|(column, class)| value(column).max(0.0) * class.count as f64)
             .sum();
         let instances = self.capacity.instances.iter().map(|columns| columns.iter().map(value).collect()).collect();
+        let seconds = |column: &ColId| value(column) * self.input.scale.time;
+        let loaded = self.capacity.loaded.iter().map(|columns| columns.iter().map(seconds).collect()).collect();
         let joules = self.joules();
         let dual = |row: &RowId| solution.row_duals[row.0];
         let classes_dual: f64 = self.class_rows.iter().map(dual).sum();
@@ -338,6 +342,7 @@ impl<'a> ClassProblem<'a> {
             prices,
             shares,
             instances,
+            loaded,
             unserved,
             requests_dual: (classes_dual + floors_dual) * joules,
             opening_cost,

@@ -6,7 +6,7 @@
 use std::time::Instant;
 
 use super::assign;
-use super::place::{Lanes, place};
+use super::place::{Lanes, Shape, place};
 use super::price::Priced;
 use super::prices::{Objective, Prices, request_pass};
 use super::problem::PlanProblem;
@@ -154,7 +154,7 @@ fn evaluate(problem: &PlanProblem, prices: &Prices, state: &State) -> Option<Pri
     if !assign::repair_floors(problem, prices, &flags, &mut assignment) {
         return None;
     }
-    place(problem, &assignment, &state.lanes).ok()
+    place(problem, &assignment, Shape::Lanes(&state.lanes)).ok()
 }
 
 fn flags(problem: &PlanProblem, open: &[usize]) -> Vec<bool> {

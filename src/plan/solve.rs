@@ -12,10 +12,11 @@ use super::bound::{Master, MasterSolution};
 use super::capacity::{CapacityInput, Integers, Scale};
 use super::classes::Classes;
 use super::dive;
-use super::place::{Lanes, Unplaced, place};
+use super::pack::Shortage;
+use super::place::{Lanes, Shape, Unplaced, place};
 use super::price::Priced;
 use super::prices::{Objective, Prices, request_pass};
-use super::problem::PlanProblem;
+use super::problem::{PlanProblem, Window};
 use super::relaxation::{ClassProblem, ClassSolution, Column, columns_at, scale};
 use super::search;
 use super::{Infeasibility, Phase, Plan, PlanError, Progress, Settings, Verdict};
@@ -49,7 +50,7 @@ pub fn solve(
         scale: scale(problem, free.total),
         total_work: problem.total_work(),
         offered: problem.offered(),
-        unlimited: vec![1.0; problem.cluster.pools.len()],
+        unlimited: vec![vec![1.0; problem.windows.len()]; problem.cluster.pools.len()],
     };
     let solver = Solver {
         ground: &ground,
@@ -73,11 +74,11 @@ struct Ground<'a> {
     total_work: Vec<f64>,
     offered: Vec<bool>,
     /// The whole of every pool may be used.
-    unlimited: Vec<f64>,
+    unlimited: Vec<Vec<f64>>,
 }
 
 impl Ground<'_> {
-    fn capacity<'b>(&'b self, scale: Scale, usable: &'b [f64]) -> CapacityInput<'b> {
+    fn capacity<'b>(&'b self, scale: Scale, usable: &'b [Vec<f64>]) -> CapacityInput<'b> {
         CapacityInput {
             problem: self.problem,
             scale,
@@ -155,8 +156,8 @@ impl Solver<'_> {
             }
             self.report(Phase::Bound);
             repeats += usize::from(!seen.insert(instances.iter().flatten().map(|&n| n as u32).collect()));
-            if let Some(assignment) = self.cut_at(&mut fixed, &mut master, instances, prices)? {
-                self.offer(assignment);
+            if let Some((assignment, loaded)) = self.cut_at(&mut fixed, &mut master, instances, prices)? {
+                self.offer(assignment, &loaded);
             }
             decision = self.raise_bound(&mut master)?;
         }
@@ -222,7 +223,7 @@ impl Solver<'_> {
         master: &mut Master,
         instances: &[Vec<f64>],
         root: &Prices,
-    ) -> Result<Option<Vec<u16>>, PlanError> {
+    ) -> Result<Option<(Vec<u16>, Vec<Vec<f64>>)>, PlanError> {
         let problem = self.ground.problem;
         fixed.fix_instances(Some(instances))?;
         let solution = fixed.solve(self.deadline)?;
@@ -240,7 +241,8 @@ impl Solver<'_> {
         }
         self.class_mip = Some(self.class_mip.map_or(solution.objective, |known| known.min(solution.objective)));
         let mut assignment = assign::from_shares(problem, fixed.classes(), &solution, &prices);
-        Ok(assign::repair_floors(problem, &prices, &open, &mut assignment).then_some(assignment))
+        let holds = assign::repair_floors(problem, &prices, &open, &mut assignment);
+        Ok(holds.then_some((assignment, solution.loaded)))
     }
 
     /// Whole instances by diving, placed; with less of a pool each time placement finds no room there.
@@ -260,12 +262,15 @@ impl Solver<'_> {
             if !assign::repair_floors(ground.problem, &whole.prices, &open, &mut assignment) {
                 break;
             }
-            match self.offer(assignment) {
-                Some(Unplaced::NoRoom { pool_index, device_seconds, .. }) => {
-                    let all = pool_device_seconds(ground.problem, pool_index);
-                    usable[pool_index] *= 1.0 - (1.1 * device_seconds / all).clamp(0.005, 0.2);
+            match self.offer(assignment, &whole.loaded) {
+                Some(Unplaced::NoRoom { shortages, .. }) => {
+                    for shortage in shortages {
+                        tighten(ground.problem, &mut usable[shortage.pool], &shortage);
+                    }
                 }
-                Some(Unplaced::Late(..) | Unplaced::TooSlow(..)) => usable.iter_mut().for_each(|share| *share *= 0.98),
+                Some(Unplaced::Late(..) | Unplaced::TooSlow(..)) => {
+                    usable.iter_mut().flatten().for_each(|share| *share *= 0.98);
+                }
                 _ => break,
             }
             if Instant::now() >= self.deadline {
@@ -275,20 +280,29 @@ impl Solver<'_> {
         Ok(())
     }
 
-    /// Places an assignment and keeps it if it is the best so far.
-    fn offer(&mut self, assignment: Vec<u16>) -> Option<Unplaced> {
-        match place(self.ground.problem, &assignment, &Lanes::new()) {
-            Ok(priced) => {
-                if self.best.as_ref().is_none_or(|best| priced.objective() < best.objective()) {
+    /// Places an assignment, shaped as the relaxation loads it or as its own work asks, and keeps the best so far.
+    /// Returns why neither could be placed.
+    fn offer(&mut self, assignment: Vec<u16>, loaded: &[Vec<f64>]) -> Option<Unplaced> {
+        let problem = self.ground.problem;
+        let plain = place(problem, &assignment, Shape::Lanes(&Lanes::new()));
+        let shaped = if problem.windows.len() > 1 || plain.is_err() {
+            Some(place(problem, &assignment, Shape::Staircase(loaded)))
+        } else {
+            None
+        };
+        let mut reason = None;
+        for placed in std::iter::once(plain).chain(shaped) {
+            match placed {
+                Ok(priced) if self.best.as_ref().is_none_or(|best| priced.objective() < best.objective()) => {
                     self.best = Some(priced);
+                    reason = None;
                 }
-                None
-            }
-            Err(reason) => {
-                self.why_not = Some(reason.clone());
-                Some(reason)
+                Ok(_) => reason = None,
+                Err(why) => reason = Some(why),
             }
         }
+        self.why_not.clone_from(&reason);
+        reason
     }
 
     /// Local search over the set of deployments in use, where that set is small.
@@ -394,10 +408,18 @@ fn used(problem: &PlanProblem, assignment: &[u16]) -> Vec<bool> {
     used
 }
 
-fn pool_device_seconds(problem: &PlanProblem, pool: usize) -> f64 {
-    let pool = &problem.cluster.pools[pool];
-    let free: usize = (0..pool.nodes.len()).map(|node| pool.free_devices(node).len()).sum();
-    (free as f64 * problem.horizon()).max(1e-9)
+/// Takes a shortage off the windows it was wanted in.
+fn tighten(problem: &PlanProblem, usable: &mut [f64], shortage: &Shortage) {
+    let pool = &problem.cluster.pools[shortage.pool];
+    let devices: usize = (0..pool.nodes.len()).map(|node| pool.free_devices(node).len()).sum();
+    let wanted = |window: &Window| (window.end.min(shortage.to) - window.start.max(shortage.from)).max(0.0);
+    let span: f64 = problem.windows.iter().map(wanted).sum();
+    for (share, window) in usable.iter_mut().zip(&problem.windows) {
+        if span > 0.0 && devices > 0 {
+            let part = wanted(window) / span * shortage.device_seconds / (devices as f64 * window.length());
+            *share *= 1.0 - (1.1 * part).min(0.2);
+        }
+    }
 }
 
 /// Most instances alive at once by (deployment, window) of a schedule.
