@@ -143,7 +143,7 @@ fn what_cannot_be_written_is_73_and_nothing_is_touched() {
 fn what_may_not_be_read_is_77() {
     use std::os::unix::fs::PermissionsExt;
     let case = Case::new();
-    fs::set_permissions(case.path("w.csv"), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(case.path("w.csv"), fs::Permissions::from_mode(0o000)).unwrap();
     if fs::read(case.path("w.csv")).is_ok() {
         eprintln!("SKIPPED: this user may read everything, so permissions cannot be tested");
         return;
