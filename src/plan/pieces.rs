@@ -105,13 +105,14 @@ pub fn pieces(need: &Need, dues: &[Due]) -> Option<Vec<Piece>> {
     Some(pieces.collect())
 }
 
-/// Pieces that follow what the relaxation loads in each window: `loaded[w]` seconds of instances in `windows[w]`, of
-/// which `most` can exist at once. Levels of the staircase become instances; one that fills only part of its first or
-/// last window starts late or ends early.
-pub fn staircase(need: &Need, windows: &[Window], loaded: &[f64], reserve: f64) -> Vec<Piece> {
+/// Pieces that follow what the relaxation loads in each window: `loaded[w]` seconds of instances in `windows[w]`, raised
+/// where the work due by then is more. Levels of the staircase become instances; one that fills only part of its first
+/// or last window starts late or ends early.
+pub fn staircase(need: &Need, windows: &[Window], loaded: &[f64], dues: &[Due]) -> Vec<Piece> {
+    let loaded = raised(need, windows, loaded, dues);
     let heights: Vec<f64> = windows
         .iter()
-        .zip(loaded)
+        .zip(&loaded)
         .map(|(window, seconds)| {
             let room = (window.end - window.start.max(need.earliest)).max(1e-9);
             (seconds / room).min(need.most as f64)
@@ -132,37 +133,49 @@ pub fn staircase(need: &Need, windows: &[Window], loaded: &[f64], reserve: f64) 
             while w + 1 < windows.len() && share(w + 1) >= LEAST_SHARE && (w == first || share(w) > 1.0 - LEAST_SHARE) {
                 w += 1;
             }
-            pieces.push(run_of_windows(need, windows, first, w, &share, reserve));
+            pieces.push(run_of_windows(need, windows, first, w, &share));
             w += 1;
         }
     }
     pieces
 }
 
+/// `loaded`, in proportion more up to each deadline by which the work due and the loads would not fit.
+fn raised(need: &Need, windows: &[Window], loaded: &[f64], dues: &[Due]) -> Vec<f64> {
+    let mut loaded = loaded.to_vec();
+    for due in dues {
+        let until = windows.partition_point(|window| window.end <= due.deadline * (1.0 + 1e-12));
+        let have: f64 = loaded[..until].iter().sum();
+        let instances = loaded[..until].iter().zip(windows).map(|(seconds, window)| seconds / window.length());
+        let needed = due.work + need.load * instances.fold(0.0, f64::max).ceil().max(1.0);
+        if needed > have {
+            if have > 0.0 {
+                loaded[..until].iter_mut().for_each(|seconds| *seconds *= needed / have);
+            } else if let Some(last) = until.checked_sub(1) {
+                loaded[last] = needed;
+            }
+        }
+    }
+    loaded
+}
+
 /// Shares of a window below this are not worth an instance.
 const LEAST_SHARE: f64 = 1e-3;
 
-fn run_of_windows(
-    need: &Need,
-    windows: &[Window],
-    first: usize,
-    last: usize,
-    share: &impl Fn(usize) -> f64,
-    reserve: f64,
-) -> Piece {
+fn run_of_windows(need: &Need, windows: &[Window], first: usize, last: usize, share: &impl Fn(usize) -> f64) -> Piece {
     let begin = windows[first].start.max(need.earliest);
     let end = windows[last].end;
     let in_first = share(first) * (windows[first].end - begin);
-    let (earliest, duration) = if first == last {
-        (begin, in_first)
+    let (latest, duration) = if first == last {
+        (end, in_first)
     } else {
         let start = windows[first].end - in_first;
         (start, windows[last].start + share(last) * windows[last].length() - start)
     };
     let minimum = need.load + need.longest;
-    let duration = (duration + reserve).max(minimum).min((end - begin).max(minimum));
-    let earliest = earliest.min((end - duration).max(begin));
-    let latest = if first == last { (end - duration).max(earliest) } else { earliest };
+    let duration = duration.max(minimum).min((end - begin).max(minimum));
+    // Sooner is as good: the same seconds, and more of them before each deadline.
+    let (earliest, latest) = (begin, latest.min(end - duration).max(begin));
     Piece { deployment: need.deployment, devices: need.devices, earliest, latest, duration, load: need.load, minimum }
 }
 

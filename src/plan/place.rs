@@ -155,8 +155,7 @@ fn deployment_pieces(
             least: lanes,
         };
         if let Shape::Staircase(loaded) = shape {
-            let need = pieces::Need { load: deployment.load_time.0, ..need };
-            let found = pieces::staircase(&need, &problem.windows, &loaded[v], reserve);
+            let found = pieces::staircase(&need, &problem.windows, &loaded[v], &dues);
             return (!found.is_empty()).then_some(found);
         }
         let found = pieces::pieces(&need, &dues)?;

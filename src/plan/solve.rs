@@ -27,7 +27,7 @@ const SPLIT_ROUNDS: usize = 2;
 /// Deployments whose token limits cut the boxes.
 const MOST_LIMITS: usize = 16;
 /// Rounds of "placement lacks room: plan with less of that pool".
-const TIGHTENINGS: usize = 6;
+const TIGHTENINGS: usize = 12;
 /// Rounds of master, prices and cut.
 const MOST_CUTS: usize = 200;
 /// Rounds in which the master may repeat itself before it is left.
@@ -417,7 +417,7 @@ fn tighten(problem: &PlanProblem, usable: &mut [f64], shortage: &Shortage) {
     for (share, window) in usable.iter_mut().zip(&problem.windows) {
         if span > 0.0 && devices > 0 {
             let part = wanted(window) / span * shortage.device_seconds / (devices as f64 * window.length());
-            *share *= 1.0 - (1.1 * part).min(0.2);
+            *share *= 1.0 - if part > 0.0 { (1.1 * part).clamp(0.01, 0.2) } else { 0.0 };
         }
     }
 }
