@@ -221,3 +221,16 @@ fn jobs_and_a_batch_file_are_planned_together() {
     let explained = json(&case.run(&["explain", "plan", "batch", "--json"]));
     assert_eq!(explained["job"]["result"]["requests"], 100);
 }
+
+#[test]
+fn the_demo_prints_the_whole_story_and_its_plan_checks() {
+    let script = bundled("examples/demo.sh");
+    let output = std::process::Command::new("bash").arg(script).output().unwrap();
+    assert_code(&output, 0);
+    for word in
+        ["objective", "bound", "merging", "static_best", "paper", "estimates for", "extrapolation for", "valid:"]
+    {
+        assert!(stdout(&output).contains(word), "{word} in {}", stdout(&output));
+    }
+    assert!(stderr(&output).contains("target/demo-plan"), "{}", stderr(&output));
+}
