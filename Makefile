@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 WITH_TOOLS := source target/tools/env &&
 
-.PHONY: tools build demo test lint fmt
+.PHONY: tools build demo profiles test lint fmt
 
 build: tools
 	$(WITH_TOOLS) cargo build --release
@@ -13,6 +13,11 @@ tools:
 # Plans a bundled sample of a real trace on the bundled cluster and checks the plan.
 demo: build
 	bash examples/demo.sh
+
+# The bundled models, from the bundled samples. A test compares; run this after a change to samples, engines or `fit`.
+profiles: build
+	target/release/jouleplan fit profiles/samples/h100_b200_chat_mlenergy_v3.csv profiles/samples/a100_chat_carried.csv \
+	  profiles/samples/cpu_estimated.csv --out profiles/models.json
 
 test: lint
 	$(WITH_TOOLS) cargo test --release

@@ -1,9 +1,11 @@
 pub mod check;
+pub mod cli;
 pub mod domain;
 pub mod fit;
 pub mod formats;
 pub mod options;
 pub mod plan;
+pub mod report;
 pub mod slurm;
 pub mod stats;
 pub mod units;

@@ -5,10 +5,11 @@ mod common;
 use std::time::Duration;
 
 use common::generator::valid_case;
-use common::{mutations, planned};
+use common::mutations;
 use jouleplan::check::check;
 use jouleplan::options::{OptionsInput, build};
 use jouleplan::plan::{PlanProblem, Settings, Verdict, solve};
+use jouleplan::report::claims::{Proof, of_schedule};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
@@ -38,7 +39,10 @@ fn plans_of_the_planner_pass_and_broken_ones_do_not() {
         };
         plans += 1;
         assert!(plan.bound <= case.plan.objective.0 * (1.0 + 1e-9), "seed {seed}: bound above a valid plan");
-        case.plan = planned::claims(&plan, &case.workload, &case.cluster, &options, safety);
+        let mut claims = of_schedule(&problem, &plan.priced, Proof::of(&plan));
+        // The mutations move requests to deployments that the plan does not use.
+        claims.deployments.clone_from(&options.deployments);
+        case.plan = claims;
         let report = check(&case.input());
         if !report.is_valid() {
             let found: Vec<String> = report.violations.iter().take(5).map(|violation| violation.to_string()).collect();

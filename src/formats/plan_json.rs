@@ -51,9 +51,27 @@ pub struct PlanJson {
     /// Jobs after flags and files are combined, in the order of `jobs.csv`.
     pub constraints: Vec<JobConstraints>,
     pub model_policy: String,
+    /// With the inputs below they give the same queue again.
+    pub flags: Flags,
     pub deployments: Vec<DeploymentJson>,
     pub inputs: Vec<Input>,
     pub run: Run,
+}
+
+/// Flags that fill in what neither a request nor the jobs file says.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Flags {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deadline_s: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min_accuracy: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub task: Option<String>,
+    /// Timestamps of an Azure trace were taken as releases.
+    pub releases: bool,
+    /// `--format`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub format: Option<String>,
 }
 
 /// Sum to the gap; a part may be negative (DESIGN, section 4).
@@ -162,7 +180,8 @@ pub struct DeploymentJson {
     pub idle_power_w: f64,
 }
 
-/// What the plan was made from. Roles: models, cluster, workload (several), jobs, accuracy, engines.
+/// What the plan was made from. Roles: models and workload (several each), cluster, jobs,
+/// accuracy, engines, tokenizer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Input {
     pub role: String,

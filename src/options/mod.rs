@@ -12,6 +12,7 @@ use std::collections::BTreeSet;
 use crate::domain::{AccuracyTable, Cluster, Deployment, FamilyModel, Form, Workload};
 
 pub use constants::{MEMORY_SHARE, TAIL_SHARE};
+pub use eligibility::{Refusal, refusal};
 
 pub struct OptionsInput<'a> {
     pub workload: &'a Workload,

@@ -5,7 +5,6 @@
 
 pub mod generator;
 pub mod mutations;
-pub mod planned;
 pub mod restate;
 pub mod wide;
 

@@ -3,6 +3,7 @@
 //! Cases are good files with one thing broken, most of them generated: every column and key is removed, renamed, doubled
 //! and given every kind of wrong value. What only looks odd (byte order mark, CRLF, blank lines) is accepted.
 
+mod binary;
 mod cases;
 
 use std::fs;

@@ -27,7 +27,7 @@ pub const SUMMARY_CSV: &str = "summary.csv";
 /// Name of the plan's own row in summary.csv; the others are baselines.
 pub const OWN_STRATEGY: &str = "jouleplan";
 
-const INSTANCES_HEADER: [&str; 17] = [
+pub const INSTANCES_HEADER: [&str; 17] = [
     "instance",
     "deployment",
     "pool",
@@ -46,10 +46,10 @@ const INSTANCES_HEADER: [&str; 17] = [
     "load_j",
     "provenance",
 ];
-const NODES_HEADER: [&str; 7] = ["node", "pool", "wake_s", "on_s", "off_s", "idle_j", "wake_j"];
-const ASSIGNMENTS_HEADER: [&str; 2] = ["request_id", "instance"];
-const JOBS_HEADER: [&str; 6] = ["job", "requests", "deadline_s", "finish_s", "mean_accuracy", "energy_j"];
-const SUMMARY_HEADER: [&str; 6] = ["strategy", "energy_j", "bound_j", "gap", "feasible", "makespan_s"];
+pub const NODES_HEADER: [&str; 7] = ["node", "pool", "wake_s", "on_s", "off_s", "idle_j", "wake_j"];
+pub const ASSIGNMENTS_HEADER: [&str; 2] = ["request_id", "instance"];
+pub const JOBS_HEADER: [&str; 6] = ["job", "requests", "deadline_s", "finish_s", "mean_accuracy", "energy_j"];
+pub const SUMMARY_HEADER: [&str; 6] = ["strategy", "energy_j", "bound_j", "gap", "feasible", "makespan_s"];
 
 /// Name of the instance at `index` of the schedule: `i0001` is the first.
 pub fn instance_id(index: usize) -> String {

@@ -105,6 +105,7 @@ fn plan_json(deployment: &Deployment, requests: u64, instances: u64) -> PlanJson
         safety: 0.1,
         constraints: vec![],
         model_policy: "any".into(),
+        flags: Flags::default(),
         deployments: vec![DeploymentJson {
             id: deployment.id.clone(),
             family: FamilyJson {

@@ -1,0 +1,125 @@
+//! `check`: the independent verdict on a plan directory, from the inputs it was made from.
+
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+
+use super::exit::{CHECK_FAILED, Failure};
+use super::inputs::Inputs;
+use super::output::Output;
+use super::recorded::Recorded;
+use crate::check::{CheckInput, Report, check};
+use crate::formats::plan_dir;
+use crate::report::claims::of_directory;
+use crate::report::text::{energy, plain};
+
+/// Verify a plan from first principles
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// Plan directory
+    dir: PathBuf,
+    #[command(flatten)]
+    overrides: Overrides,
+    /// Print one JSON object instead of text
+    #[arg(long)]
+    json: bool,
+}
+
+/// Other files than those plan.json names.
+#[derive(Debug, Default, clap::Args)]
+pub struct Overrides {
+    /// Models files instead of those the plan was made from
+    #[arg(long, num_args = 1..)]
+    pub models: Vec<PathBuf>,
+    /// Cluster file instead of the one the plan was made from
+    #[arg(long)]
+    pub cluster: Option<PathBuf>,
+    /// Workload files instead of those the plan was made from
+    #[arg(long, num_args = 1..)]
+    pub workload: Vec<PathBuf>,
+    /// Jobs file instead of the one the plan was made from
+    #[arg(long)]
+    pub jobs: Option<PathBuf>,
+    /// Accuracy table instead of the one the plan was made from
+    #[arg(long)]
+    pub accuracy: Option<PathBuf>,
+}
+
+pub fn run(arguments: &Arguments, output: &Output) -> anyhow::Result<()> {
+    let directory = plan_dir::read(&arguments.dir)?;
+    let Inputs { models, cluster, assembled, accuracy, .. } =
+        Recorded::new(&directory.plan, &arguments.overrides)?.read()?;
+    let workload = &assembled.workload;
+    let claims = of_directory(&directory, &cluster, &workload.requests);
+    let report =
+        check(&CheckInput { workload, cluster: &cluster, models: &models, accuracy: &accuracy, plan: &claims });
+    if arguments.json {
+        output.json(&to_json(&report))?;
+    } else {
+        output.data(text(&report).as_bytes())?;
+    }
+    if report.is_valid() {
+        return Ok(());
+    }
+    let message = format!("the check found {} violations", report.violation_count());
+    Err(Failure { code: CHECK_FAILED, message }.into())
+}
+
+fn text(report: &Report) -> String {
+    let totals = &report.totals;
+    let mut text = String::new();
+    for violation in &report.violations {
+        text.push_str(&format!("{}\n", plain(&violation.to_string())));
+    }
+    for (rule, count) in &report.omitted {
+        text.push_str(&format!("{rule}: {count} more\n"));
+    }
+    text.push_str(&format!(
+        "{}: {} requests on {} instances and {} nodes, {} recomputed\n",
+        if report.is_valid() { "valid" } else { "INVALID" },
+        totals.requests,
+        totals.instances,
+        totals.nodes_used,
+        energy(totals.objective.0)
+    ));
+    text
+}
+
+fn to_json(report: &Report) -> Value {
+    let totals = &report.totals;
+    let violations: Vec<Value> = report
+        .violations
+        .iter()
+        .map(|found| json!({"rule": found.rule.code(), "subject": found.subject, "detail": found.detail}))
+        .collect();
+    let omitted: serde_json::Map<String, Value> =
+        report.omitted.iter().map(|(rule, count)| (rule.code().to_owned(), json!(count))).collect();
+    let jobs: Vec<Value> = totals
+        .jobs
+        .iter()
+        .map(|job| {
+            json!({
+                "job": job.job,
+                "requests": job.requests,
+                "finish_s": job.finish.map(|time| time.0),
+                "mean_accuracy": job.mean_accuracy,
+                "energy_j": job.energy.0,
+            })
+        })
+        .collect();
+    let energy: serde_json::Map<String, Value> =
+        totals.energy.named().into_iter().map(|(name, joules)| (name.to_owned(), json!(joules.0))).collect();
+    json!({
+        "valid": report.is_valid(),
+        "violations": violations,
+        "violations_omitted": omitted,
+        "violation_count": report.violation_count(),
+        "objective_j": totals.objective.0,
+        "energy": energy,
+        "requests": totals.requests,
+        "instances": totals.instances,
+        "nodes_used": totals.nodes_used,
+        "makespan_s": totals.makespan.0,
+        "jobs": jobs,
+    })
+}

@@ -1,0 +1,67 @@
+//! `schema`: what our formats hold, from the very types that read and write them.
+
+use clap::ValueEnum;
+use serde_json::{Value, json};
+
+use super::output::Output;
+use crate::formats::models_json::ModelsJson;
+use crate::formats::plan_dir::{ASSIGNMENTS_HEADER, INSTANCES_HEADER, JOBS_HEADER, NODES_HEADER, SUMMARY_HEADER};
+use crate::formats::plan_json::PlanJson;
+use crate::formats::sample_row::{COLUMNS, REQUIRED};
+
+/// Print the JSON Schema of a format; of a CSV, its columns
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    #[arg(value_enum)]
+    name: Name,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Name {
+    Plan,
+    Models,
+    Samples,
+    Accuracy,
+    Workload,
+    Instances,
+    Nodes,
+    Assignments,
+    Jobs,
+    Summary,
+}
+
+pub fn run(arguments: &Arguments, output: &Output) -> anyhow::Result<()> {
+    Ok(output.json(&schema(arguments.name))?)
+}
+
+fn schema(name: Name) -> Value {
+    match name {
+        Name::Plan => schemars::schema_for!(PlanJson).to_value(),
+        Name::Models => schemars::schema_for!(ModelsJson).to_value(),
+        Name::Samples => columns("samples CSV", &COLUMNS, &REQUIRED),
+        Name::Accuracy => columns("accuracy CSV", &["model", "task", "accuracy"], &["model", "task", "accuracy"]),
+        Name::Workload => columns("workload CSV", &WORKLOAD, &["input_tokens"]),
+        Name::Instances => columns("instances.csv", &INSTANCES_HEADER, &INSTANCES_HEADER),
+        Name::Nodes => columns("nodes.csv", &NODES_HEADER, &NODES_HEADER),
+        Name::Assignments => columns("assignments.csv", &ASSIGNMENTS_HEADER, &ASSIGNMENTS_HEADER),
+        Name::Jobs => columns("jobs.csv", &JOBS_HEADER, &JOBS_HEADER),
+        Name::Summary => columns("summary.csv", &SUMMARY_HEADER, &SUMMARY_HEADER),
+    }
+}
+
+/// `output_tokens` or `max_tokens` is needed besides `input_tokens`.
+const WORKLOAD: [&str; 9] = [
+    "input_tokens",
+    "output_tokens",
+    "request_id",
+    "job",
+    "model",
+    "min_accuracy",
+    "deadline_s",
+    "release_s",
+    "max_tokens",
+];
+
+fn columns(title: &str, columns: &[&str], required: &[&str]) -> Value {
+    json!({"title": title, "format": "csv", "columns": columns, "required": required})
+}

@@ -1,0 +1,16 @@
+//! What is said about a plan: plan.json and the tables of the plan directory, the claims the checker judges, why a
+//! request went where it did, and text for people.
+//!
+//! Everything is derived from the placed schedule and its problem; nothing is decided here and nothing is printed.
+
+pub mod claims;
+pub mod estimates;
+pub mod explain;
+pub mod infeasible;
+pub mod plan_json;
+pub mod request_index;
+pub mod summary;
+pub mod tables;
+pub mod text;
+
+pub use request_index::RequestIndex;

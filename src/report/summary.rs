@@ -1,0 +1,130 @@
+//! A plan in one screen of text, from plan.json alone.
+
+use super::text::{Table, energy, percent, plain, time};
+use crate::formats::plan_json::{Baseline, PlanJson, Status};
+
+/// More warnings than this are counted; plan.json has them all.
+const WARNINGS_SHOWN: usize = 12;
+
+pub fn summary(plan: &PlanJson, whole_cluster: bool) -> String {
+    let mut text = headline(plan, whole_cluster);
+    text.push_str(&energies(plan));
+    text.push_str(&jobs(plan));
+    text.push_str(&baselines(plan));
+    text.push_str(&warnings(&plan.warnings));
+    text
+}
+
+pub fn status_words(status: Status) -> &'static str {
+    match status {
+        Status::OptimalWithinGap => "optimal within the gap asked for",
+        Status::Feasible => "feasible; the gap asked for was not reached",
+        Status::Infeasible => "infeasible",
+        Status::Unknown => "unknown",
+    }
+}
+
+fn headline(plan: &PlanJson, whole_cluster: bool) -> String {
+    let parts = &plan.gap_parts;
+    let mut text = format!(
+        "plan      {} requests on {} instances, {} nodes, done after {}\n\
+         status    {}\n\
+         objective {}   (with every estimate at its low end {}, high end {})\n\
+         bound     {}   (no plan can cost less; by {})\n\
+         gap       {} = merging {} + integer {} + placement {}\n",
+        plan.requests,
+        plan.instances,
+        plan.nodes_used,
+        time(plan.makespan_s),
+        status_words(plan.status),
+        energy(plan.objective_j),
+        energy(plan.objective_low_j),
+        energy(plan.objective_high_j),
+        energy(plan.bound_j),
+        plan.bound_by,
+        percent(plan.gap),
+        percent(parts.merging),
+        percent(parts.integer),
+        percent(parts.placement)
+    );
+    text.push_str(&format!(
+        "rests on  estimates for {}, extrapolation for {} of the joules\n",
+        percent(plan.estimated_share),
+        percent(plan.extrapolated_share)
+    ));
+    match plan.standby_j {
+        Some(standby) => {
+            text.push_str(&format!("standby   {} of nodes that never sleep, not in the objective\n", energy(standby)));
+            if whole_cluster {
+                text.push_str(&format!("cluster   {} with standby\n", energy(plan.objective_j + standby)));
+            }
+        }
+        None => text.push_str("standby   unknown: a pool that never sleeps has no base_power_w\n"),
+    }
+    text
+}
+
+fn energies(plan: &PlanJson) -> String {
+    let parts = &plan.energy;
+    let mut table = Table::new(&["energy by cause", ">joules", ">share"]);
+    for (cause, joules) in [
+        ("active", parts.active_j),
+        ("idle", parts.idle_j),
+        ("load", parts.load_j),
+        ("wake", parts.wake_j),
+        ("tail", parts.tail_j),
+    ] {
+        let share = if plan.objective_j > 0.0 { joules / plan.objective_j } else { 0.0 };
+        table.row([cause.into(), energy(joules), percent(share)]);
+    }
+    format!("\n{}", table.render(0))
+}
+
+fn jobs(plan: &PlanJson) -> String {
+    let mut table = Table::new(&["job", ">requests", ">deadline", ">finish", ">accuracy", ">floor", ">active"]);
+    for (job, limits) in plan.jobs.iter().zip(&plan.constraints) {
+        let percent = |figure: Option<f64>| figure.map_or("-".to_owned(), |figure| format!("{figure:.2} %"));
+        table.row([
+            job.job.clone(),
+            job.requests.to_string(),
+            time(job.deadline_s),
+            time(job.finish_s),
+            percent(job.mean_accuracy),
+            percent(limits.min_accuracy),
+            energy(job.energy_j),
+        ]);
+    }
+    format!("\n{}", table.render(0))
+}
+
+fn baselines(plan: &PlanJson) -> String {
+    if plan.baselines.is_empty() {
+        return String::new();
+    }
+    let mut table = Table::new(&["baseline", ">joules", ">of ours", ">done after", "feasible"]);
+    for (name, baseline) in &plan.baselines {
+        let Baseline { energy_j, feasible, makespan_s, reason } = baseline;
+        let ratio =
+            energy_j.filter(|_| plan.objective_j > 0.0).map(|joules| format!("{:.3}", joules / plan.objective_j));
+        let reason = reason.as_ref().map_or(String::new(), |reason| format!(": {reason}"));
+        table.row([
+            name.clone(),
+            energy_j.map_or("-".into(), energy),
+            ratio.unwrap_or_else(|| "-".into()),
+            makespan_s.map_or("-".into(), time),
+            if *feasible { "yes".into() } else { format!("no{reason}") },
+        ]);
+    }
+    format!("\n{}", table.render(0))
+}
+
+fn warnings(warnings: &[String]) -> String {
+    let mut text = String::new();
+    for warning in warnings.iter().take(WARNINGS_SHOWN) {
+        text.push_str(&format!("warning: {}\n", plain(warning)));
+    }
+    if warnings.len() > WARNINGS_SHOWN {
+        text.push_str(&format!("... and {} more warnings in plan.json\n", warnings.len() - WARNINGS_SHOWN));
+    }
+    if text.is_empty() { text } else { format!("\n{text}") }
+}

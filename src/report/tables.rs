@@ -1,0 +1,92 @@
+//! The tables of a plan directory and all that lies beside them: shards in service order, and Slurm scripts.
+
+use std::path::Path;
+
+use super::claims::powered_figures;
+use crate::domain::Engine;
+use crate::formats::plan_dir::{self, InstanceFigures, PlanTables, PoweredFigures, energy_provenance};
+use crate::formats::plan_json::PlanJson;
+use crate::formats::shards::{self, ShardError, Split};
+use crate::formats::workload::WorkloadFile;
+use crate::formats::write::WriteError;
+use crate::plan::price::Priced;
+use crate::plan::{PlanProblem, list_schedule};
+use crate::slurm::{self, Scripts, SlurmError};
+use crate::units::Joules;
+
+#[derive(Debug, thiserror::Error)]
+pub enum DirectoryError {
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    #[error(transparent)]
+    Shards(#[from] ShardError),
+    #[error(transparent)]
+    Scripts(#[from] SlurmError),
+}
+
+/// Writes everything a plan directory holds into `dir`, which exists.
+///
+/// # Errors
+/// What cannot be written; workload files that changed since they were planned; pools that cannot be scripted.
+pub fn write_directory(
+    dir: &Path,
+    json: &PlanJson,
+    problem: &PlanProblem,
+    priced: &Priced,
+    files: &[WorkloadFile],
+    engines: &[Engine],
+) -> Result<(), DirectoryError> {
+    let (schedule, deployments, cluster) = (&priced.schedule, problem.deployments(), problem.cluster);
+    let instances: Vec<InstanceFigures> = schedule
+        .instances
+        .iter()
+        .zip(&priced.instances)
+        .map(|(instance, figures)| InstanceFigures {
+            requests: figures.requests as u64,
+            energy: Joules(figures.active),
+            load: Joules(figures.start),
+            provenance: energy_provenance(&problem.models[problem.options.model[instance.deployment]]),
+        })
+        .collect();
+    let powered: Vec<PoweredFigures> =
+        schedule.powered.iter().map(|interval| powered_figures(problem, interval)).collect();
+    let requests = &problem.workload.requests;
+    let tables = PlanTables {
+        schedule,
+        deployments,
+        cluster,
+        request_ids: &requests.ids,
+        instances: &instances,
+        powered: &powered,
+    };
+    plan_dir::write(dir, json, &tables)?;
+
+    let served_names: Vec<&str> = schedule
+        .instances
+        .iter()
+        .map(|instance| slurm::served_name(engines, &deployments[instance.deployment].family))
+        .collect();
+    let rank = service_order(problem, priced);
+    let split = Split { assignment: &schedule.assignment, served_names: &served_names, rank: Some(&rank) };
+    let shards = shards::write(dir, files, &split)?;
+    let scripts = Scripts { schedule, deployments, cluster, engines, shards: &shards, requests };
+    Ok(slurm::write(dir, &scripts)?)
+}
+
+/// The position of each request in the list schedule of its instance, on which the plan's finish times rest.
+fn service_order(problem: &PlanProblem, priced: &Priced) -> Vec<u32> {
+    let schedule = &priced.schedule;
+    let mut queues: Vec<Vec<u32>> = vec![Vec::new(); schedule.instances.len()];
+    for (request, &instance) in schedule.assignment.iter().enumerate() {
+        queues[instance as usize].push(request as u32);
+    }
+    let mut rank = vec![0; schedule.assignment.len()];
+    for (instance, mut queue) in schedule.instances.iter().zip(queues) {
+        let rates = problem.rates_for(instance.deployment, queue.len());
+        list_schedule::sort(problem, &rates, &mut queue);
+        for (position, request) in queue.into_iter().enumerate() {
+            rank[request as usize] = position as u32;
+        }
+    }
+    rank
+}

@@ -1,0 +1,189 @@
+//! `import`, `fit` and `evaluate`, and the bundled models.
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::case::{Case, assert_code, bundled, json, stderr, stdout};
+
+/// The arguments of `make profiles`, but for `--out`.
+const BUNDLED: [&str; 4] = [
+    "fit",
+    "profiles/samples/h100_b200_chat_mlenergy_v3.csv",
+    "profiles/samples/a100_chat_carried.csv",
+    "profiles/samples/cpu_estimated.csv",
+];
+
+#[test]
+fn the_bundled_models_are_what_fit_makes_of_the_bundled_samples() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("models.json");
+    let mut command = assert_cmd::Command::cargo_bin("jouleplan").unwrap();
+    let output = command.current_dir(bundled("")).args(BUNDLED).arg("--out").arg(&out).arg("--json").output().unwrap();
+    assert_code(&output, 0);
+    let read = |path| serde_json::from_str::<Value>(&fs::read_to_string(path).unwrap()).unwrap();
+    let (made, kept) = (read(out), read(bundled("profiles/models.json")));
+    let mut differences = Vec::new();
+    compare("", &made, &kept, &mut differences);
+    assert!(differences.is_empty(), "`make profiles` makes them again:\n{}", differences.join("\n"));
+
+    let report = json(&output);
+    let models = report["models"].as_array().unwrap();
+    assert_eq!(models.len(), made["families"].as_array().unwrap().len());
+    for key in ["family", "model", "device", "operating_point", "energy", "runtime"] {
+        assert!(!models[0][key].is_null(), "{key}");
+    }
+    for key in ["form", "r2", "r2_uncentred", "cv_mape", "n", "negative_predictions"] {
+        assert!(!models[0]["energy"][key].is_null(), "{key}");
+    }
+    let both: Vec<&str> = models.iter().filter(|m| m["device"] == "H100").filter_map(|m| m["model"].as_str()).collect();
+    let b200 = |name: &&&str| models.iter().any(|m| m["device"] == "B200" && m["model"] == **name);
+    let mut shared: Vec<&&str> = both.iter().filter(b200).collect();
+    shared.dedup();
+    assert!(shared.len() >= 10, "{} models on both H100 and B200", shared.len());
+    assert!(models.iter().any(|m| m["device"] == "A100") && models.iter().any(|m| m["device"] == "Xeon-8480+"));
+}
+
+/// Numbers may differ by rounding, nothing else may.
+fn compare(place: &str, a: &Value, b: &Value, differences: &mut Vec<String>) {
+    match (a, b) {
+        (Value::Object(a), Value::Object(b)) if a.len() == b.len() => {
+            for (key, value) in a {
+                compare(&format!("{place}.{key}"), value, b.get(key).unwrap_or(&Value::Null), differences);
+            }
+        }
+        (Value::Array(a), Value::Array(b)) if a.len() == b.len() => {
+            for (index, (a, b)) in a.iter().zip(b).enumerate() {
+                compare(&format!("{place}[{index}]"), a, b, differences);
+            }
+        }
+        (Value::Number(a), Value::Number(b)) => {
+            let (a, b) = (a.as_f64().unwrap(), b.as_f64().unwrap());
+            if (a - b).abs() > 1e-6 * a.abs().max(b.abs()) + 1e-15 {
+                differences.push(format!("{place}: {a} against {b}"));
+            }
+        }
+        _ if a == b => {}
+        _ => differences.push(format!("{place}: {a} against {b}")),
+    }
+}
+
+#[test]
+fn samples_go_through_pipes() {
+    let case = Case::new();
+    let samples = fs::read(bundled("profiles/samples/cpu_estimated.csv")).unwrap();
+    let run = |arguments: &[&str]| {
+        let mut command = assert_cmd::Command::cargo_bin("jouleplan").unwrap();
+        command.current_dir(case.folder.path()).args(arguments).write_stdin(samples.clone()).output().unwrap()
+    };
+    let output = run(&["fit", "-", "--out", "-"]);
+    assert_code(&output, 0);
+    let models = json(&output);
+    assert_eq!(models["families"].as_array().unwrap().len(), 1);
+    assert_eq!(models["samples"][0]["sha256"].as_str().unwrap().len(), 64);
+    case.write("cpu.json", &stdout(&output));
+    let evaluated = json(&run(&["evaluate", "--models", "cpu.json", "-", "--json"]));
+    let group = &evaluated["groups"][0];
+    for key in ["family", "model", "device", "n", "energy_mape", "runtime_mape", "extrapolated_share", "energy_bias"] {
+        assert!(!group[key].is_null(), "{key}");
+    }
+    assert!(group["energy_mape"].as_f64().unwrap() < 0.2, "{group}");
+    let table = run(&["evaluate", "--models", "cpu.json", "-"]);
+    assert!(stdout(&table).contains("energy MAPE") && stdout(&table).contains("Xeon-8480+"));
+    assert_code(&run(&["fit", "-", "--out", "-", "--json"]), 2);
+}
+
+#[test]
+fn tables_and_benchmarks_are_imported() {
+    let case = Case::new();
+    case.write("map.toml", "[constants]\nmodel = \"m\"\nprecision = \"bfloat16\"\ndevice = \"A100\"\ndevices = 1\n\
+        tensor_parallel = 1\nkv_cache = true\nrequests = 1\nmeasurement = \"trial\"\nbatch_size = 1\nprovenance = \"imported\"\n\
+        [columns]\ninput_tokens = \"in\"\noutput_tokens = \"out\"\nruntime_s = \"t\"\ngpu_energy_j = \"e\"\n");
+    case.write("t.csv", "in,out,t,e\n8,16,1.5,300\n16,32,3,600\n");
+    let output = case.run(&["import", "csv", "--map", "map.toml", "t.csv", "--out", "s.csv", "--json"]);
+    assert_code(&output, 0);
+    assert_eq!(json(&output)["samples"], 2);
+    assert!(case.read("s.csv").starts_with("model,precision,device"));
+
+    let row = r#"{"gpu_model": "H100", "num_gpus": 1, "max_num_seqs": 64, "avg_batch_size": 63.5, "avg_output_len": 500.0,
+        "energy_per_request_joules": 100.0, "output_throughput_tokens_per_sec": 2000.0, "median_itl_ms": 30.0,
+        "p99_itl_ms": 60.0}"#;
+    let file = r#"{"task": "chat", "model_id": "o/m", "weight_precision": "fp8", "configurations": [ROW]}"#;
+    case.write("e.json", &file.replace("ROW", row));
+    let output = case.run(&["import", "mlenergy", "e.json", "--out", "-"]);
+    assert_code(&output, 0);
+    assert!(stdout(&output).contains("o/m,fp8,H100"), "{}", stdout(&output));
+}
+
+#[test]
+fn malformed_samples_and_models_are_refused_with_their_place() {
+    let case = Case::new();
+    let good = fs::read_to_string(bundled("profiles/samples/cpu_estimated.csv")).unwrap();
+    let header = good.lines().next().unwrap();
+    let samples = [
+        (String::new(), "empty"),
+        (good.replacen("output_tokens", "nothing", 1), "line 1"),
+        (good.replacen("trial,", "trial,trial,", 1), "line"),
+        (good.replacen("2.6800886", "NaN", 1), "line 2"),
+        (good.replacen("2.6800886", "-1", 1), "line 2"),
+        (good.replacen("1045.2345", "1e999", 1), "line 2"),
+        (good.replacen("estimated", "guessed", 1), "line 2"),
+        (format!("{header}\n\"x"), "line 2"),
+    ];
+    for (text, place) in samples {
+        case.write("s.csv", &text);
+        let output = case.run(&["fit", "s.csv", "--out", "m.json"]);
+        assert_code(&output, 65);
+        assert!(stderr(&output).contains("s.csv") && stderr(&output).contains(place), "{place}: {}", stderr(&output));
+        assert!(!case.path("m.json").exists());
+    }
+    let good = case.read("models.json");
+    let models = [
+        (String::new(), "line 1"),
+        (good[..good.len() / 2].to_owned(), "line"),
+        (good.replacen("\"schema_version\": 1", "\"schema_version\": 9", 1), "schema_version"),
+        (good.replacen("\"devices\": 1", "\"devices\": 0", 1), "families[0]"),
+        (good.replacen("\"devices\": 1", "\"devices\": -1", 1), "families[0]"),
+        (good.replacen("\"value\": ", "\"value\": -", 1), "families[0]"),
+        (good.replacen("\"batch_size\": ", "\"batch_size\": 1e300, \"x\": ", 1), "families[0]"),
+        (good.replacen("\"batch_size\": ", "\"batch_size\": 1e999, \"x\": ", 1), "line"),
+        (good.replacen("\"form\": \"phase\"", "\"form\": \"magic\"", 1), "families[0]"),
+        (good.replacen("\"feature\": \"", "\"feature\": \"x", 1), "families[0]"),
+        ("[".repeat(100_000), "line 1"),
+    ];
+    for (text, place) in models {
+        case.write("m.json", &text);
+        let output = case.run(&[
+            "plan",
+            "--models",
+            "m.json",
+            "--cluster",
+            "cluster.toml",
+            "--workload",
+            "w.csv",
+            "--deadline",
+            "1h",
+            "--out",
+            "plan",
+        ]);
+        assert_code(&output, 65);
+        assert!(stderr(&output).contains("m.json") && stderr(&output).contains(place), "{place}: {}", stderr(&output));
+        assert!(!case.path("plan").exists());
+    }
+    let twice = case.run(&[
+        "plan",
+        "--models",
+        "models.json",
+        "models.json",
+        "--cluster",
+        "cluster.toml",
+        "--workload",
+        "w.csv",
+        "--deadline",
+        "1h",
+        "--out",
+        "plan",
+    ]);
+    assert_code(&twice, 65);
+    assert!(stderr(&twice).contains("earlier models file"), "{}", stderr(&twice));
+}

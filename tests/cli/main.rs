@@ -1,0 +1,9 @@
+//! The command line: the real binary on small data, each test in a folder of its own.
+
+mod case;
+mod check;
+mod exit_codes;
+mod fit;
+mod names;
+mod plan;
+mod verbs;
