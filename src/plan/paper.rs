@@ -1,7 +1,9 @@
 //! The reference paper's assignment (arXiv 2407.04014, section 5), stated with good_lp as the paper states it: each query
 //! to one model, minimising
 //!
-//!     zeta * E[r,m] / Emax - (1 - zeta) * A[m] * (i + o) / Amax
+//! ```text
+//! zeta * E[r,m] / Emax - (1 - zeta) * A[m] * (i + o) / Amax
+//! ```
 //!
 //! Queries of similar length share an integer variable. The paper knows neither floors nor capacity: zeta is lowered
 //! from 1 until the floors hold, and whether the result fits the cluster is seen when it is placed.

@@ -57,10 +57,13 @@ pub struct ClassProblem<'a> {
     column_ids: Vec<ColId>,
     known: BTreeSet<Column>,
     unserved_columns: Vec<ColId>,
+    /// What leaving a class unserved costs at first.
+    unserved_costs: Vec<f64>,
 }
 
 /// Columns added per class and round.
 const COLUMNS_PER_CLASS: usize = 3;
+const UNSERVED_FACTORS: [f64; 4] = [1.0, 10.0, 100.0, 1000.0];
 const MOST_ROUNDS: usize = 200;
 /// Shares below this are rounding of the solver.
 const LEAST_SHARE: f64 = 1e-9;
@@ -102,6 +105,7 @@ impl<'a> ClassProblem<'a> {
             column_ids: Vec::new(),
             known: BTreeSet::new(),
             unserved_columns: Vec::new(),
+            unserved_costs: Vec::new(),
         };
         class_problem.add_unserved()?;
         for &column in seed {
@@ -120,8 +124,9 @@ impl<'a> ClassProblem<'a> {
                 Objective::Feasibility => class.count as f64,
                 Objective::Energy => {
                     let worst = class.options.iter().map(|&option| self.energy(c, option)).fold(0.0, f64::max);
-                    let starts = problem.deployments().iter().map(|d| d.start_energy().0).fold(0.0, f64::max);
-                    100.0 * (worst + starts / self.input.scale.energy) + 1.0
+                    let start = |&option: &u16| problem.deployments()[kind.options[option as usize]].start_energy().0;
+                    let start = class.options.iter().map(start).fold(f64::INFINITY, f64::min);
+                    3.0 * worst + start.min(f64::MAX) / self.input.scale.energy + 1.0
                 }
             };
             let mut entries = vec![(self.class_rows[c], 1.0)];
@@ -131,6 +136,15 @@ impl<'a> ClassProblem<'a> {
             }
             let column = self.lp.add_column(cost, (0.0, f64::INFINITY), false, &entries)?;
             self.unserved_columns.push(column);
+            self.unserved_costs.push(cost);
+        }
+        Ok(())
+    }
+
+    /// Makes leaving requests unserved `factor` times as dear as at first.
+    fn set_unserved_factor(&mut self, factor: f64) -> Result<(), PlanError> {
+        for (&column, &cost) in self.unserved_columns.iter().zip(&self.unserved_costs) {
+            self.lp.set_cost(column, factor * cost)?;
         }
         Ok(())
     }
@@ -228,8 +242,24 @@ impl<'a> ClassProblem<'a> {
         Ok(())
     }
 
-    /// Column generation to optimality or until `deadline`.
+    /// Column generation to optimality or until `deadline`. What it costs to leave requests unserved grows until none is
+    /// or it is a thousandfold: at once so dear, it would drown the joules in the solver's arithmetic.
     pub fn solve(&mut self, deadline: Instant) -> Result<ClassSolution, PlanError> {
+        let factors: &[f64] = if self.objective == Objective::Energy { &UNSERVED_FACTORS } else { &[1.0] };
+        let mut solution = None;
+        for &factor in factors {
+            self.set_unserved_factor(factor)?;
+            let next = self.generate_columns(deadline)?;
+            let served = next.unserved <= 1e-6;
+            solution = Some(next);
+            if served {
+                break;
+            }
+        }
+        solution.ok_or(PlanError::Solver("the relaxation was not solved"))
+    }
+
+    fn generate_columns(&mut self, deadline: Instant) -> Result<ClassSolution, PlanError> {
         let mut last = None;
         for _ in 0..MOST_ROUNDS {
             let left = deadline.saturating_duration_since(Instant::now()).as_secs_f64();
@@ -388,7 +418,10 @@ pub fn columns_at(problem: &PlanProblem, classes: &Classes, prices: &Prices) -> 
 }
 
 /// Units in which the rows of this problem are well scaled: the horizon is a thousand units of time, and what the queue
-/// costs at its cheapest ten thousand of energy.
+/// costs at its cheapest, one start included, a thousand of energy.
 pub fn scale(problem: &PlanProblem, cheapest_energy: f64) -> Scale {
-    Scale { time: (problem.horizon() / 1e3).max(1e-3), energy: (cheapest_energy.abs() / 1e4).max(1e-6) }
+    let starts = problem.deployments().iter().map(|deployment| deployment.start_energy().0);
+    let start = starts.fold(f64::INFINITY, f64::min);
+    let energy = cheapest_energy.abs() + if start.is_finite() { start } else { 0.0 };
+    Scale { time: (problem.horizon() / 1e3).max(1e-3), energy: (energy / 1e3).max(1e-6) }
 }

@@ -104,6 +104,12 @@ struct Solver<'a> {
     progress: &'a mut dyn FnMut(Progress),
 }
 
+/// A deployment for each request, and how the relaxation loads the deployments by window.
+struct Candidate {
+    assignment: Vec<u16>,
+    loaded: Vec<Vec<f64>>,
+}
+
 /// The relaxation solved over classes fine enough.
 struct Relaxed {
     classes: Classes,
@@ -156,8 +162,8 @@ impl Solver<'_> {
             }
             self.report(Phase::Bound);
             repeats += usize::from(!seen.insert(instances.iter().flatten().map(|&n| n as u32).collect()));
-            if let Some((assignment, loaded)) = self.cut_at(&mut fixed, &mut master, instances, prices)? {
-                self.offer(assignment, &loaded);
+            if let Some(candidate) = self.cut_at(&mut fixed, &mut master, instances, prices)? {
+                self.offer(candidate.assignment, &candidate.loaded);
             }
             decision = self.raise_bound(&mut master)?;
         }
@@ -223,7 +229,7 @@ impl Solver<'_> {
         master: &mut Master,
         instances: &[Vec<f64>],
         root: &Prices,
-    ) -> Result<Option<(Vec<u16>, Vec<Vec<f64>>)>, PlanError> {
+    ) -> Result<Option<Candidate>, PlanError> {
         let problem = self.ground.problem;
         fixed.fix_instances(Some(instances))?;
         let solution = fixed.solve(self.deadline)?;
@@ -242,7 +248,7 @@ impl Solver<'_> {
         self.class_mip = Some(self.class_mip.map_or(solution.objective, |known| known.min(solution.objective)));
         let mut assignment = assign::from_shares(problem, fixed.classes(), &solution, &prices);
         let holds = assign::repair_floors(problem, &prices, &open, &mut assignment);
-        Ok(holds.then_some((assignment, solution.loaded)))
+        Ok(holds.then_some(Candidate { assignment, loaded: solution.loaded }))
     }
 
     /// Whole instances by diving, placed; with less of a pool each time placement finds no room there.
