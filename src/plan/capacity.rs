@@ -92,8 +92,28 @@ impl Capacity {
         let windows = problem.windows.len();
         let integer = input.integers == Integers::Required;
 
+        // On nodes that can sleep: the first instance lives no longer than its node, a <= u - h + l (n - o), and o is 1
+        // where there is one, n <= N o.
+        let mut together = Vec::new();
+        for powered in pool.powered.iter().flatten() {
+            let alone = lp.add_row(-infinity, 0.0, &[(powered.on, -1.0), (powered.waking, 1.0)])?;
+            together.push((alone, lp.add_row(-infinity, 0.0, &[])?));
+        }
         let used = lp.add_row(-infinity, 0.0, &[])?; // o - sum of n <= 0
-        let open = lp.add_column(0.0, (0.0, 1.0), false, &[(used, 1.0)])?;
+        let mut entries = vec![(used, 1.0)];
+        if let Some(powered) = &pool.powered {
+            // ... and no node is on for less than a load and a request: (A + least) o <= sum of u - h.
+            let on = powered.iter().flat_map(|powered| [(powered.on, -1.0), (powered.waking, 1.0)]);
+            let row = lp.add_row(-infinity, 0.0, &on.collect::<Vec<_>>())?;
+            let least = problem.shortest_use(v) / input.scale.time;
+            if least >= LEAST_COEFFICIENT {
+                entries.push((row, least));
+            }
+        }
+        for (window, &(alone, any)) in problem.windows.iter().zip(&together) {
+            entries.extend([(alone, window.length() / input.scale.time), (any, -most)]);
+        }
+        let open = lp.add_column(0.0, (0.0, 1.0), integer && !together.is_empty(), &entries)?;
         self.open[v] = Some(open);
         let mut rows = Vec::with_capacity(windows);
         for _ in 0..windows {
@@ -116,6 +136,7 @@ impl Capacity {
 
             let mut entries = vec![(rows[w].net, -1.0), (rows[w].alive, 1.0)];
             entries.extend(pool.loaded_entries(w, deployment.devices));
+            entries.extend(together.get(w).map(|&(alone, _)| (alone, 1.0)));
             self.loaded[v].push(lp.add_column(0.0, (0.0, infinity), false, &entries)?);
 
             // y: load time; counts in every suffix that contains its window.
@@ -136,6 +157,7 @@ impl Capacity {
             if let Some(next) = rows.get(w + 1) {
                 entries.push((next.starts, -1.0));
             }
+            entries.extend(together.get(w).into_iter().flat_map(|&(alone, any)| [(alone, -length), (any, 1.0)]));
             self.instances[v].push(lp.add_column(0.0, (0.0, most), integer, &entries)?);
         }
         Ok(())
@@ -159,8 +181,17 @@ struct DeploymentRows {
 struct PoolRows {
     /// For each width kappa: sum over k >= kappa of floor(k / kappa) a <= room.
     by_width: Vec<(u32, Vec<RowId>)>,
-    /// sum of k a + D h - D u <= 0, where nodes can sleep.
-    powered: Option<Vec<RowId>>,
+    /// Where nodes can sleep, by window.
+    powered: Option<Vec<Powered>>,
+}
+
+#[derive(Clone, Copy)]
+struct Powered {
+    /// sum of k a + D h - D u <= 0
+    row: RowId,
+    /// u and h
+    on: ColId,
+    waking: ColId,
 }
 
 impl PoolRows {
@@ -192,7 +223,7 @@ impl PoolRows {
     }
 
     /// u, h, z, q of a pool whose nodes can sleep.
-    fn add_nodes(lp: &mut Lp, input: &CapacityInput, pool_index: usize) -> Result<Vec<RowId>, PlanError> {
+    fn add_nodes(lp: &mut Lp, input: &CapacityInput, pool_index: usize) -> Result<Vec<Powered>, PlanError> {
         let problem = input.problem;
         let pool = &problem.cluster.pools[pool_index];
         let windows = problem.windows.len();
@@ -210,13 +241,15 @@ impl PoolRows {
             let wakes = lp.add_row(-infinity, 0.0, &[])?; // z_w - z_{w-1} - q_w <= 0
             rows.push((powered, wake_after, on, wakes));
         }
+        let mut by_window = Vec::with_capacity(windows);
         for w in 0..windows {
             let (powered, _, on, wakes) = rows[w];
             let length = problem.windows[w].length() / input.scale.time;
-            lp.add_column(second_cost, (0.0, infinity), false, &[(powered, -devices), (on, 1.0)])?;
+            let on_time = lp.add_column(second_cost, (0.0, infinity), false, &[(powered, -devices), (on, 1.0)])?;
             let mut entries = vec![(powered, devices)];
             entries.extend(rows[..=w].iter().map(|row| (row.1, -1.0)));
-            lp.add_column(0.0, (0.0, infinity), false, &entries)?;
+            let waking = lp.add_column(0.0, (0.0, infinity), false, &entries)?;
+            by_window.push(Powered { row: powered, on: on_time, waking });
             let mut entries = vec![(on, -length), (wakes, 1.0)];
             if let Some(next) = rows.get(w + 1) {
                 entries.push((next.3, -1.0));
@@ -228,7 +261,7 @@ impl PoolRows {
             }
             lp.add_column(wake_cost, (0.0, nodes), integer, &entries)?;
         }
-        Ok(rows.into_iter().map(|row| row.0).collect())
+        Ok(by_window)
     }
 
     fn loaded_entries(&self, w: usize, devices: u32) -> Vec<(RowId, f64)> {
@@ -239,7 +272,7 @@ impl PoolRows {
             .map(|(width, rows)| (rows[w], f64::from(devices / width)))
             .collect();
         if let Some(powered) = &self.powered {
-            entries.push((powered[w], f64::from(devices)));
+            entries.push((powered[w].row, f64::from(devices)));
         }
         entries
     }

@@ -224,6 +224,14 @@ impl<'a> PlanProblem<'a> {
             .collect()
     }
 
+    /// Least seconds that any instance of `v` lives: its load and the shortest request, alone in its batch.
+    pub fn shortest_use(&self, v: usize) -> f64 {
+        let requests = &self.workload.requests;
+        let input = requests.input_tokens.iter().copied().min().unwrap_or(0);
+        let output = requests.output_tokens.iter().copied().min().unwrap_or(0);
+        self.deployments()[v].load_time.0 + self.rates_for(v, 1).slot_seconds(input, output)
+    }
+
     /// Most instances of `v` at once.
     pub fn most_instances(&self, v: usize) -> usize {
         let deployment = &self.deployments()[v];
