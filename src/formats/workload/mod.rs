@@ -24,6 +24,7 @@ use crate::domain::Workload;
 use crate::units::Seconds;
 
 pub use assemble::assemble;
+pub use csv::COLUMNS;
 
 /// More tokens than any model takes; a larger number is a mistake.
 pub const MAX_TOKENS: u32 = 10_000_000;
