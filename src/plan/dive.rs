@@ -21,7 +21,8 @@ pub fn dive(
     deadline: Instant,
 ) -> Result<ClassSolution, PlanError> {
     let deployments = problem.deployments().len();
-    let mut solution = class_problem.solve(deadline)?;
+    let infeasible = PlanError::Solver("the relaxation of all deployments has no solution");
+    let mut solution = class_problem.solve(deadline)?.ok_or(infeasible)?;
     let mut needed = vec![false; deployments];
     let mut open = vec![true; deployments];
     loop {
@@ -42,8 +43,7 @@ pub fn dive(
             class_problem.set_open(v, false)?;
             open[v] = false;
         }
-        let next = class_problem.solve(deadline)?;
-        if next.unserved <= 1e-6 {
+        if let Some(next) = class_problem.solve(deadline)?.filter(|next| next.unserved <= 1e-6) {
             solution = next;
             continue;
         }
@@ -63,6 +63,6 @@ pub fn dive(
         .map(|(row, open)| row.iter().map(|n| if *open { (n - 1e-6).ceil().max(0.0) } else { 0.0 }).collect())
         .collect();
     class_problem.fix_instances(Some(&whole))?;
-    let fixed = class_problem.solve(deadline)?;
-    Ok(if fixed.unserved <= 1e-6 { fixed } else { solution })
+    let fixed = class_problem.solve(deadline)?.filter(|fixed| fixed.unserved <= 1e-6);
+    Ok(fixed.unwrap_or(solution))
 }

@@ -244,28 +244,31 @@ impl<'a> ClassProblem<'a> {
 
     /// Column generation to optimality or until `deadline`. What it costs to leave requests unserved grows until none is
     /// or it is a thousandfold: at once so dear, it would drown the joules in the solver's arithmetic.
-    pub fn solve(&mut self, deadline: Instant) -> Result<ClassSolution, PlanError> {
+    /// `None` if the instances it was fixed to have not even room for their loads.
+    pub fn solve(&mut self, deadline: Instant) -> Result<Option<ClassSolution>, PlanError> {
         let factors: &[f64] = if self.objective == Objective::Energy { &UNSERVED_FACTORS } else { &[1.0] };
         let mut solution = None;
         for &factor in factors {
             self.set_unserved_factor(factor)?;
-            let next = self.generate_columns(deadline)?;
+            let Some(next) = self.generate_columns(deadline)? else { return Ok(None) };
             let served = next.unserved <= 1e-6;
             solution = Some(next);
             if served {
                 break;
             }
         }
-        solution.ok_or(PlanError::Solver("the relaxation was not solved"))
+        Ok(solution)
     }
 
-    fn generate_columns(&mut self, deadline: Instant) -> Result<ClassSolution, PlanError> {
+    fn generate_columns(&mut self, deadline: Instant) -> Result<Option<ClassSolution>, PlanError> {
         let mut last = None;
         for _ in 0..MOST_ROUNDS {
             let left = deadline.saturating_duration_since(Instant::now()).as_secs_f64();
             let solution = self.lp.solve(left.max(1.0), 0.0)?;
-            if solution.outcome != Outcome::Optimal {
-                break;
+            match solution.outcome {
+                Outcome::Optimal => {}
+                Outcome::Infeasible => return Ok(None),
+                _ => break,
             }
             let prices = self.prices(&solution);
             let new = self.improving_columns(&solution, &prices);
@@ -277,7 +280,7 @@ impl<'a> ClassProblem<'a> {
                 self.add_column(column)?;
             }
         }
-        last.ok_or(PlanError::Solver("the relaxation was not solved in time"))
+        last.map(Some).ok_or(PlanError::Solver("the relaxation was not solved in time"))
     }
 
     fn prices(&self, solution: &Solution) -> Prices {

@@ -190,7 +190,8 @@ impl Solver<'_> {
             self.report(Phase::Relaxation);
             let capacity = ground.capacity(ground.scale, &ground.unlimited);
             let mut class_problem = ClassProblem::new(capacity, &classes, Objective::Energy, &seed)?;
-            let solution = class_problem.solve(self.deadline)?;
+            let infeasible = PlanError::Solver("the relaxation has no solution");
+            let solution = class_problem.solve(self.deadline)?.ok_or(infeasible)?;
             let columns = class_problem.columns().to_vec();
             drop(class_problem);
             if round <= SPLIT_ROUNDS && solution.unserved < 1e-6 && Instant::now() < self.deadline {
@@ -234,7 +235,7 @@ impl Solver<'_> {
         fixed.fix_instances(Some(instances))?;
         let solution = fixed.solve(self.deadline)?;
         let open: Vec<bool> = instances.iter().map(|row| row.iter().any(|&n| n > 0.5)).collect();
-        let mut prices = solution.prices.clone();
+        let mut prices = solution.as_ref().map_or_else(|| root.clone(), |solution| solution.prices.clone());
         for (v, row) in prices.seconds.iter_mut().enumerate() {
             if !open[v] {
                 row.clone_from(&root.seconds[v]);
@@ -242,9 +243,7 @@ impl Solver<'_> {
         }
         let pass = request_pass(problem, &prices, Some(&open), Objective::Energy);
         master.add_cut(&prices, &pass, Some(&open))?;
-        if solution.unserved > 1e-6 {
-            return Ok(None);
-        }
+        let Some(solution) = solution.filter(|solution| solution.unserved <= 1e-6) else { return Ok(None) };
         self.class_mip = Some(self.class_mip.map_or(solution.objective, |known| known.min(solution.objective)));
         let mut assignment = assign::from_shares(problem, fixed.classes(), &solution, &prices);
         let holds = assign::repair_floors(problem, &prices, &open, &mut assignment);
@@ -330,7 +329,7 @@ impl Solver<'_> {
         let capacity = ground.capacity(unpriced, &ground.unlimited);
         let mut class_problem =
             ClassProblem::new(capacity, &relaxed.classes, Objective::Feasibility, &relaxed.columns)?;
-        let solution = class_problem.solve(self.deadline)?;
+        let Some(solution) = class_problem.solve(self.deadline)? else { return Ok(None) };
         let pass = request_pass(ground.problem, &solution.prices, None, Objective::Feasibility);
         let mut master = Master::new(ground.capacity(unpriced, &ground.unlimited), Objective::Feasibility)?;
         master.add_cut(&solution.prices, &pass, None)?;
