@@ -29,7 +29,8 @@ use serde::Deserialize;
 
 use super::problems::{Collector, Problem, Problems};
 use super::sample_row::{COLUMNS, REQUIRED, read_row};
-use super::table::{Table, open_text, read_text};
+use super::table::Table;
+use super::text::{open_text, read_text};
 use super::toml_document;
 use crate::domain::Sample;
 

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::problems::Problems;
-use super::table::read_text;
+use super::text::read_text;
 use super::toml_document::{Section, read_document};
 use crate::domain::{DeviceKind, DeviceType, Figure, Provenance};
 use crate::units::{Bytes, Watts};

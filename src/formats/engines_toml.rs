@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use super::problems::Problems;
-use super::table::read_text;
+use super::text::read_text;
 use super::toml_document::{Section, read_document};
 use crate::domain::{Architecture, Engine};
 use crate::units::Seconds;
@@ -94,12 +94,15 @@ fn entry(mut section: Section<'_>, seen: &mut BTreeSet<(String, String)>) -> Opt
     })
 }
 
+/// Whether a shell takes this as the name of a variable.
+pub fn is_variable(name: &str) -> bool {
+    name.chars().all(|c| c == '_' || c.is_ascii_alphanumeric()) && name.starts_with(|c: char| !c.is_ascii_digit())
+}
+
 fn environment(mut section: Section<'_>) -> BTreeMap<String, String> {
     let variables: BTreeMap<String, String> = section.named_words().into_iter().collect();
     for name in variables.keys() {
-        let sound = name.chars().all(|c| c == '_' || c.is_ascii_alphanumeric())
-            && name.chars().next().is_some_and(|c| !c.is_ascii_digit());
-        if !sound {
+        if !is_variable(name) {
             section.problem(name, format!("`{name}` is no name of a variable"), "use letters, digits and _");
         }
     }

@@ -20,6 +20,7 @@ pub mod sample_row;
 pub mod samples_csv;
 pub mod shards;
 pub mod table;
+pub mod text;
 pub mod toml_document;
 pub mod workload;
 pub mod write;

@@ -9,7 +9,8 @@ use std::path::Path;
 
 use super::problems::Problems;
 use super::sample_row::{COLUMNS, REQUIRED, read_row, write_row};
-use super::table::{Table, checked_text, open_text};
+use super::table::Table;
+use super::text::{checked_text, open_text};
 use crate::domain::Sample;
 
 /// Reads a samples CSV.

@@ -19,7 +19,8 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use super::problems::{Collector, Problems};
-use super::table::{Table, open_text};
+use super::table::Table;
+use super::text::open_text;
 use crate::domain::Workload;
 use crate::units::Seconds;
 
