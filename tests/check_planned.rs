@@ -77,11 +77,11 @@ fn more_deployments_than_the_solver_can_number_are_refused() {
     let case = valid_case(0);
     let mut models = case.models.clone();
     for model in &mut models {
-        let point = model.batch_points.first().expect("the generator measures").clone();
-        model.batch_points = (1..=70_000).map(|cap| BatchPoint { max_num_seqs: cap, ..point.clone() }).collect();
+        let point = *model.batch_points.first().expect("the generator measures");
+        model.batch_points = (1..=70_000).map(|cap| BatchPoint { max_num_seqs: cap, ..point }).collect();
     }
     let Case { workload, cluster, accuracy, plan, .. } = &case;
     let refused = build(&OptionsInput { workload, cluster, models: &models, accuracy, safety: plan.safety });
-    let error = refused.err().expect("refused");
+    let error = refused.map(|_| ()).expect_err("refused");
     assert!(error.0 > MAX_DEPLOYMENTS && error.to_string().contains("merge pools"), "{error}");
 }
