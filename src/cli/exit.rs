@@ -1,4 +1,4 @@
-//! Exit codes (DESIGN, section 4) and which of them an error means, by its type.
+//! Exit codes and which of them an error means, by its type.
 
 use std::error::Error;
 use std::io;

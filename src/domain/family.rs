@@ -31,7 +31,7 @@ impl fmt::Display for Parallel {
     }
 }
 
-/// The key of a family (see DESIGN, section 2). Measurements of different engine generations never share a family.
+/// The key of a family. Measurements of different engine generations never share a family.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FamilyKey {
     pub model: String,

@@ -8,7 +8,7 @@ use crate::units::{Bytes, Joules, Seconds, Watts};
 /// The regression form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
-    /// Non-negative phase features, relative weights (DESIGN, section 6).
+    /// Non-negative phase features, relative weights (`fit::phase`).
     Phase,
     /// `a*i + b*o + c*i*o` as published (arXiv 2407.04014): ordinary least squares, signs free. A reference, not planned
     /// with where its net energy can go negative.

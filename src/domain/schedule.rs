@@ -1,4 +1,4 @@
-//! What a plan decides: instances on concrete devices over intervals, the node-hours that power them, and the instance
+//! What a plan decides: instances on concrete devices over intervals, the intervals in which their nodes are powered, and the instance
 //! of each request (PLANNER, section 1).
 
 use crate::units::Seconds;

@@ -76,7 +76,7 @@ pub struct Flags {
     pub format: Option<String>,
 }
 
-/// Sum to the gap; a part may be negative (DESIGN, section 4).
+/// Sum to the gap; a part may be negative.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct GapParts {
     pub merging: f64,

@@ -7,7 +7,7 @@ use super::problems::Collector;
 use crate::domain::{Measurement, Moments, Parallel, Provenance, Sample};
 use crate::units::{Joules, Seconds, Watts};
 
-/// Columns of the samples CSV in their order (DESIGN, section 5).
+/// Columns of the samples CSV in their order.
 pub const COLUMNS: [&str; 42] = [
     "model",
     "precision",

@@ -1,4 +1,4 @@
-//! The samples CSV (DESIGN, section 5): one row a trial or a steady state.
+//! The samples CSV: one row a trial or a steady state.
 //!
 //! Missing is an empty cell. Columns other than the required ones may be absent altogether; unknown columns are ignored,
 //! so that a file may carry notes of its own.

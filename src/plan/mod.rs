@@ -21,6 +21,7 @@ pub mod prices;
 pub mod problem;
 pub mod relaxation;
 pub mod search;
+pub mod settle;
 pub mod solve;
 
 use std::collections::BTreeMap;

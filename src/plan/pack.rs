@@ -63,8 +63,8 @@ impl Node {
     }
 }
 
-/// Places all pieces of one pool.
-pub fn pack(problem: &PlanProblem, pool: usize, pieces: &[Piece]) -> Result<Vec<Placement>, Vec<Shortage>> {
+/// Places the pieces of one pool; returns those that found a place and what the others lacked.
+pub fn pack(problem: &PlanProblem, pool: usize, pieces: &[Piece]) -> (Vec<Placement>, Vec<Shortage>) {
     let cluster_pool = &problem.cluster.pools[pool];
     let mut nodes: Vec<Node> = (0..cluster_pool.nodes.len())
         .map(|node| Node { free: cluster_pool.free_devices(node).len() as u32, taken: Vec::new() })
@@ -106,7 +106,7 @@ pub fn pack(problem: &PlanProblem, pool: usize, pieces: &[Piece]) -> Result<Vec<
             left.latest = (end_by - left.duration).max(left.earliest);
         }
     }
-    if shortages.is_empty() { Ok(placements) } else { Err(shortages) }
+    (placements, shortages)
 }
 
 /// The earliest fit; where nodes can sleep, the one that keeps them on for the least additional time.

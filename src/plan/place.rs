@@ -12,8 +12,9 @@ use super::list_schedule;
 use super::pack::{self, Shortage};
 use super::pieces::{self, Due, Piece};
 use super::price::{self, Priced};
-use super::prices::NONE;
+use super::prices::{NONE, Prices};
 use super::problem::PlanProblem;
+use super::settle::settle;
 use crate::domain::{Instance, Rates, Schedule};
 use crate::units::Seconds;
 
@@ -58,7 +59,14 @@ pub fn place(problem: &PlanProblem, assignment: &[u16], shape: Shape) -> Result<
     let mut reserve: BTreeMap<usize, f64> = queues.keys().map(|&v| (v, 0.0)).collect();
     let mut worst = None;
     for _ in 0..MOST_ROUNDS {
-        let instances = packed(problem, &queues, &reserve, shape)?;
+        let (instances, shortages) = packed(problem, &queues, &reserve, shape)?;
+        if let Some(first) = shortages.first() {
+            return Err(Unplaced::NoRoom {
+                pool: problem.cluster.pools[first.pool].name.clone(),
+                device_seconds: shortages.iter().map(|shortage| shortage.device_seconds).sum(),
+                shortages,
+            });
+        }
         let dealt = deal(problem, &queues, instances);
         let mut late = Vec::new();
         let mut schedule = Schedule { assignment: vec![0; assignment.len()], ..Schedule::default() };
@@ -100,7 +108,7 @@ fn packed(
     queues: &BTreeMap<usize, Vec<u32>>,
     reserve: &BTreeMap<usize, f64>,
     shape: Shape,
-) -> Result<Vec<Instance>, Unplaced> {
+) -> Result<(Vec<Instance>, Vec<Shortage>), Unplaced> {
     let mut by_pool: Vec<Vec<Piece>> = vec![Vec::new(); problem.cluster.pools.len()];
     for (&v, requests) in queues {
         let deployment = &problem.deployments()[v];
@@ -108,16 +116,24 @@ fn packed(
             .ok_or_else(|| Unplaced::TooSlow(deployment.id.clone()))?;
         by_pool[deployment.pool].extend(pieces);
     }
-    let mut instances = Vec::new();
+    let (mut instances, mut shortages) = (Vec::new(), Vec::new());
     for (pool, pieces) in by_pool.iter().enumerate().filter(|(_, pieces)| !pieces.is_empty()) {
-        let placements = pack::pack(problem, pool, pieces).map_err(|shortages| Unplaced::NoRoom {
-            pool: problem.cluster.pools[pool].name.clone(),
-            device_seconds: shortages.iter().map(|shortage| shortage.device_seconds).sum(),
-            shortages,
-        })?;
+        let (placements, lacking) = pack::pack(problem, pool, pieces);
         instances.extend(pack::instances(problem, pool, &placements));
+        shortages.extend(lacking);
     }
-    Ok(instances)
+    Ok((instances, shortages))
+}
+
+/// Places what fits of `assignment` and settles every request on the instances that were placed.
+pub fn place_and_settle(problem: &PlanProblem, prices: &Prices, assignment: &[u16], shape: Shape) -> Option<Priced> {
+    let mut queues: BTreeMap<usize, Vec<u32>> = BTreeMap::new();
+    for (request, &v) in assignment.iter().enumerate().filter(|(_, v)| **v != NONE) {
+        queues.entry(v as usize).or_default().push(request as u32);
+    }
+    let reserve: BTreeMap<usize, f64> = queues.keys().map(|&v| (v, 0.0)).collect();
+    let (instances, _) = packed(problem, &queues, &reserve, shape).ok()?;
+    settle(problem, prices, &instances, &limits(problem, &instances), assignment)
 }
 
 /// Pieces for the requests of one deployment. Small queues run at the batch they reach, which changes how many
@@ -275,6 +291,14 @@ fn deal_one(
         heap.push(left(j, deadline, &given));
     }
     dealt
+}
+
+/// The same instances with their requests dealt anew: what list scheduling left over is used.
+pub fn resettle(problem: &PlanProblem, prices: &Prices, priced: &Priced) -> Option<Priced> {
+    let schedule = &priced.schedule;
+    let assignment: Vec<u16> =
+        schedule.assignment.iter().map(|&j| schedule.instances[j as usize].deployment as u16).collect();
+    settle(problem, prices, &schedule.instances, &limits(problem, &schedule.instances), &assignment)
 }
 
 /// When each instance must be gone: the start of the next one on any of its devices.

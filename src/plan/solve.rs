@@ -13,7 +13,7 @@ use super::capacity::{CapacityInput, Integers, Scale};
 use super::classes::Classes;
 use super::dive;
 use super::pack::Shortage;
-use super::place::{Lanes, Shape, Unplaced, place};
+use super::place::{self, Lanes, Shape, Unplaced, place};
 use super::price::Priced;
 use super::prices::{Objective, Prices, request_pass};
 use super::problem::{PlanProblem, Window};
@@ -163,7 +163,7 @@ impl Solver<'_> {
             self.report(Phase::Bound);
             repeats += usize::from(!seen.insert(instances.iter().flatten().map(|&n| n as u32).collect()));
             if let Some(candidate) = self.cut_at(&mut fixed, &mut master, instances, prices)? {
-                self.offer(candidate.assignment, &candidate.loaded);
+                self.offer(candidate.assignment, &candidate.loaded, prices);
             }
             decision = self.raise_bound(&mut master)?;
         }
@@ -267,7 +267,7 @@ impl Solver<'_> {
             if !assign::repair_floors(ground.problem, &whole.prices, &open, &mut assignment) {
                 break;
             }
-            match self.offer(assignment, &whole.loaded) {
+            match self.offer(assignment, &whole.loaded, &whole.prices) {
                 Some(Unplaced::NoRoom { shortages, .. }) => {
                     for shortage in shortages {
                         tighten(ground.problem, &mut usable[shortage.pool], &shortage);
@@ -287,7 +287,7 @@ impl Solver<'_> {
 
     /// Places an assignment, shaped as the relaxation loads it or as its own work asks, and keeps the best so far.
     /// Returns why neither could be placed.
-    fn offer(&mut self, assignment: Vec<u16>, loaded: &[Vec<f64>]) -> Option<Unplaced> {
+    fn offer(&mut self, assignment: Vec<u16>, loaded: &[Vec<f64>], prices: &Prices) -> Option<Unplaced> {
         let problem = self.ground.problem;
         let plain = place(problem, &assignment, Shape::Lanes(&Lanes::new()));
         let shaped = if problem.windows.len() > 1 || plain.is_err() {
@@ -296,18 +296,40 @@ impl Solver<'_> {
             None
         };
         let mut reason = None;
-        for placed in std::iter::once(plain).chain(shaped) {
-            match placed {
-                Ok(priced) if self.best.as_ref().is_none_or(|best| priced.objective() < best.objective()) => {
-                    self.best = Some(priced);
-                    reason = None;
-                }
-                Ok(_) => reason = None,
+        let mut placed = Vec::new();
+        for attempt in std::iter::once(plain).chain(shaped) {
+            match attempt {
+                Ok(priced) => placed.push(priced),
                 Err(why) => reason = Some(why),
             }
         }
+        if placed.is_empty() {
+            // What was placed may yet hold everything, dealt differently.
+            for shape in [Shape::Staircase(loaded), Shape::Lanes(&Lanes::new())] {
+                placed.extend(place::place_and_settle(problem, prices, &assignment, shape));
+            }
+        } else {
+            reason = None;
+        }
+        for priced in placed {
+            self.keep_if_better(priced, prices);
+        }
         self.why_not.clone_from(&reason);
         reason
+    }
+
+    /// Keeps a schedule that beats the best one, with its requests dealt anew where that saves more.
+    fn keep_if_better(&mut self, priced: Priced, prices: &Prices) {
+        let objective = self.best.as_ref().map_or(f64::INFINITY, Priced::objective);
+        if priced.objective() >= 1.02 * objective {
+            return;
+        }
+        let resettled = place::resettle(self.ground.problem, prices, &priced);
+        for priced in std::iter::once(priced).chain(resettled) {
+            if self.best.as_ref().is_none_or(|best| priced.objective() < best.objective()) {
+                self.best = Some(priced);
+            }
+        }
     }
 
     /// Local search over the set of deployments in use, where that set is small.

@@ -1,7 +1,7 @@
 //! Why a request is where it is: what every other deployment would cost it, or why none of its instances may serve it.
 //!
-//! Costs are of the request alone at a full batch. That a cheaper deployment is not in use, or would pull a job's mean
-//! accuracy below its floor, is no refusal: the summary of `Alternative` leaves that to whoever words it.
+//! Costs are of the request alone at a full batch. A cheaper deployment that is not in use, or that would pull a job's mean
+//! accuracy below its floor, is not refused here: why the plan passes it over is said where the text is made.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -1,4 +1,4 @@
-//! The plan directory: plan.json beside five CSVs (DESIGN, section 5). Names are the join keys between the files.
+//! The plan directory: plan.json beside five CSVs. Names are the join keys between the files.
 //!
 //! `PlanTables` is what a plan hands to `write`; `PlanDirectory` is what `read` hands to `check` and `explain`: the
 //! figures as the files claim them, names resolved against plan.json but not yet against a cluster or a workload. Whether
