@@ -4,10 +4,12 @@ mod common;
 
 use std::time::Duration;
 
+use common::Case;
 use common::generator::valid_case;
 use common::mutations;
 use jouleplan::check::check;
-use jouleplan::options::{OptionsInput, build};
+use jouleplan::domain::BatchPoint;
+use jouleplan::options::{MAX_DEPLOYMENTS, OptionsInput, build};
 use jouleplan::plan::{PlanProblem, Settings, Verdict, solve};
 use jouleplan::report::claims::{Proof, of_schedule};
 use rand::SeedableRng;
@@ -27,7 +29,8 @@ fn plans_of_the_planner_pass_and_broken_ones_do_not() {
             models: &case.models,
             accuracy: &case.accuracy,
             safety,
-        });
+        })
+        .expect("few deployments");
         let settings = Settings { gap: 0.05, time_limit: Duration::from_secs(2) };
         let problem = PlanProblem::new(&case.workload, &case.cluster, &case.models, &options, safety);
         let verdict = solve(&problem, &settings, None, &mut |_| {}).unwrap();
@@ -67,4 +70,18 @@ fn plans_of_the_planner_pass_and_broken_ones_do_not() {
     assert!(rejected.is_empty(), "{} plans rejected:\n{}", rejected.len(), rejected.join("\n"));
     assert!(missed.is_empty(), "{} of {planted} missed:\n{}", missed.len(), missed.join("\n"));
     assert!(plans as u64 > CASES / 2 && planted > 300, "{plans} plans, {planted} planted");
+}
+
+#[test]
+fn more_deployments_than_the_solver_can_number_are_refused() {
+    let case = valid_case(0);
+    let mut models = case.models.clone();
+    for model in &mut models {
+        let point = *model.batch_points.first().expect("the generator measures");
+        model.batch_points = (1..=70_000).map(|cap| BatchPoint { max_num_seqs: cap, ..point }).collect();
+    }
+    let Case { workload, cluster, accuracy, plan, .. } = &case;
+    let refused = build(&OptionsInput { workload, cluster, models: &models, accuracy, safety: plan.safety });
+    let error = refused.map(|_| ()).expect_err("refused");
+    assert!(error.0 > MAX_DEPLOYMENTS && error.to_string().contains("merge pools"), "{error}");
 }

@@ -102,6 +102,7 @@ impl Small {
             accuracy: &self.accuracy,
             safety: 0.0,
         })
+        .expect("few deployments")
     }
 }
 

@@ -54,7 +54,7 @@ pub fn read_samples(paths: &[PathBuf]) -> anyhow::Result<(Vec<Sample>, Vec<Sampl
     for path in paths {
         let Some(bytes) = gathered.take(read_bytes(path)) else { continue };
         files.push(SampleFile { path: path.display().to_string(), sha256: sha256(&bytes) });
-        samples.extend(gathered.take(samples_csv::read_from(bytes.as_slice(), path)).unwrap_or_default());
+        samples.extend(gathered.take(samples_csv::parse(bytes, path)).unwrap_or_default());
     }
     gathered.finish()?;
     Ok((samples, files))

@@ -8,6 +8,7 @@ use super::inputs::InputErrors;
 use crate::formats::Problems;
 use crate::formats::shards::ShardError;
 use crate::formats::write::WriteError;
+use crate::options::TooManyDeployments;
 use crate::report::tables::DirectoryError;
 use crate::slurm::SlurmError;
 
@@ -54,6 +55,9 @@ fn code_of_cause(cause: &(dyn Error + 'static)) -> Option<u8> {
     }
     if let Some(errors) = cause.downcast_ref::<InputErrors>() {
         return Some(errors.code());
+    }
+    if cause.is::<TooManyDeployments>() {
+        return Some(BAD_DATA);
     }
     if let Some(problems) = cause.downcast_ref::<Problems>() {
         return Some(of_problems(problems));

@@ -39,7 +39,7 @@ pub fn run(arguments: &Arguments, output: &Output) -> anyhow::Result<()> {
     let Inputs { models, cluster, assembled, accuracy, .. } =
         Recorded::new(&directory.plan, &arguments.overrides)?.read()?;
     let (workload, safety) = (&assembled.workload, directory.plan.safety);
-    let options = build(&OptionsInput { workload, cluster: &cluster, models: &models, accuracy: &accuracy, safety });
+    let options = build(&OptionsInput { workload, cluster: &cluster, models: &models, accuracy: &accuracy, safety })?;
     let problem = PlanProblem::new(workload, &cluster, &models, &options, safety);
     let story = Story { directory: &directory, problem: &problem };
 

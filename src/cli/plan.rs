@@ -124,7 +124,7 @@ pub fn run(arguments: &Arguments, output: &Output) -> anyhow::Result<()> {
         models: &inputs.models,
         accuracy: &inputs.accuracy,
         safety: arguments.safety,
-    });
+    })?;
     let problem = PlanProblem::new(workload, &inputs.cluster, &inputs.models, &options, arguments.safety);
     let mut warnings: Vec<String> =
         [&inputs.warnings, &inputs.assembled.warnings, &options.warnings].into_iter().flatten().cloned().collect();

@@ -8,6 +8,7 @@ use crate::formats::models_json::ModelsJson;
 use crate::formats::plan_dir::{ASSIGNMENTS_HEADER, INSTANCES_HEADER, JOBS_HEADER, NODES_HEADER, SUMMARY_HEADER};
 use crate::formats::plan_json::PlanJson;
 use crate::formats::sample_row::{COLUMNS, REQUIRED};
+use crate::formats::workload;
 
 /// Print the JSON Schema of a format; of a CSV, its columns
 #[derive(Debug, clap::Args)]
@@ -40,7 +41,7 @@ fn schema(name: Name) -> Value {
         Name::Models => schemars::schema_for!(ModelsJson).to_value(),
         Name::Samples => columns("samples CSV", &COLUMNS, &REQUIRED),
         Name::Accuracy => columns("accuracy CSV", &["model", "task", "accuracy"], &["model", "task", "accuracy"]),
-        Name::Workload => columns("workload CSV", &WORKLOAD, &["input_tokens"]),
+        Name::Workload => columns("workload CSV", &workload::COLUMNS, &["input_tokens"]),
         Name::Instances => columns("instances.csv", &INSTANCES_HEADER, &INSTANCES_HEADER),
         Name::Nodes => columns("nodes.csv", &NODES_HEADER, &NODES_HEADER),
         Name::Assignments => columns("assignments.csv", &ASSIGNMENTS_HEADER, &ASSIGNMENTS_HEADER),
@@ -48,19 +49,6 @@ fn schema(name: Name) -> Value {
         Name::Summary => columns("summary.csv", &SUMMARY_HEADER, &SUMMARY_HEADER),
     }
 }
-
-/// `output_tokens` or `max_tokens` is needed besides `input_tokens`.
-const WORKLOAD: [&str; 9] = [
-    "input_tokens",
-    "output_tokens",
-    "request_id",
-    "job",
-    "model",
-    "min_accuracy",
-    "deadline_s",
-    "release_s",
-    "max_tokens",
-];
 
 fn columns(title: &str, columns: &[&str], required: &[&str]) -> Value {
     json!({"title": title, "format": "csv", "columns": columns, "required": required})

@@ -79,6 +79,47 @@ impl Sample {
         }
     }
 
+    /// One request of one output token on one device, of nothing and from nowhere: what a reader or a test fills.
+    pub fn empty(measurement: Measurement) -> Self {
+        Self {
+            model: String::new(),
+            precision: String::new(),
+            device: String::new(),
+            node: None,
+            devices: 1,
+            parallel: Parallel::tensor(1),
+            max_num_seqs: None,
+            batch_size: 1.0,
+            sm_clock_mhz: None,
+            power_limit: None,
+            sm_share: None,
+            kv_cache: true,
+            tokens: Moments { input: None, output: 1.0, input_sq: None, output_sq: None, input_output: None },
+            requests: 1.0,
+            measurement,
+            trial: None,
+            warmup: false,
+            runtime: None,
+            gpu_energy: None,
+            cpu_energy: None,
+            cpu_energy_scope: None,
+            node_energy: None,
+            idle_power: None,
+            output_throughput_tok_s: None,
+            ttft: None,
+            ttft_p99: None,
+            tbt_p50: None,
+            tbt_p99: None,
+            engine: None,
+            engine_version: None,
+            driver_version: None,
+            data_set: None,
+            provenance: Provenance::Missing,
+            source: None,
+            measured_at: None,
+        }
+    }
+
     /// Gross energy per request on the scope of its devices: GPU energy, or for a CPU socket the energy of its package
     /// and DRAM.
     pub fn energy_per_request(&self) -> Option<Joules> {

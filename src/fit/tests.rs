@@ -1,6 +1,6 @@
 use super::*;
 use crate::domain::model::Case;
-use crate::domain::{Feature, Measurement, Moments, Parallel};
+use crate::domain::{Feature, Measurement, Moments};
 use crate::formats::{data_sets_toml, devices_toml, engines_toml};
 use crate::units::{Joules, Seconds};
 
@@ -16,38 +16,15 @@ fn steady(batch: f64, energy: f64, runtime: f64) -> Sample {
         model: "meta-llama/Llama-3.1-8B-Instruct".into(),
         precision: "bfloat16".into(),
         device: "H100".into(),
-        node: None,
-        devices: 1,
-        parallel: Parallel::tensor(1),
         max_num_seqs: Some(batch as u32),
         batch_size: batch,
-        sm_clock_mhz: None,
-        power_limit: None,
-        sm_share: None,
-        kv_cache: true,
         tokens: Moments { input: None, output: 600.0, input_sq: None, output_sq: Some(7e5), input_output: None },
-        requests: 1.0,
-        measurement: Measurement::SteadyState,
-        trial: None,
-        warmup: false,
         runtime: Some(Seconds(runtime)),
         gpu_energy: Some(Joules(energy)),
-        cpu_energy: None,
-        cpu_energy_scope: None,
-        node_energy: None,
-        idle_power: None,
-        output_throughput_tok_s: None,
-        ttft: None,
-        ttft_p99: None,
-        tbt_p50: None,
-        tbt_p99: None,
         engine: Some("vllm".into()),
-        engine_version: None,
-        driver_version: None,
         data_set: Some("mlenergy_v3/lm-arena-chat".into()),
         provenance: Provenance::Imported,
-        source: None,
-        measured_at: None,
+        ..Sample::empty(Measurement::SteadyState)
     }
 }
 

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use super::problems::Problems;
-use super::table::read_text;
+use super::text::read_text;
 use super::toml_document::{Section, read_document};
 use super::{devices_toml, hostlist};
 use crate::domain::{Cluster, DeviceKind, DeviceType, Figure, Pool, Provenance, Site, SlurmTarget};

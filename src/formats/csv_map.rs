@@ -23,16 +23,15 @@
 //! ```
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use csv::StringRecord;
 use serde::Deserialize;
 
-use super::csv_rows::{self, Rows};
 use super::problems::{Collector, Problem, Problems};
 use super::sample_row::{COLUMNS, REQUIRED, read_row};
-use super::toml_text;
+use super::table::Table;
+use super::text::{open_text, read_text};
+use super::toml_document;
 use crate::domain::Sample;
 
 #[derive(Deserialize)]
@@ -121,8 +120,22 @@ pub fn import(map_path: &Path, files: &[PathBuf]) -> Result<Vec<Sample>, Problem
 }
 
 fn read_map(path: &Path) -> Result<Map, Problems> {
-    let map: Map = toml_text::parse(&toml_text::load(path)?, path)?;
+    let text = read_text(path)?;
     let mut problems = Collector::new(path);
+    // Its keys are the user's, so it is read by type and not, as our other TOML, key by key: the first slip ends it.
+    let map: Map = match toml::from_str(&text) {
+        Ok(map) => map,
+        Err(error) => {
+            let (line, column) = toml_document::position(&text, error.span().map_or(0, |span| span.start));
+            let what = error.message().trim().replace('\n', " ");
+            problems.add(
+                format!("line {line}, column {column}"),
+                what,
+                "the keys are constants, columns, filter, case",
+            );
+            return problems.fail();
+        }
+    };
     let fields = || map.columns.keys().chain(map.case.iter().flat_map(|case| case.columns.keys()));
     for field in map.constants.keys().chain(fields()) {
         if !COLUMNS.contains(&field.as_str()) {
@@ -157,23 +170,24 @@ fn read_map(path: &Path) -> Result<Map, Problems> {
 
 impl Map {
     fn import_file(&self, path: &Path) -> Result<Vec<Sample>, Problems> {
-        let file = File::open(path).map_err(|source| Problems::Unreadable { file: path.to_owned(), source })?;
-        let mut problems = Collector::new(path);
-        let Some(Rows { header, rows }) = csv_rows::load(file, &mut problems) else { return problems.fail() };
+        let mut table = Table::foreign(path, open_text(path)?)?;
+        let header = table.header().to_vec();
         let mut absent: Vec<&str> = self.named_columns().filter(|name| position(&header, name).is_none()).collect();
         absent.sort_unstable();
         absent.dedup();
         for name in &absent {
-            problems.add("line 1", format!("column {name} is missing"), "the map names it: is this the right file?");
+            let remedy = "the map names it: is this the right file?";
+            table.problems.add("line 1", format!("column {name} is missing"), remedy);
         }
         if !absent.is_empty() {
-            return problems.fail();
+            return table.problems.fail();
         }
         let constants: BTreeMap<&str, String> =
             self.constants.iter().map(|(field, constant)| (field.as_str(), constant.text())).collect();
         let mut samples = Vec::new();
-        for (line, record) in &rows {
-            let row = SourceRow { line: *line, header: &header, record };
+        while let Some(row) = table.next_row() {
+            let Some((cells, line, problems)) = row.into_texts() else { continue };
+            let row = SourceRow { line, header: &header, cells };
             if !self.filter.iter().all(|condition| row.is_one_of(&condition.column, &condition.one_of)) {
                 continue;
             }
@@ -196,13 +210,13 @@ impl Map {
             }
             if sound {
                 let cell = |field: &str| cells.get(field).map(String::as_str);
-                samples.extend(read_row(&cell, &|field| row.place(field), &mut problems));
+                samples.extend(read_row(&cell, &|field| row.place(field), problems));
             }
         }
-        if samples.is_empty() && problems.is_empty() {
-            problems.add("", "no row passes the filters of the map", "is this the right file for it?");
+        if samples.is_empty() && table.problems.is_empty() {
+            table.problems.add("", "no row passes the filters of the map", "is this the right file for it?");
         }
-        problems.finish(samples)
+        table.finish(samples)
     }
 
     /// Columns of the source that the map speaks of.
@@ -221,14 +235,14 @@ impl Map {
     }
 }
 
-fn position(header: &StringRecord, name: &str) -> Option<usize> {
+fn position(header: &[String], name: &str) -> Option<usize> {
     header.iter().position(|column| column == name)
 }
 
 struct SourceRow<'a> {
     line: u64,
-    header: &'a StringRecord,
-    record: &'a StringRecord,
+    header: &'a [String],
+    cells: Vec<&'a str>,
 }
 
 impl SourceRow<'_> {
@@ -237,7 +251,7 @@ impl SourceRow<'_> {
     }
 
     fn cell(&self, column: &str) -> &str {
-        position(self.header, column).and_then(|at| self.record.get(at)).unwrap_or("")
+        position(self.header, column).and_then(|at| self.cells.get(at)).copied().unwrap_or("")
     }
 
     fn is_one_of(&self, column: &str, values: &[String]) -> bool {

@@ -4,13 +4,13 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use serde::Deserialize;
-
-use super::problems::{Collector, Problems};
-use super::toml_text;
+use super::problems::Problems;
+use super::text::read_text;
+use super::toml_document::{Section, read_document};
 use crate::domain::{DataSetPrompts, Provenance};
 
 const BUILTIN: &str = include_str!("../../profiles/data_sets.toml");
+const MAX_TOKENS: f64 = 1e7;
 
 /// The table that comes with jouleplan.
 pub fn builtin() -> Vec<DataSetPrompts> {
@@ -23,55 +23,47 @@ pub fn builtin() -> Vec<DataSetPrompts> {
 /// # Errors
 /// `Unreadable`, or every problem at once.
 pub fn read(path: &Path) -> Result<Vec<DataSetPrompts>, Problems> {
-    parse(&toml_text::load(path)?, path)
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct File {
-    #[serde(default)]
-    data_set: Vec<Entry>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Entry {
-    name_prefix: String,
-    mean_input_tokens: f64,
-    low: f64,
-    high: f64,
-    provenance: String,
-    source: String,
+    parse(&read_text(path)?, path)
 }
 
 fn parse(text: &str, path: &Path) -> Result<Vec<DataSetPrompts>, Problems> {
-    let file: File = toml_text::parse(text, path)?;
-    let mut problems = Collector::new(path);
-    let mut seen = BTreeSet::new();
-    let mut table = Vec::new();
-    for (index, entry) in file.data_set.into_iter().enumerate() {
-        let at = |field: &str| format!("data_set[{index}].{field}");
-        if !seen.insert(entry.name_prefix.clone()) {
-            problems.add(at("name_prefix"), format!("`{}` stands twice", entry.name_prefix), "keep one of the two");
-        }
-        let ordered = entry.low <= entry.mean_input_tokens && entry.mean_input_tokens <= entry.high;
-        if !(entry.low > 0.0 && ordered && entry.high <= 1e7) {
-            problems.add(at("mean_input_tokens"), "the figures are no range", "0 < low <= mean <= high <= 1e7");
-        }
-        let provenance = entry.provenance.parse().unwrap_or_else(|what: String| {
-            problems.add(at("provenance"), what, "say where the mean comes from");
-            Provenance::Missing
-        });
-        table.push(DataSetPrompts {
-            name_prefix: entry.name_prefix,
-            mean_input_tokens: entry.mean_input_tokens,
-            low: entry.low,
-            high: entry.high,
-            provenance,
-            source: entry.source,
-        });
+    read_document(path, text, |root| {
+        let mut seen = BTreeSet::new();
+        root.sections("data_set").into_iter().filter_map(|section| entry(section, &mut seen)).collect()
+    })
+}
+
+fn entry(mut section: Section<'_>, seen: &mut BTreeSet<String>) -> Option<DataSetPrompts> {
+    for (key, remedy) in [
+        ("name_prefix", "say which data sets it speaks of"),
+        ("mean_input_tokens", "the mean length of a prompt"),
+        ("low", "the least that the mean may be"),
+        ("high", "the most that the mean may be"),
+        ("provenance", "say where the mean comes from"),
+        ("source", "say who published it"),
+    ] {
+        section.require(key, remedy);
     }
-    problems.finish(table)
+    let name_prefix = section.text("name_prefix");
+    if let Some(name) = name_prefix.as_ref().filter(|name| !seen.insert(name.to_string())) {
+        section.problem("name_prefix", format!("`{name}` stands twice"), "keep one of the two");
+    }
+    let [mean, low, high] =
+        ["mean_input_tokens", "low", "high"].map(|key| section.number(key, f64::MIN_POSITIVE, MAX_TOKENS));
+    let (provenance, source) = (section.parsed("provenance", str::parse::<Provenance>), section.text("source"));
+    section.note_unknown_keys();
+    let (mean_input_tokens, low, high) = (mean?, low?, high?);
+    if !(low <= mean_input_tokens && mean_input_tokens <= high) {
+        section.problem("mean_input_tokens", "the figures are no range", "low <= mean <= high");
+    }
+    Some(DataSetPrompts {
+        name_prefix: name_prefix?,
+        mean_input_tokens,
+        low,
+        high,
+        provenance: provenance?,
+        source: source?,
+    })
 }
 
 #[cfg(test)]
@@ -94,6 +86,9 @@ mod tests {
         let entry = "[[data_set]]\nname_prefix = \"a\"\nmean_input_tokens = 5\nlow = 9\nhigh = 7\n\
                      provenance = \"estimated\"\nsource = \"s\"\n";
         let error = parse(&entry.repeat(2), Path::new("d.toml")).unwrap_err().to_string();
-        assert!(error.contains("data_set[0].mean_input_tokens") && error.contains("stands twice"), "{error}");
+        assert!(
+            error.contains("line 3, column 21 (data_set[1].mean_input_tokens)") && error.contains("stands twice"),
+            "{error}"
+        );
     }
 }

@@ -6,14 +6,15 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use serde::Deserialize;
-
-use super::problems::{Collector, Problems};
-use super::toml_text;
+use super::problems::Problems;
+use super::text::read_text;
+use super::toml_document::{Section, read_document};
 use crate::domain::{DeviceKind, DeviceType, Figure, Provenance};
 use crate::units::{Bytes, Watts};
 
 const BUILTIN: &str = include_str!("../../profiles/devices.toml");
+/// No figure of a device is beyond this in its unit.
+const MAX_FIGURE: f64 = 1e6;
 
 /// The table that comes with jouleplan.
 pub fn builtin() -> Vec<DeviceType> {
@@ -26,7 +27,7 @@ pub fn builtin() -> Vec<DeviceType> {
 /// # Errors
 /// `Unreadable`, or every problem at once.
 pub fn read(path: &Path) -> Result<Vec<DeviceType>, Problems> {
-    parse(&toml_text::load(path)?, path)
+    parse(&read_text(path)?, path)
 }
 
 /// The device of this name or alias, whatever the case.
@@ -39,92 +40,55 @@ fn names(device: &DeviceType) -> impl Iterator<Item = &str> {
     std::iter::once(&device.name).chain(&device.aliases).map(String::as_str)
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct File {
-    #[serde(default)]
-    device: Vec<Entry>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Entry {
-    name: String,
-    #[serde(default)]
-    aliases: Vec<String>,
-    kind: Kind,
-    memory_gib: f64,
-    memory_bandwidth_gb_s: f64,
-    peak_tflops_16bit: f64,
-    peak_tflops_8bit: Option<f64>,
-    tdp_w: f64,
-    idle_power_w: f64,
-    idle_power_provenance: String,
-}
-
-#[derive(Clone, Copy, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Kind {
-    Gpu,
-    Cpu,
-}
-
 fn parse(text: &str, path: &Path) -> Result<Vec<DeviceType>, Problems> {
-    let file: File = toml_text::parse(text, path)?;
-    let mut problems = Collector::new(path);
-    if file.device.is_empty() {
-        problems.add("", "the table holds no [[device]]", "add one");
+    read_document(path, text, |root| {
+        let sections = root.sections("device");
+        if sections.is_empty() {
+            root.problem("device", "there is no device", "describe at least one in a `[[device]]` table");
+        }
+        let mut seen = BTreeSet::new();
+        sections.into_iter().filter_map(|section| entry(section, &mut seen)).collect()
+    })
+}
+
+fn entry(mut section: Section<'_>, seen: &mut BTreeSet<String>) -> Option<DeviceType> {
+    for (key, remedy) in [
+        ("name", "name the device as clusters and samples do"),
+        ("kind", "write gpu or cpu"),
+        ("memory_gib", "its memory"),
+        ("memory_bandwidth_gb_s", "its memory bandwidth"),
+        ("peak_tflops_16bit", "its dense peak at 16 bits"),
+        ("tdp_w", "what it draws at most"),
+        ("idle_power_w", "what it draws without load"),
+        ("idle_power_provenance", "say where the idle power comes from"),
+    ] {
+        section.require(key, remedy);
     }
-    let mut seen = BTreeSet::new();
-    let mut devices = Vec::new();
-    for (index, entry) in file.device.into_iter().enumerate() {
-        let at = |field: &str| format!("device[{index}].{field}");
-        for name in std::iter::once(&entry.name).chain(&entry.aliases) {
-            if name.trim().is_empty() {
-                problems.add(at("name"), "a name is empty", "name the device as clusters and samples do");
-            } else if !seen.insert(name.to_ascii_lowercase()) {
-                problems.add(
-                    at("name"),
-                    format!("`{name}` names two devices"),
-                    "a name or alias stands for one device",
-                );
-            }
-        }
-        for (field, value) in [
-            ("memory_gib", Some(entry.memory_gib)),
-            ("memory_bandwidth_gb_s", Some(entry.memory_bandwidth_gb_s)),
-            ("peak_tflops_16bit", Some(entry.peak_tflops_16bit)),
-            ("peak_tflops_8bit", entry.peak_tflops_8bit),
-            ("tdp_w", Some(entry.tdp_w)),
-            ("idle_power_w", Some(entry.idle_power_w)),
-        ] {
-            if value.is_some_and(|value| !(value > 0.0 && value <= 1e6)) {
-                problems.add(at(field), "the figure is out of range", "expected more than 0 and at most 1e6");
-            }
-        }
-        if entry.idle_power_w >= entry.tdp_w {
-            problems.add(at("idle_power_w"), "a device idles below its TDP", "are the two figures swapped?");
-        }
-        let provenance = entry.idle_power_provenance.parse().unwrap_or_else(|what: String| {
-            problems.add(at("idle_power_provenance"), what, "say where the idle power comes from");
-            Provenance::Missing
-        });
-        devices.push(DeviceType {
-            name: entry.name,
-            aliases: entry.aliases,
-            kind: match entry.kind {
-                Kind::Gpu => DeviceKind::Gpu,
-                Kind::Cpu => DeviceKind::Cpu,
-            },
-            memory: Bytes::from_gib(entry.memory_gib),
-            memory_bandwidth: entry.memory_bandwidth_gb_s * 1e9,
-            peak_flops_16bit: entry.peak_tflops_16bit * 1e12,
-            peak_flops_8bit: entry.peak_tflops_8bit.map(|tera| tera * 1e12),
-            tdp: Watts(entry.tdp_w),
-            idle_power: Figure::new(Watts(entry.idle_power_w), provenance),
-        });
+    let name = section.text("name");
+    let aliases = section.texts("aliases").unwrap_or_default();
+    for name in name.iter().chain(&aliases).filter(|name| !seen.insert(name.to_ascii_lowercase())) {
+        section.problem("name", format!("`{name}` names two devices"), "a name or alias stands for one device");
     }
-    problems.finish(devices)
+    let kind = section.one_of("kind", &[("gpu", DeviceKind::Gpu), ("cpu", DeviceKind::Cpu)]);
+    let [memory, bandwidth, peak_16bit, peak_8bit, tdp, idle] =
+        ["memory_gib", "memory_bandwidth_gb_s", "peak_tflops_16bit", "peak_tflops_8bit", "tdp_w", "idle_power_w"]
+            .map(|key| section.number(key, f64::MIN_POSITIVE, MAX_FIGURE));
+    let provenance = section.parsed("idle_power_provenance", str::parse::<Provenance>);
+    section.note_unknown_keys();
+    if idle >= tdp && tdp.is_some() {
+        section.problem("idle_power_w", "a device idles below its TDP", "are the two figures swapped?");
+    }
+    Some(DeviceType {
+        name: name?,
+        aliases,
+        kind: kind?,
+        memory: Bytes::from_gib(memory?),
+        memory_bandwidth: bandwidth? * 1e9,
+        peak_flops_16bit: peak_16bit? * 1e12,
+        peak_flops_8bit: peak_8bit.map(|tera| tera * 1e12),
+        tdp: Watts(tdp?),
+        idle_power: Figure::new(Watts(idle?), provenance?),
+    })
 }
 
 #[cfg(test)]
@@ -154,9 +118,8 @@ mod tests {
     #[test]
     fn every_problem_of_a_table_is_named() {
         let text = BUILTIN.replace("memory_gib = 80", "memory_gib = nan").replace("\"B200-SXM\"", "\"h100\"");
-        let Err(Problems::BadData(problems)) = parse(&text, Path::new("d.toml")) else { panic!("accepted") };
-        let places: Vec<&str> = problems.iter().map(|problem| problem.place.as_str()).collect();
-        assert!(places.contains(&"device[0].memory_gib") && places.contains(&"device[3].name"), "{places:?}");
+        let message = parse(&text, Path::new("d.toml")).expect_err("accepted").to_string();
+        assert!(message.contains("(device[1].memory_gib)") && message.contains("(device[4].name)"), "{message}");
         assert!(parse("", Path::new("d.toml")).is_err());
         assert!(parse("[[device]]\nname = 3\n", Path::new("d.toml")).is_err());
     }

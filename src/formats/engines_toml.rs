@@ -6,10 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use serde::Deserialize;
-
-use super::problems::{Collector, Problems};
-use super::toml_text;
+use super::problems::Problems;
+use super::text::read_text;
+use super::toml_document::{Section, read_document};
 use crate::domain::{Architecture, Engine};
 use crate::units::Seconds;
 
@@ -17,6 +16,8 @@ const BUILTIN: &str = include_str!("../../profiles/engines.toml");
 
 /// Programs that scripts can be written for.
 const ENGINES: [&str; 3] = ["vllm", "llama.cpp", "command"];
+const MAX_LOAD_SECONDS: f64 = 86_400.0;
+const MAX_PARAMETERS: f64 = 1e15;
 
 /// The entries that come with jouleplan.
 pub fn builtin() -> Vec<Engine> {
@@ -29,7 +30,7 @@ pub fn builtin() -> Vec<Engine> {
 /// # Errors
 /// `Unreadable`, or every problem at once.
 pub fn read(path: &Path) -> Result<Vec<Engine>, Problems> {
-    parse(&toml_text::load(path)?, path)
+    parse(&read_text(path)?, path)
 }
 
 /// The entry of this model at this precision.
@@ -37,167 +38,100 @@ pub fn find<'a>(engines: &'a [Engine], model: &str, precision: &str) -> Option<&
     engines.iter().find(|engine| engine.model == model && engine.precision == precision)
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct File {
-    #[serde(default)]
-    engine: Vec<Entry>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Entry {
-    model: String,
-    checkpoint: String,
-    precision: String,
-    /// Default: the model.
-    served_name: Option<String>,
-    architecture: ArchitectureEntry,
-    engine: String,
-    module: Option<String>,
-    image: Option<String>,
-    #[serde(default)]
-    arguments: Vec<String>,
-    #[serde(default)]
-    environment: BTreeMap<String, String>,
-    command: Option<Vec<String>>,
-    load_seconds: Option<f64>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ArchitectureEntry {
-    layers: u32,
-    attention_heads: u32,
-    kv_heads: u32,
-    head_dimension: u32,
-    parameters: f64,
-    /// Default: all of them.
-    active_parameters: Option<f64>,
-    kv_bytes_per_token_layer: Option<f64>,
-}
-
 fn parse(text: &str, path: &Path) -> Result<Vec<Engine>, Problems> {
-    let file: File = toml_text::parse(text, path)?;
-    let mut problems = Collector::new(path);
-    if file.engine.is_empty() {
-        problems.add("", "the file holds no [[engine]]", "add one a model and precision");
-    }
-    let mut seen = BTreeSet::new();
-    let mut engines = Vec::new();
-    for (index, entry) in file.engine.into_iter().enumerate() {
-        entry.check(index, &mut problems);
-        if !seen.insert((entry.model.clone(), entry.precision.clone())) {
-            problems.add(
-                format!("engine[{index}].model"),
-                format!("{} in {} appears twice", entry.model, entry.precision),
-                "keep one entry a model and precision",
-            );
+    read_document(path, text, |root| {
+        let sections = root.sections("engine");
+        if sections.is_empty() {
+            root.problem("engine", "there is no engine", "add one `[[engine]]` a model and precision");
         }
-        engines.push(entry.into_engine());
-    }
-    problems.finish(engines)
+        let mut seen = BTreeSet::new();
+        sections.into_iter().filter_map(|section| entry(section, &mut seen)).collect()
+    })
 }
 
-impl Entry {
-    fn check(&self, index: usize, problems: &mut Collector) {
-        let mut refuse = |field: &str, what: String, remedy: &str| {
-            problems.add(format!("engine[{index}].{field}"), what, remedy);
-        };
-        for (field, text) in [
-            ("model", Some(&self.model)),
-            ("checkpoint", Some(&self.checkpoint)),
-            ("precision", Some(&self.precision)),
-            ("served_name", self.served_name.as_ref()),
-            ("module", self.module.as_ref()),
-            ("image", self.image.as_ref()),
-        ] {
-            if text.is_some_and(|text| text.trim().is_empty() || text.chars().any(char::is_control)) {
-                refuse(
-                    field,
-                    "the text is blank or holds control characters".into(),
-                    "write plain text, or drop the key",
-                );
-            }
-        }
-        if self.arguments.iter().chain(self.command.iter().flatten()).any(|text| text.contains(['\0', '\n', '\r'])) {
-            refuse("arguments", "an argument holds a line break".into(), "write one argument a string");
-        }
-        for name in self.environment.keys() {
-            let sound = name.chars().all(|c| c == '_' || c.is_ascii_alphanumeric())
-                && name.chars().next().is_some_and(|c| !c.is_ascii_digit());
-            if !sound {
-                refuse("environment", format!("`{name}` is no name of a variable"), "use letters, digits and _");
-            }
-        }
-        if self.environment.values().any(|value| value.contains(['\0', '\n', '\r'])) {
-            refuse("environment", "a value holds a line break".into(), "write it on one line");
-        }
-        if !ENGINES.contains(&self.engine.as_str()) {
-            refuse("engine", format!("`{}` is not known", self.engine), "write vllm, llama.cpp or command");
-        }
-        if self.engine == "command" && self.command.as_ref().is_none_or(Vec::is_empty) {
-            refuse(
-                "command",
-                "the engine is `command`, but there is none".into(),
-                "give the program and its arguments",
-            );
-        }
-        if self.load_seconds.is_some_and(|seconds| !(0.0..=86_400.0).contains(&seconds)) {
-            refuse("load_seconds", "the figure is out of range".into(), "expected seconds, from 0 to a day");
-        }
-        let ArchitectureEntry { layers, attention_heads, kv_heads, head_dimension, parameters, .. } = self.architecture;
-        for (field, count, most) in [
-            ("architecture.layers", layers, 10_000),
-            ("architecture.attention_heads", attention_heads, 100_000),
-            ("architecture.kv_heads", kv_heads, attention_heads),
-            ("architecture.head_dimension", head_dimension, 100_000),
-        ] {
-            if count == 0 || count > most {
-                refuse(
-                    field,
-                    format!("{count} is out of range"),
-                    "expected at least 1; KV heads at most attention heads",
-                );
-            }
-        }
-        if !(parameters > 0.0 && parameters <= 1e15) {
-            refuse("architecture.parameters", format!("{parameters} is out of range"), "expected a count, as 8.03e9");
-        }
-        let active = self.architecture.active_parameters;
-        if active.is_some_and(|active| !(active > 0.0 && active <= parameters)) {
-            refuse("architecture.active_parameters", "out of range".into(), "expected at most `parameters`");
-        }
-        if self.architecture.kv_bytes_per_token_layer.is_some_and(|bytes| !(bytes > 0.0 && bytes <= 1e9)) {
-            refuse("architecture.kv_bytes_per_token_layer", "out of range".into(), "expected bytes, more than 0");
-        }
+fn entry(mut section: Section<'_>, seen: &mut BTreeSet<(String, String)>) -> Option<Engine> {
+    for (key, remedy) in [
+        ("model", "name the model as the samples do"),
+        ("checkpoint", "say what the engine loads"),
+        ("precision", "name the precision as the samples do"),
+        ("engine", "write vllm, llama.cpp or command"),
+        ("architecture", "memory and estimates rest on it"),
+    ] {
+        section.require(key, remedy);
     }
+    let [model, checkpoint, precision, served_name, module, image] =
+        ["model", "checkpoint", "precision", "served_name", "module", "image"].map(|key| section.text(key));
+    if let (Some(model), Some(precision)) = (&model, &precision)
+        && !seen.insert((model.clone(), precision.clone()))
+    {
+        let what = format!("{model} in {precision} appears twice");
+        section.problem("model", what, "keep one entry a model and precision");
+    }
+    let environment = section.section("environment").map(environment).unwrap_or_default();
+    let engine = section.one_of("engine", &ENGINES.map(|name| (name, name)));
+    let arguments = section.words("arguments").unwrap_or_default();
+    let command = section.words("command");
+    if engine == Some("command") && command.as_ref().map_or(!section.has("command"), Vec::is_empty) {
+        section.problem("command", "the engine is `command`, but there is none", "give the program and its arguments");
+    }
+    let load_time = section.number("load_seconds", 0.0, MAX_LOAD_SECONDS).map(Seconds);
+    let architecture = section.section("architecture").and_then(architecture);
+    section.note_unknown_keys();
+    let model = model?;
+    Some(Engine {
+        served_name: served_name.unwrap_or_else(|| model.clone()),
+        model,
+        checkpoint: checkpoint?,
+        precision: precision?,
+        architecture: architecture?,
+        engine: engine?.to_owned(),
+        module,
+        image,
+        arguments,
+        environment,
+        command,
+        load_time,
+    })
+}
 
-    fn into_engine(self) -> Engine {
-        let architecture = Architecture {
-            layers: self.architecture.layers,
-            attention_heads: self.architecture.attention_heads,
-            kv_heads: self.architecture.kv_heads,
-            head_dimension: self.architecture.head_dimension,
-            parameters: self.architecture.parameters,
-            active_parameters: self.architecture.active_parameters.unwrap_or(self.architecture.parameters),
-            kv_bytes_per_token_layer: self.architecture.kv_bytes_per_token_layer,
-        };
-        Engine {
-            served_name: self.served_name.unwrap_or_else(|| self.model.clone()),
-            model: self.model,
-            checkpoint: self.checkpoint,
-            precision: self.precision,
-            architecture,
-            engine: self.engine,
-            module: self.module,
-            image: self.image,
-            arguments: self.arguments,
-            environment: self.environment,
-            command: self.command,
-            load_time: self.load_seconds.map(Seconds),
+/// Whether a shell takes this as the name of a variable.
+pub fn is_variable(name: &str) -> bool {
+    name.chars().all(|c| c == '_' || c.is_ascii_alphanumeric()) && name.starts_with(|c: char| !c.is_ascii_digit())
+}
+
+fn environment(mut section: Section<'_>) -> BTreeMap<String, String> {
+    let variables: BTreeMap<String, String> = section.named_words().into_iter().collect();
+    for name in variables.keys() {
+        if !is_variable(name) {
+            section.problem(name, format!("`{name}` is no name of a variable"), "use letters, digits and _");
         }
     }
+    variables
+}
+
+fn architecture(mut section: Section<'_>) -> Option<Architecture> {
+    for key in ["layers", "attention_heads", "kv_heads", "head_dimension", "parameters"] {
+        section.require(key, "the model's own config.json has it");
+    }
+    let layers = section.whole("layers", 1, 10_000);
+    let attention_heads = section.whole("attention_heads", 1, 100_000);
+    // KV heads are at most the attention heads, active parameters at most all.
+    let kv_heads = section.whole("kv_heads", 1, attention_heads.unwrap_or(100_000));
+    let head_dimension = section.whole("head_dimension", 1, 100_000);
+    let parameters = section.number("parameters", f64::MIN_POSITIVE, MAX_PARAMETERS);
+    let most = parameters.unwrap_or(MAX_PARAMETERS);
+    let active_parameters = section.number("active_parameters", f64::MIN_POSITIVE, most);
+    let kv_bytes_per_token_layer = section.number("kv_bytes_per_token_layer", f64::MIN_POSITIVE, 1e9);
+    section.note_unknown_keys();
+    Some(Architecture {
+        layers: layers?,
+        attention_heads: attention_heads?,
+        kv_heads: kv_heads?,
+        head_dimension: head_dimension?,
+        parameters: parameters?,
+        active_parameters: active_parameters.or(parameters)?,
+        kv_bytes_per_token_layer,
+    })
 }
 
 #[cfg(test)]
@@ -229,20 +163,41 @@ mod tests {
             architecture = { layers = 0, attention_heads = 8, kv_heads = 16, head_dimension = 1, parameters = nan }
         "#;
         let Err(Problems::BadData(problems)) = parse(text, Path::new("e.toml")) else { panic!("accepted") };
-        let fields: Vec<&str> =
-            problems.iter().filter_map(|problem| problem.place.strip_prefix("engine[0].")).collect();
-        assert_eq!(
-            fields,
-            [
-                "model",
-                "environment",
-                "command",
-                "load_seconds",
-                "architecture.layers",
-                "architecture.kv_heads",
-                "architecture.parameters"
-            ]
-        );
+        let places: Vec<&str> = problems.iter().map(|problem| problem.place.as_str()).collect();
+        for key in [
+            "engine[1].model)",
+            "engine[1].environment.A B)",
+            "engine[1].command)",
+            "engine[1].load_seconds)",
+            "engine[1].architecture.layers)",
+            "engine[1].architecture.kv_heads)",
+            "engine[1].architecture.parameters)",
+        ] {
+            assert!(places.iter().any(|place| place.ends_with(key)), "{key} not in {places:?}");
+        }
+        assert_eq!(places.len(), 7, "{places:?}");
+    }
+
+    #[test]
+    fn words_of_a_command_stay_as_they_are_and_a_slip_has_its_line() {
+        let text = r#"[[engine]]
+            model = "m"
+            checkpoint = "c"
+            precision = "p"
+            engine = "command"
+            command = ["run", "--sep", " ", ""]
+            environment = { A = " 1 " }
+            architecture = { layers = 1, attention_heads = 8, kv_heads = 8, head_dimension = 1, parameters = 1_000 }
+        "#;
+        let engine = &parse(text, Path::new("e.toml")).expect("sound")[0];
+        assert_eq!(engine.command.as_deref().expect("there"), ["run", "--sep", " ", ""]);
+        assert_eq!((engine.environment["A"].as_str(), engine.architecture.active_parameters), (" 1 ", 1000.0));
+        let error =
+            parse(&text.replace("\" \", ", "\"\\n\", 3, "), Path::new("e.toml")).expect_err("accepted").to_string();
+        assert!(error.contains("line 6, column 40 (engine[1].command): the text holds a line break"), "{error}");
+        assert!(error.contains("line 6, column 46 (engine[1].command): a integer"), "{error}");
+        let error = parse(&text.replace("\"command\"", "\"comand\""), Path::new("e.toml")).expect_err("accepted");
+        assert!(error.to_string().contains("write one of: vllm, llama.cpp, command"), "{error}");
     }
 
     #[test]

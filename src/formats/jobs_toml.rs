@@ -9,7 +9,7 @@ use std::time::SystemTime;
 
 use super::duration::{self, TimeError};
 use super::problems::Problems;
-use super::table::read_text;
+use super::text::read_text;
 use super::toml_document::{Section, read_document};
 use crate::domain::AccuracyRule;
 use crate::units::Seconds;

@@ -5,7 +5,6 @@
 pub mod accuracy_csv;
 pub mod cluster_toml;
 pub mod csv_map;
-pub mod csv_rows;
 pub mod data_sets_toml;
 pub mod devices_toml;
 pub mod duration;
@@ -21,8 +20,8 @@ pub mod sample_row;
 pub mod samples_csv;
 pub mod shards;
 pub mod table;
+pub mod text;
 pub mod toml_document;
-pub mod toml_text;
 pub mod workload;
 pub mod write;
 

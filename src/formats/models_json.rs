@@ -15,7 +15,7 @@ use serde_json::Value;
 use super::plan_json::FamilyJson;
 use super::problems::{Collector, Problems};
 use crate::domain::features::BatchCurve;
-use crate::domain::{BatchPoint, Box2, FamilyKey, FamilyModel, Feature, Figure, Form, Parallel, Quality, Term};
+use crate::domain::{BatchPoint, Box2, FamilyModel, Feature, Figure, Form, Quality, Term};
 use crate::units::{Bytes, Seconds, Watts};
 
 pub const SCHEMA_VERSION: u32 = 1;
@@ -216,21 +216,8 @@ pub fn parse(bytes: &[u8], path: &Path) -> Result<Vec<FamilyModel>, Problems> {
 }
 
 fn to_json(model: &FamilyModel) -> FamilyModelJson {
-    let FamilyKey { model: name, precision, device, devices, parallel, kv_cache, engine } = model.key.clone();
-    let Parallel { tensor, expert, data, pipeline } = parallel;
     FamilyModelJson {
-        family: FamilyJson {
-            model: name,
-            precision,
-            device,
-            devices,
-            tensor_parallel: tensor,
-            expert_parallel: expert,
-            data_parallel: data,
-            pipeline_parallel: pipeline,
-            kv_cache,
-            engine,
-        },
+        family: (&model.key).into(),
         form: model.form.as_str().to_owned(),
         energy_j: model.energy.iter().map(term_to_json).collect(),
         runtime_s: model.runtime.iter().map(term_to_json).collect(),

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::domain::{FamilyKey, Parallel};
+
 pub const SCHEMA_VERSION: u32 = 1;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -150,6 +152,43 @@ pub struct FamilyJson {
     pub pipeline_parallel: u32,
     pub kv_cache: bool,
     pub engine: String,
+}
+
+impl From<&FamilyKey> for FamilyJson {
+    fn from(key: &FamilyKey) -> Self {
+        let FamilyKey { model, precision, device, devices, parallel, kv_cache, engine } = key.clone();
+        Self {
+            model,
+            precision,
+            device,
+            devices,
+            tensor_parallel: parallel.tensor,
+            expert_parallel: parallel.expert,
+            data_parallel: parallel.data,
+            pipeline_parallel: parallel.pipeline,
+            kv_cache,
+            engine,
+        }
+    }
+}
+
+impl From<&FamilyJson> for FamilyKey {
+    fn from(json: &FamilyJson) -> Self {
+        Self {
+            model: json.model.clone(),
+            precision: json.precision.clone(),
+            device: json.device.clone(),
+            devices: json.devices,
+            parallel: Parallel {
+                tensor: json.tensor_parallel,
+                expert: json.expert_parallel,
+                data: json.data_parallel,
+                pipeline: json.pipeline_parallel,
+            },
+            kv_cache: json.kv_cache,
+            engine: json.engine.clone(),
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -4,13 +4,13 @@
 //! so that a file may carry notes of its own.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::path::Path;
 
-use super::csv_rows::{self, Rows};
-use super::problems::{Collector, Problems};
+use super::problems::Problems;
 use super::sample_row::{COLUMNS, REQUIRED, read_row, write_row};
+use super::table::Table;
+use super::text::{checked_text, open_text};
 use crate::domain::Sample;
 
 /// Reads a samples CSV.
@@ -18,38 +18,44 @@ use crate::domain::Sample;
 /// # Errors
 /// `Unreadable` if the file cannot be opened; else every problem of every row at once.
 pub fn read(path: &Path) -> Result<Vec<Sample>, Problems> {
-    let file = File::open(path).map_err(|source| Problems::Unreadable { file: path.to_owned(), source })?;
-    read_from(io::BufReader::new(file), path)
+    read_table(Table::foreign(path, open_text(path)?)?)
 }
 
-/// As `read`, from anything readable; `path` names it in messages.
-pub fn read_from<R: Read>(reader: R, path: &Path) -> Result<Vec<Sample>, Problems> {
-    let mut problems = Collector::new(path);
-    let Some(Rows { header, rows }) = csv_rows::load(reader, &mut problems) else { return problems.fail() };
+/// As `read`, from what a file holds; `path` names it in messages.
+pub fn parse(bytes: Vec<u8>, path: &Path) -> Result<Vec<Sample>, Problems> {
+    read_table(Table::foreign(path, checked_text(path, io::Cursor::new(bytes))?)?)
+}
+
+fn read_table(mut table: Table) -> Result<Vec<Sample>, Problems> {
+    let header = table.header().to_vec();
     let mut index: BTreeMap<&str, usize> = BTreeMap::new();
     for (column, name) in header.iter().enumerate() {
-        if COLUMNS.contains(&name) && index.insert(name, column).is_some() {
-            problems.add("line 1", format!("column {name} appears twice"), "keep one of them");
+        if COLUMNS.contains(&name.as_str()) && index.insert(name, column).is_some() {
+            table.problems.add("line 1", format!("column {name} appears twice"), "keep one of them");
         }
     }
     for name in REQUIRED {
         if !index.contains_key(name) {
-            problems.add("line 1", format!("column {name} is missing"), "add it: no row can do without");
+            table.problems.add("line 1", format!("column {name} is missing"), "add it: no row can do without");
         }
     }
     if REQUIRED.iter().any(|name| !index.contains_key(name)) {
-        return problems.fail();
+        return table.problems.fail();
     }
     let mut samples = Vec::new();
-    for (line, record) in &rows {
-        let cell = |column: &str| index.get(column).and_then(|at| record.get(*at));
+    while let Some(row) = table.next_row() {
+        let Some((cells, line, problems)) = row.into_texts() else { continue };
+        let cell = |column: &str| index.get(column).and_then(|at| cells.get(*at)).copied();
         let place = |column: &str| match index.get(column) {
             Some(at) => format!("line {line}, column {} ({column})", at + 1),
             None => format!("line {line} ({column})"),
         };
-        samples.extend(read_row(&cell, &place, &mut problems));
+        samples.extend(read_row(&cell, &place, problems));
     }
-    problems.finish(samples)
+    if samples.is_empty() && table.problems.is_empty() {
+        table.problems.add("line 2", "there are no rows under the header", "was the file cut off?");
+    }
+    table.finish(samples)
 }
 
 /// Writes all columns in their order, numbers in the fewest digits that read back equal.
@@ -117,8 +123,8 @@ mod tests {
         }
     }
 
-    fn parse(text: &str) -> Result<Vec<Sample>, Problems> {
-        read_from(text.as_bytes(), Path::new("s.csv"))
+    fn parse_text(text: &str) -> Result<Vec<Sample>, Problems> {
+        parse(text.as_bytes().to_vec(), Path::new("s.csv"))
     }
 
     #[test]
@@ -135,7 +141,7 @@ mod tests {
         };
         let mut text = Vec::new();
         write(&mut text, &[full.clone(), trial.clone()]).expect("a vector takes it");
-        assert_eq!(read_from(&text[..], Path::new("s.csv")).expect("own output"), [full, trial]);
+        assert_eq!(parse(text, Path::new("s.csv")).expect("own output"), [full, trial]);
     }
 
     const HEADER: &str = "model,precision,device,devices,tensor_parallel,batch_size,input_tokens,output_tokens,requests,\
@@ -147,7 +153,7 @@ mod tests {
             "\u{feff}{HEADER}\r\nm,bf16,H100,1,1,1,8,16,2,trial,1.5,300,measured,x\r\n\
              m,bf16,H100,1,1,1,8,16,1,steady_state,1.5,300,measured,\r\n"
         );
-        let samples = parse(&text).expect("sound");
+        let samples = parse_text(&text).expect("sound");
         assert_eq!(samples[0].tokens, Moments::constant(8.0, 16.0));
         assert_eq!(samples[0].energy_per_request(), Some(Joules(150.0)));
         assert_eq!((samples[1].tokens.input, samples[1].tokens.output_sq), (Some(8.0), None));
@@ -163,7 +169,7 @@ mod tests {
              m,bf16,H100,1,2,1,8,16,1,trial,1,300,measured,\n\
              ,bf16,H100,1,1,1,8,16,1,trial,1,300,measured,\n"
         );
-        let Err(Problems::BadData(problems)) = parse(&text) else { panic!("accepted") };
+        let Err(Problems::BadData(problems)) = parse_text(&text) else { panic!("accepted") };
         let places: Vec<&str> = problems.iter().map(|problem| problem.place.as_str()).collect();
         for place in [
             "line 2, column 4 (devices)",
@@ -187,12 +193,12 @@ mod tests {
     #[test]
     fn a_header_alone_nothing_and_foreign_bytes_are_refused() {
         for text in [HEADER, "", "a,b\n1,2\n"] {
-            assert!(parse(text).is_err(), "{text:?}");
+            assert!(parse_text(text).is_err(), "{text:?}");
         }
         let utf16: Vec<u8> = [0xff, 0xfe].into_iter().chain(HEADER.encode_utf16().flat_map(u16::to_le_bytes)).collect();
-        assert!(read_from(&utf16[..], Path::new("s.csv")).is_err());
+        assert!(parse(utf16, Path::new("s.csv")).is_err());
         let missing = HEADER.replace("provenance", "proof");
-        let Err(error) = parse(&format!("{missing}\n")) else { panic!("accepted") };
+        let Err(error) = parse_text(&format!("{missing}\n")) else { panic!("accepted") };
         assert!(error.to_string().contains("column provenance is missing"), "{error}");
     }
 }

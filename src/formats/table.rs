@@ -1,17 +1,16 @@
 //! CSV files with a header, read cell by cell, every defect noted with its line and column.
 //!
 //! Rows are byte records that are reused, so reading allocates nothing per row. Unknown columns are the reader's business
-//! (`header`); numbers are checked for range where they are read. UTF-8 only: a byte order mark is skipped, UTF-16 is
-//! named and refused.
+//! (`header`); numbers are checked for range where they are read. UTF-8 only; a byte order mark is skipped.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, Read};
 use std::path::Path;
 use std::str;
 
 use csv::ByteRecord;
 
 use super::problems::{Collector, Problems};
+use super::text::open_text;
 
 /// After so many defects no more are looked for in a file.
 pub const MAX_PROBLEMS: usize = 100;
@@ -37,6 +36,20 @@ impl Table {
 
     /// As `open`, from a reader; `path` only names it.
     pub fn new(path: &Path, source: Box<dyn BufRead>) -> Result<Self, Problems> {
+        let mut table = Self::foreign(path, source)?;
+        for (index, name) in table.header.iter().enumerate() {
+            let place = format!("line 1, column {}", index + 1);
+            if name.is_empty() && table.header.len() > 1 {
+                table.problems.add(place, "the column has no name", "name or remove it");
+            } else if !name.is_empty() && table.header[..index].contains(name) {
+                table.problems.add(place, format!("column `{name}` occurs twice"), "remove one");
+            }
+        }
+        if table.problems.is_empty() { Ok(table) } else { table.problems.fail() }
+    }
+
+    /// As `new`, for a table others made: columns that nobody asks for may lack a name or share one.
+    pub fn foreign(path: &Path, source: Box<dyn BufRead>) -> Result<Self, Problems> {
         let mut problems = Collector::new(path);
         // Lines end with LF here and a CR is trimmed with the blanks, and the last line is ended for sure: so the line of a
         // record follows from where the reader stands behind it, which with CRLF or skipped empty lines it would not.
@@ -55,13 +68,9 @@ impl Table {
         let mut header: Vec<String> = Vec::with_capacity(record.len());
         for (index, cell) in record.iter().enumerate() {
             let name = String::from_utf8_lossy(cell).trim().to_owned();
-            let place = format!("line 1, column {}", index + 1);
             if name.contains(char::REPLACEMENT_CHARACTER) || name.contains('\0') {
+                let place = format!("line 1, column {}", index + 1);
                 problems.add(place, "the name of the column is not UTF-8 text", "save the file as UTF-8");
-            } else if name.is_empty() && record.len() > 1 {
-                problems.add(place, "the column has no name", "name or remove it");
-            } else if !name.is_empty() && header.contains(&name) {
-                problems.add(place, format!("column `{name}` occurs twice"), "remove one");
             }
             header.push(name);
         }
@@ -148,7 +157,21 @@ pub struct Row<'a> {
     end: u64,
 }
 
-impl Row<'_> {
+impl<'a> Row<'a> {
+    /// The cells as text, as many as the header has, without surrounding blanks; with the line and where to note what is
+    /// wrong with them. `None` if one is not UTF-8, which is then noted.
+    pub fn into_texts(mut self) -> Option<(Vec<&'a str>, u64, &'a mut Collector)> {
+        let record = self.record;
+        let mut texts = Vec::with_capacity(record.len());
+        for (column, cell) in record.iter().enumerate() {
+            match str::from_utf8(cell.trim_ascii()) {
+                Ok(text) => texts.push(text),
+                Err(_) => self.not_utf8(column),
+            }
+        }
+        (texts.len() == record.len()).then(|| (texts, self.line(), self.problems))
+    }
+
     /// 1-based line in the file.
     pub fn line(&self) -> u64 {
         line_of(self.record, self.end)
@@ -178,7 +201,7 @@ impl Row<'_> {
             (Ok(""), _) => None,
             (Ok(text), _) => Some(text.to_owned()),
             (Err(_), column) => {
-                self.problem(column.unwrap_or(0), "not UTF-8 text", "save the file as UTF-8");
+                self.not_utf8(column.unwrap_or(0));
                 None
             }
         }
@@ -242,6 +265,10 @@ impl Row<'_> {
         self.whole(column, low, high)
     }
 
+    fn not_utf8(&mut self, column: usize) {
+        self.problem(column, "not UTF-8 text", "save the file as UTF-8");
+    }
+
     fn note_missing(&mut self, column: Option<usize>) {
         // A column that is missing as a whole has been noted once, by `require`.
         if let Some(index) = column
@@ -252,43 +279,11 @@ impl Row<'_> {
     }
 }
 
-/// Opens a file for reading as UTF-8 text; refuses UTF-16 by name.
-pub fn open_text(path: &Path) -> Result<Box<dyn BufRead>, Problems> {
-    let unreadable = |source| Problems::Unreadable { file: path.to_owned(), source };
-    let mut file = BufReader::with_capacity(1 << 17, File::open(path).map_err(unreadable)?);
-    let start = file.fill_buf().map_err(unreadable)?;
-    let start = &start[..start.len().min(64)];
-    if start.starts_with(&[0xff, 0xfe]) || start.starts_with(&[0xfe, 0xff]) || start.contains(&0) {
-        let mut problems = Collector::new(path);
-        let remedy = "convert it: iconv -f UTF-16 -t UTF-8 FILE > NEW";
-        problems.add("line 1", "not UTF-8 text (it looks like UTF-16 or binary)", remedy);
-        return problems.fail();
-    }
-    Ok(Box::new(file))
-}
-
-/// A whole UTF-8 text file, without a byte order mark.
-pub fn read_text(path: &Path) -> Result<String, Problems> {
-    let mut bytes = Vec::new();
-    open_text(path)?
-        .read_to_end(&mut bytes)
-        .map_err(|source| Problems::Unreadable { file: path.to_owned(), source })?;
-    let mut text = String::from_utf8(bytes).map_err(|error| {
-        let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-        let line = 1 + valid.iter().filter(|byte| **byte == b'\n').count();
-        let mut problems = Collector::new(path);
-        problems.add(format!("line {line}"), "not UTF-8 text", "save the file as UTF-8");
-        problems.into_error()
-    })?;
-    if text.starts_with('\u{feff}') {
-        text.remove(0);
-    }
-    Ok(text)
-}
-
 /// The remedy for a number that is out of its range.
 pub fn range(low: f64, high: f64) -> String {
     match (low.is_finite(), high.is_finite()) {
+        // The least positive number itself has 324 digits.
+        (true, true) if low == f64::MIN_POSITIVE => format!("give a number above 0 and at most {high}"),
         (true, true) => format!("give a number from {low} to {high}"),
         (true, false) => format!("give a finite number of at least {low}"),
         _ => "give a finite number".to_owned(),
@@ -370,5 +365,10 @@ mod tests {
         assert!(table("").is_err());
         assert!(table("a,a\n").is_err());
         assert!(table("a,,b\n").is_err());
+        let source = |text: &'static str| Box::new(text.as_bytes());
+        let mut foreign = Table::foreign(Path::new("t.csv"), source(",a,a\n0, 1 ,2\n")).unwrap();
+        let (texts, line, _) = foreign.next_row().and_then(Row::into_texts).unwrap();
+        assert_eq!((texts, line), (vec!["0", "1", "2"], 2));
+        assert!(Table::foreign(Path::new("t.csv"), source("")).is_err());
     }
 }

@@ -119,6 +119,13 @@ impl<'a> Section<'a> {
         (texts.len() == items.len()).then_some(texts)
     }
 
+    /// A list of texts handed on as they are, blanks included: the words of a command line.
+    pub fn words(&mut self, key: &'static str) -> Option<Vec<String>> {
+        let items = self.value(key).and_then(|value| self.array(key, value))?;
+        let words: Vec<String> = items.iter().filter_map(|item| self.checked_word(key, item)).collect();
+        (words.len() == items.len()).then_some(words)
+    }
+
     /// A finite number in `low..=high`.
     pub fn number(&mut self, key: &'static str, low: f64, high: f64) -> Option<f64> {
         let value = self.value(key)?;
@@ -198,6 +205,15 @@ impl<'a> Section<'a> {
         self.named(|section, key, item| section.checked_whole(key, item, 0, high))
     }
 
+    /// The keys of a table whose keys are names (of variables), each with a text handed on as it is.
+    pub fn named_words(&mut self) -> Vec<(String, String)> {
+        let name = |key: &Spanned<std::borrow::Cow<'a, str>>| key.get_ref().to_string();
+        self.table
+            .iter()
+            .filter_map(|(key, value)| Some((name(key), self.checked_word(key.get_ref(), value)?)))
+            .collect()
+    }
+
     /// Notes every key that was never asked for.
     pub fn note_unknown_keys(&mut self) {
         let known: Vec<&str> = self.asked.iter().copied().collect();
@@ -247,6 +263,18 @@ impl<'a> Section<'a> {
         None
     }
 
+    fn checked_word(&self, key: &str, value: &Spanned<DeValue>) -> Option<String> {
+        let (what, remedy) = match value.get_ref() {
+            DeValue::String(text) if text.contains(['\0', '\n', '\r']) => {
+                ("the text holds a line break".to_owned(), "write it on one line")
+            }
+            DeValue::String(text) => return Some(text.to_string()),
+            other => (format!("a {} where text belongs", other.type_str()), "write it in quotes"),
+        };
+        self.note(value.span().start, &self.path(key), what, remedy);
+        None
+    }
+
     fn checked_whole(&self, key: &str, value: &Spanned<DeValue>, low: u32, high: u32) -> Option<u32> {
         let integer = value.get_ref().as_integer().filter(|integer| integer.radix() == 10);
         let whole = integer.and_then(|integer| integer.as_str().parse().ok()).filter(|n| (low..=high).contains(n));
@@ -272,7 +300,7 @@ impl<'a> Section<'a> {
 }
 
 /// 1-based line and column (in characters) of a byte.
-fn position(text: &str, byte: usize) -> (usize, usize) {
+pub(super) fn position(text: &str, byte: usize) -> (usize, usize) {
     let before = text.get(..byte).unwrap_or(text);
     let line_start = before.rfind('\n').map_or(0, |at| at + 1);
     (1 + before.matches('\n').count(), 1 + before[line_start..].chars().count())

@@ -35,8 +35,21 @@ pub struct Options {
     pub warnings: Vec<String>,
 }
 
+/// The solver numbers deployments with 16 bits and keeps the last number for "none".
+pub const MAX_DEPLOYMENTS: usize = u16::MAX as usize;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{0} deployments (pools times batch points of the models) are more than {MAX_DEPLOYMENTS}; merge pools of the same \
+     hardware, or plan with fewer models"
+)]
+pub struct TooManyDeployments(pub usize);
+
 /// Deployments in the order of pools, then families, then batch caps.
-pub fn build(input: &OptionsInput) -> Options {
+///
+/// # Errors
+/// More than `MAX_DEPLOYMENTS`.
+pub fn build(input: &OptionsInput) -> Result<Options, TooManyDeployments> {
     let mut warnings = BTreeSet::new();
     let mut deployments = Vec::new();
     let mut model = Vec::new();
@@ -60,9 +73,12 @@ pub fn build(input: &OptionsInput) -> Options {
             }
         }
     }
+    if deployments.len() > MAX_DEPLOYMENTS {
+        return Err(TooManyDeployments(deployments.len()));
+    }
     let accuracy = eligibility::accuracy(input, &deployments);
     let allowed = eligibility::allowed(input, &deployments, &accuracy, &mut warnings);
-    Options { deployments, model, accuracy, allowed, warnings: warnings.into_iter().collect() }
+    Ok(Options { deployments, model, accuracy, allowed, warnings: warnings.into_iter().collect() })
 }
 
 fn unplannable(family: &FamilyModel) -> Option<String> {

@@ -8,7 +8,7 @@ use crate::check::{
     AssignmentRow, ClaimedEnergy, ClaimedGapParts, ClaimedInstance, ClaimedJob, ClaimedPlan, ClaimedPowered, UNKNOWN,
     UnknownNames,
 };
-use crate::domain::{Box2, Cluster, Deployment, FamilyKey, Parallel, PoweredInterval, Rates, Requests};
+use crate::domain::{Box2, Cluster, Deployment, PoweredInterval, Rates, Requests};
 use crate::formats::plan_dir::{PlanDirectory, PoweredFigures, instance_id};
 use crate::formats::plan_json::DeploymentJson;
 use crate::plan::price::Priced;
@@ -205,25 +205,11 @@ pub fn of_directory(directory: &PlanDirectory, cluster: &Cluster, requests: &Req
 
 /// A deployment as plan.json has it; a pool the cluster does not have is an index beyond its pools.
 fn deployment(json: &DeploymentJson, cluster: &Cluster) -> Deployment {
-    let family = &json.family;
     Deployment {
         id: json.id.clone(),
-        family: FamilyKey {
-            model: family.model.clone(),
-            precision: family.precision.clone(),
-            device: family.device.clone(),
-            devices: family.devices,
-            parallel: Parallel {
-                tensor: family.tensor_parallel,
-                expert: family.expert_parallel,
-                data: family.data_parallel,
-                pipeline: family.pipeline_parallel,
-            },
-            kv_cache: family.kv_cache,
-            engine: family.engine.clone(),
-        },
+        family: (&json.family).into(),
         pool: cluster.pools.iter().position(|pool| pool.name == json.pool).unwrap_or(cluster.pools.len()),
-        devices: family.devices,
+        devices: json.family.devices,
         max_num_seqs: json.max_num_seqs,
         batch_size: json.batch_size,
         rates: Rates { batch_size: json.batch_size, net_energy: json.net_energy_j, busy_time: json.busy_time_s },

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use super::claims::{Proof, mean_accuracy, nodes_used, used_deployments};
 use super::estimates::{estimated_joules, estimated_lengths, standby_joules};
-use crate::domain::{AccuracyRule, Deployment, FamilyKey, Job};
+use crate::domain::{AccuracyRule, Deployment, Job};
 use crate::formats::plan_json::{
-    Baseline, DeploymentJson, Energy, FamilyJson, Flags, GapParts, Input, JobConstraints, JobResult, PlanJson, Run,
-    SCHEMA_VERSION, Status,
+    Baseline, DeploymentJson, Energy, Flags, GapParts, Input, JobConstraints, JobResult, PlanJson, Run, SCHEMA_VERSION,
+    Status,
 };
 use crate::plan::baselines::BaselineResult;
 use crate::plan::price::Priced;
@@ -119,21 +119,9 @@ fn constraints(job: &Job) -> JobConstraints {
 }
 
 fn deployment(deployment: &Deployment, problem: &PlanProblem) -> DeploymentJson {
-    let FamilyKey { model, precision, device, devices, parallel, kv_cache, engine } = deployment.family.clone();
     DeploymentJson {
         id: deployment.id.clone(),
-        family: FamilyJson {
-            model,
-            precision,
-            device,
-            devices,
-            tensor_parallel: parallel.tensor,
-            expert_parallel: parallel.expert,
-            data_parallel: parallel.data,
-            pipeline_parallel: parallel.pipeline,
-            kv_cache,
-            engine,
-        },
+        family: (&deployment.family).into(),
         pool: problem.cluster.pools[deployment.pool].name.clone(),
         max_num_seqs: deployment.max_num_seqs,
         batch_size: deployment.batch_size,

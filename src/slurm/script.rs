@@ -10,6 +10,7 @@ use std::fmt::Write;
 use super::Job;
 use super::quote::{job_name, path_argument, plain, template, word};
 use crate::domain::{DeviceKind, Engine};
+use crate::formats::engines_toml::is_variable;
 
 /// Of the host memory and of a CPU socket's memory, what a job asks for: Slurm's RealMemory is usually set below what is
 /// built in, and a job that asks for more than RealMemory never runs.
@@ -172,8 +173,7 @@ fn variables(job: &Job<'_>, engine: &Engine) -> Result<String, String> {
         job.deployment.max_num_seqs,
     );
     for (name, value) in &engine.environment {
-        let first_is_digit = name.starts_with(|c: char| c.is_ascii_digit());
-        if name.is_empty() || first_is_digit || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
+        if !is_variable(name) {
             return Err(format!("`{}` is no name of an environment variable", name.escape_debug()));
         }
         let _ = writeln!(text, "export {name}={}", word(value)?);

@@ -123,6 +123,11 @@ impl Case {
     }
 }
 
+/// The words of a command line in which none holds a blank.
+pub fn words(line: &str) -> Vec<&str> {
+    line.split_whitespace().collect()
+}
+
 pub fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::case::{Case, assert_code, json, stderr, stdout, workload};
+use crate::case::{Case, assert_code, json, stderr, stdout, words, workload};
 
 #[test]
 fn a_plan_checks_and_a_broken_one_does_not() {
@@ -82,18 +82,7 @@ fn damaged_directories_are_bad_data() {
 #[test]
 fn explain_tells_why_and_what_else_there_was() {
     let case = Case::new();
-    let output = case.plan(&[
-        "--workload",
-        "w.csv",
-        "--deadline",
-        "1h",
-        "--accuracy",
-        "accuracy.csv",
-        "--task",
-        "t",
-        "--min-accuracy",
-        "50",
-    ]);
+    let output = case.plan(&words("--workload w.csv --deadline 1h --accuracy accuracy.csv --task t --min-accuracy 50"));
     assert_code(&output, 0);
     let told = json(&case.run(&["explain", "plan", "3", "--json"]))["request"].clone();
     assert_eq!((told["request_id"].as_str(), told["job"].as_str()), (Some("3"), Some("w")));

@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::Value;
 
-use crate::case::{Case, assert_code, bundled, json, stderr, stdout};
+use crate::case::{Case, assert_code, bundled, json, stderr, stdout, words};
 
 /// The arguments of `make profiles`, but for `--out`.
 const BUNDLED: [&str; 4] = [
@@ -153,37 +153,15 @@ fn malformed_samples_and_models_are_refused_with_their_place() {
     ];
     for (text, place) in models {
         case.write("m.json", &text);
-        let output = case.run(&[
-            "plan",
-            "--models",
-            "m.json",
-            "--cluster",
-            "cluster.toml",
-            "--workload",
-            "w.csv",
-            "--deadline",
-            "1h",
-            "--out",
-            "plan",
-        ]);
+        let output =
+            case.run(&words("plan --models m.json --cluster cluster.toml --workload w.csv --deadline 1h --out plan"));
         assert_code(&output, 65);
         assert!(stderr(&output).contains("m.json") && stderr(&output).contains(place), "{place}: {}", stderr(&output));
         assert!(!case.path("plan").exists());
     }
-    let twice = case.run(&[
-        "plan",
-        "--models",
-        "models.json",
-        "models.json",
-        "--cluster",
-        "cluster.toml",
-        "--workload",
-        "w.csv",
-        "--deadline",
-        "1h",
-        "--out",
-        "plan",
-    ]);
+    let twice = case.run(&words(
+        "plan --models models.json models.json --cluster cluster.toml --workload w.csv --deadline 1h --out plan",
+    ));
     assert_code(&twice, 65);
     assert!(stderr(&twice).contains("earlier models file"), "{}", stderr(&twice));
 }

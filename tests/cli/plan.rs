@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::case::{CPU_POOL, Case, assert_code, bundled, json, stderr, stdout, workload};
+use crate::case::{CPU_POOL, Case, assert_code, bundled, json, stderr, stdout, words, workload};
 
 #[test]
 fn a_plan_directory_holds_what_it_promises() {
@@ -37,22 +37,7 @@ fn a_plan_directory_holds_what_it_promises() {
 #[test]
 fn json_has_the_promised_keys_and_is_all_of_stdout() {
     let case = Case::new();
-    let output = case.plan(&[
-        "--workload",
-        "w.csv",
-        "--deadline",
-        "1h",
-        "--accuracy",
-        "accuracy.csv",
-        "--task",
-        "t",
-        "--min-accuracy",
-        "60",
-        "--account",
-        "whole-cluster",
-        "--json",
-        "--quiet",
-    ]);
+    let output = case.plan(&words("--workload w.csv --deadline 1h --accuracy accuracy.csv --task t --min-accuracy 60 --account whole-cluster --json --quiet"));
     assert_code(&output, 0);
     assert_eq!(stderr(&output), "");
     let plan = json(&output);
@@ -164,18 +149,7 @@ fn an_incumbent_is_never_made_worse() {
     let objective = |out: &str| case.json(&format!("{out}/plan.json"))["objective_j"].as_f64().unwrap();
     assert_code(&case.plan(&["--workload", "w.csv", "--deadline", "5min", "--out", "tight"]), 0);
     // With almost no time to search, the new plan can only lean on the old one.
-    let output = case.plan(&[
-        "--workload",
-        "w.csv",
-        "--deadline",
-        "4h",
-        "--out",
-        "loose",
-        "--incumbent",
-        "tight",
-        "--time-limit",
-        "1s",
-    ]);
+    let output = case.plan(&words("--workload w.csv --deadline 4h --out loose --incumbent tight --time-limit 1s"));
     assert_code(&output, 0);
     assert!(!stdout(&output).contains("is not used"), "{}", stdout(&output));
     assert!(objective("loose") <= objective("tight") * (1.0 + 1e-9));
@@ -198,18 +172,9 @@ fn jobs_and_a_batch_file_are_planned_together() {
                 deadline = \"2026-11-21T02:00:00Z\"\n";
     case.write("jobs.toml", jobs);
     fs::copy(bundled("workloads/batch_100.jsonl"), case.path("b.jsonl")).unwrap();
-    let output = case.plan(&[
-        "--workload",
-        "w.csv",
-        "b.jsonl",
-        "--jobs",
-        "jobs.toml",
-        "--accuracy",
-        "accuracy.csv",
-        "--start",
-        "2026-11-21T00:00:00Z",
-        "--json",
-    ]);
+    let output = case.plan(&words(
+        "--workload w.csv b.jsonl --jobs jobs.toml --accuracy accuracy.csv --start 2026-11-21T00:00:00Z --json",
+    ));
     assert_code(&output, 0);
     let plan = json(&output);
     assert_eq!(plan["requests"], 140);

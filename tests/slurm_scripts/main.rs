@@ -85,34 +85,41 @@ fn bash_and_shellcheck_accept_scripts_with_any_names() {
 
 #[test]
 fn a_script_starts_the_engine_runs_the_shard_and_stops_it() {
-    for name in HOSTILE {
-        let case = gpu_case(name);
-        let ids: Vec<String> = (0..40).map(|k| format!("{k} {name}")).collect();
-        let script = case.write("w.jsonl", Format::OpenaiBatch, &workload(&ids), 0).unwrap();
-        let output = case.run(&script, &[]);
-        assert!(output.status.success(), "{name:?}: {}", stderr(&output));
-
-        let answers = case.lines("results/i0001.jsonl");
-        let by_id: BTreeMap<&str, &Value> =
-            answers.iter().map(|answer| (answer["custom_id"].as_str().unwrap(), answer)).collect();
-        assert_eq!((answers.len(), by_id.len()), (40, 40), "each request is answered once");
-        for id in &ids {
-            let body = &by_id[id.as_str()]["response"]["body"];
-            assert_eq!(body["echo"], format!("prompt of {id}"), "the answer belongs to the request");
-            assert_eq!((body["model"].as_str(), body["path"].as_str()), (Some(name), Some("/v1/completions")));
+    // Side by side: most of the time is waiting for the engine.
+    std::thread::scope(|scope| {
+        for name in HOSTILE {
+            scope.spawn(|| the_engine_is_started_used_and_stopped(name));
         }
-        let most = answers.iter().map(|answer| answer["response"]["body"]["most"].as_u64().unwrap()).max();
-        assert!((2..=8).contains(&most.unwrap()), "max_num_seqs in flight, not {most:?}");
-        assert!(!case.has("results/i0001.errors.jsonl"));
+    });
+}
 
-        let log: Value = serde_json::from_str(&case.read("engine.json")).unwrap();
-        assert_eq!(log["greeting"], name);
-        let arguments: Vec<&str> = log["arguments"].as_array().unwrap().iter().map(|a| a.as_str().unwrap()).collect();
-        assert_eq!(arguments.last(), Some(&name));
-        assert!(arguments.contains(&"--tensor-parallel-size=2") && arguments.contains(&"--max-num-seqs=8"));
-        for pid in log["pids"].as_array().unwrap() {
-            assert!(!running(pid.as_u64().unwrap()), "a process of the engine outlived the script");
-        }
+fn the_engine_is_started_used_and_stopped(name: &str) {
+    let case = gpu_case(name);
+    let ids: Vec<String> = (0..40).map(|k| format!("{k} {name}")).collect();
+    let script = case.write("w.jsonl", Format::OpenaiBatch, &workload(&ids), 0).unwrap();
+    let output = case.run(&script, &[]);
+    assert!(output.status.success(), "{name:?}: {}", stderr(&output));
+
+    let answers = case.lines("results/i0001.jsonl");
+    let by_id: BTreeMap<&str, &Value> =
+        answers.iter().map(|answer| (answer["custom_id"].as_str().unwrap(), answer)).collect();
+    assert_eq!((answers.len(), by_id.len()), (40, 40), "each request is answered once");
+    for id in &ids {
+        let body = &by_id[id.as_str()]["response"]["body"];
+        assert_eq!(body["echo"], format!("prompt of {id}"), "the answer belongs to the request");
+        assert_eq!((body["model"].as_str(), body["path"].as_str()), (Some(name), Some("/v1/completions")));
+    }
+    let most = answers.iter().map(|answer| answer["response"]["body"]["most"].as_u64().unwrap()).max();
+    assert!((2..=8).contains(&most.unwrap()), "max_num_seqs in flight, not {most:?}");
+    assert!(!case.has("results/i0001.errors.jsonl"));
+
+    let log: Value = serde_json::from_str(&case.read("engine.json")).unwrap();
+    assert_eq!(log["greeting"], name);
+    let arguments: Vec<&str> = log["arguments"].as_array().unwrap().iter().map(|a| a.as_str().unwrap()).collect();
+    assert_eq!(arguments.last(), Some(&name));
+    assert!(arguments.contains(&"--tensor-parallel-size=2") && arguments.contains(&"--max-num-seqs=8"));
+    for pid in log["pids"].as_array().unwrap() {
+        assert!(!running(pid.as_u64().unwrap()), "a process of the engine outlived the script");
     }
 }
 

@@ -1,5 +1,5 @@
 use super::*;
-use crate::domain::Provenance;
+use crate::domain::{FamilyKey, Parallel, Provenance};
 
 fn model() -> FamilyModel {
     let curve = |points: &[(f64, f64)]| Feature::OutputAtBatch(BatchCurve { points: points.to_vec() });

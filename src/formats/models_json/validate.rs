@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 
 use super::{BatchPointJson, FamilyModelJson, FigureJson, QualityJson, TermJson, form_from_name, support_from_json};
 use crate::domain::features::BatchCurve;
-use crate::domain::{BatchPoint, FamilyKey, FamilyModel, Feature, Figure, Form, Parallel, Provenance, Quality, Term};
+use crate::domain::{BatchPoint, FamilyKey, FamilyModel, Feature, Figure, Form, Provenance, Quality, Term};
 use crate::formats::problems::Collector;
+use crate::formats::table::range;
 use crate::units::{Bytes, Seconds, Watts};
 
 /// No coefficient, joule or second is larger.
@@ -75,7 +76,7 @@ impl Checks<'_> {
 
     fn in_range(&mut self, field: &str, value: f64, low: f64, high: f64) {
         if !(value >= low && value <= high) {
-            self.fail(field, format!("{value} is out of range"), &format!("expected {low}..{high:e}"));
+            self.fail(field, format!("{value} is out of range"), &range(low, high));
         }
     }
 }
@@ -101,20 +102,7 @@ fn key(json: &FamilyModelJson, checks: &mut Checks<'_>) -> FamilyKey {
     ] {
         checks.in_range(&format!("family.{name}"), f64::from(degree), 1.0, 65_536.0);
     }
-    FamilyKey {
-        model: family.model.clone(),
-        precision: family.precision.clone(),
-        device: family.device.clone(),
-        devices: family.devices,
-        parallel: Parallel {
-            tensor: family.tensor_parallel,
-            expert: family.expert_parallel,
-            data: family.data_parallel,
-            pipeline: family.pipeline_parallel,
-        },
-        kv_cache: family.kv_cache,
-        engine: family.engine.clone(),
-    }
+    family.into()
 }
 
 fn terms(list: &[TermJson], name: &str, non_negative: bool, checks: &mut Checks<'_>) -> Vec<Term> {

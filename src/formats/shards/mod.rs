@@ -16,7 +16,8 @@ use serde_json::value::RawValue;
 
 use self::sink::Sink;
 use super::problems::{Collector, Problems};
-use super::table::{Table, open_text};
+use super::table::Table;
+use super::text::open_text;
 use super::workload::{Format, WorkloadFile};
 use super::write::WriteError;
 

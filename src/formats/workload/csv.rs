@@ -14,7 +14,8 @@ use crate::formats::problems::Problems;
 use crate::formats::table::{Row, Table};
 use crate::units::Seconds;
 
-const KNOWN: [&str; 10] = [
+/// Columns of the workload CSV; `output_tokens` or `max_tokens` is needed besides `input_tokens`.
+pub const COLUMNS: [&str; 9] = [
     "input_tokens",
     "output_tokens",
     "request_id",
@@ -24,7 +25,6 @@ const KNOWN: [&str; 10] = [
     "deadline_s",
     "release_s",
     "max_tokens",
-    "count",
 ];
 
 pub(super) fn read(path: &Path) -> Result<Rows, Problems> {
@@ -44,7 +44,8 @@ pub(super) fn read_table(mut table: Table, count: Option<usize>) -> Result<Rows,
     let keys = KeyColumns::of(&table);
     let mut interner = Interner::default();
     let mut rows = Rows::new(id.is_some());
-    let ignored: Vec<&str> = table.header().iter().map(String::as_str).filter(|name| !KNOWN.contains(name)).collect();
+    let ignored: Vec<&str> =
+        table.header().iter().map(String::as_str).filter(|name| !COLUMNS.contains(name) && *name != "count").collect();
     if !ignored.is_empty() {
         rows.warnings.push(format!("columns not used: {}", ignored.join(", ")));
     }

@@ -19,11 +19,13 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use super::problems::{Collector, Problems};
-use super::table::{Table, open_text};
+use super::table::Table;
+use super::text::open_text;
 use crate::domain::Workload;
 use crate::units::Seconds;
 
 pub use assemble::assemble;
+pub use csv::COLUMNS;
 
 /// More tokens than any model takes; a larger number is a mistake.
 pub const MAX_TOKENS: u32 = 10_000_000;

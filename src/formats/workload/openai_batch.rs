@@ -15,7 +15,8 @@ use super::rows::{Interner, RowKey, Rows};
 use super::tokens::{Sidecar, TokenCounter};
 use crate::domain::Provenance;
 use crate::formats::problems::{Collector, Problems};
-use crate::formats::table::{MAX_PROBLEMS, open_text};
+use crate::formats::table::MAX_PROBLEMS;
+use crate::formats::text::open_text;
 
 const URLS: [&str; 2] = ["/v1/chat/completions", "/v1/completions"];
 
