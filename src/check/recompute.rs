@@ -11,7 +11,7 @@ use crate::units::{Joules, Seconds};
 
 /// Share of device memory an engine may fill; the rest is reserve.
 const MEMORY_SHARE: f64 = 0.9;
-/// The drain of an instance over its longest request's slot seconds (PLANNER, section 5).
+/// The drain of an instance over its longest request's slot seconds.
 const TAIL_SHARE: f64 = 0.8;
 
 /// A deployment as it must be, and the size of what was added up in its coefficients.

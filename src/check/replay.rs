@@ -1,4 +1,4 @@
-//! The list schedule of one instance, computed again (PLANNER, section 3; the order is part of the contract).
+//! The list schedule of one instance, computed again (the order is part of the rules).
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;

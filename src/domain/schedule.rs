@@ -1,5 +1,5 @@
 //! What a plan decides: instances on concrete devices over intervals, the intervals in which their nodes are powered, and the instance
-//! of each request (PLANNER, section 1).
+//! of each request.
 
 use crate::units::Seconds;
 

@@ -1,4 +1,4 @@
-//! Constants of a deployment: what a start costs and what fits its memory (PLANNER, sections 2 and 5).
+//! Constants of a deployment: what a start costs and what fits its memory.
 
 use super::OptionsInput;
 use crate::domain::deployment::rates;
@@ -9,7 +9,7 @@ use crate::units::{Joules, Seconds};
 /// Share of device memory an engine uses for weights and KV cache; the rest is reserve.
 pub const MEMORY_SHARE: f64 = 0.9;
 
-/// The drain after the last full batch, as a share of the longest request's time in its slot (PLANNER, section 5).
+/// The drain after the last full batch, as a share of the longest request's time in its slot.
 pub const TAIL_SHARE: f64 = 0.8;
 
 /// `None` if the weights do not fit or a term has no coefficients on the six features.

@@ -1,4 +1,4 @@
-//! What the queue would cost under simpler policies, placed and priced by the same rules (DESIGN, section 7).
+//! What the queue would cost under simpler policies, placed and priced by the same rules.
 //!
 //! Each is a rule for which deployment a request goes to; instances, loads and finish times then follow as for our own
 //! plan. A policy that breaks a floor or finds no room is reported as infeasible, with the reason.

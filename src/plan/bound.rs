@@ -1,4 +1,4 @@
-//! The lower bound at request level that knows whole instances (PLANNER, section 4).
+//! The lower bound at request level that knows whole instances.
 //!
 //! A master problem over the capacity decisions alone, with a column for what the requests cost and a cut per request
 //! pass. For any prices pi, mu >= 0 and any set of open deployments S,

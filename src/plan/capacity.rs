@@ -127,7 +127,8 @@ impl Capacity {
         }
         for w in 0..windows {
             let length = problem.windows[w].length() / input.scale.time;
-            let work = (input.total_work[v] / input.scale.time).clamp(LEAST_COEFFICIENT, length);
+            // Raised where it is too small for the solver, which only weakens the row.
+            let work = (input.total_work[v] / input.scale.time).min(length).max(LEAST_COEFFICIENT);
             let mut entries = vec![(rows[w].net, 1.0), (rows[w].useful, 1.0)];
             if let Some(serve) = serve {
                 entries.push((serve[w], -1.0));

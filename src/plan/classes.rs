@@ -1,7 +1,7 @@
 //! Requests merged by kind and length box, so that the linear programme stays small.
 //!
 //! Inner classes: feature sums, eligible where every member is. They guide the plan only; bound and objective are taken
-//! over single requests (PLANNER, section 4). Boxes start as logarithmic bins and are split where members disagree on
+//! over single requests. Boxes start as logarithmic bins and are split where members disagree on
 //! their cheapest deployment.
 
 use super::prices::NONE;
@@ -13,6 +13,7 @@ const BIN_RATIO: f64 = 1.4;
 
 #[derive(Clone, Debug)]
 pub struct Class {
+    /// A kind of its cohort.
     pub kind: usize,
     /// Range in `Classes::members`.
     pub first: usize,
@@ -43,7 +44,7 @@ impl Classes {
                 let tokens = f64::from(input) + f64::from(output);
                 let limit = limits.partition_point(|&limit| limit < tokens) as u64;
                 // At most 61 bins a side, for lengths are 32-bit.
-                let key = ((problem.kind_of(r) as u64) << 32) | (limit << 16) | (bin(input) << 8) | bin(output);
+                let key = ((problem.cohort_of(r) as u64) << 32) | (limit << 16) | (bin(input) << 8) | bin(output);
                 (key, r as u32)
             })
             .collect();
@@ -64,8 +65,11 @@ impl Classes {
 
     /// Adds the class of `members[first..first + count]`; splits it as long as its members share no option.
     fn push(&mut self, problem: &PlanProblem, first: usize, count: usize) {
-        let kind_index = problem.kind_of(self.members[first] as usize);
+        // One request is judged by its own deadline, more of them by the earliest of their cohort.
+        let cohort = &problem.cohorts[problem.cohort_of(self.members[first] as usize)];
+        let kind_index = if count == 1 { problem.kind_of(self.members[first] as usize) } else { cohort.kind };
         let kind = &problem.kinds[kind_index];
+        let slot_limit = if count == 1 { &kind.slot_limit } else { &cohort.slot_limit };
         let mut sums = [0.0; 6];
         let (mut most_input, mut most_output, mut most_tokens) = (0, 0, 0.0f64);
         for &request in &self.members[first..first + count] {
@@ -80,7 +84,7 @@ impl Classes {
         let serves_all = |option: &usize| {
             let deployment = &problem.deployments()[kind.options[*option]];
             most_tokens <= deployment.max_tokens
-                && deployment.rates.slot_seconds(most_input, most_output) <= kind.slot_limit[*option]
+                && deployment.rates.slot_seconds(most_input, most_output) <= slot_limit[*option]
         };
         let options: Vec<u16> = (0..kind.options.len()).filter(serves_all).map(|option| option as u16).collect();
         if options.is_empty() && count > 1 {

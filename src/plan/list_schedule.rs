@@ -1,4 +1,4 @@
-//! Finish times of the requests of one instance: list scheduling on its batch slots (PLANNER, section 3).
+//! Finish times of the requests of one instance: list scheduling on its batch slots.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;

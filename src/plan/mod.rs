@@ -1,8 +1,35 @@
 //! The planner: which request runs on which deployment and when, at the fewest joules, with a proved gap.
 //!
-//! `solve` is the entry point; it takes a `PlanProblem` and returns a placed, priced schedule with a lower bound that
-//! holds for single requests and whole instances, or a proof that there is no plan. It reads no files and knows neither
-//! the command line nor Slurm. PLANNER states the problem; its equation numbers are quoted in the code.
+//! `plan` is the entry point: baselines, then `solve` over a `PlanProblem`. It returns a placed, priced schedule with a
+//! lower bound that holds for single requests and whole instances, a proof that there is no plan, or word that neither
+//! was found. It reads no files and knows neither the command line nor Slurm.
+//!
+//! # The problem
+//!
+//! An instance is a deployment v on concrete devices of one node over an interval that begins with a load. Each request
+//! r runs whole on one instance, between its release and its deadline, in a batch slot that it holds for `b_v T_v(r)`
+//! seconds. A start costs `J_v` joules (load and drain); a request costs its net energy `e_v(r)`; a node that can sleep
+//! costs `B_p` watts while it is on, waking included, and `Omega_p` joules a wake. A node that cannot sleep costs the
+//! same in every plan and stands outside the objective.
+//!
+//! # The relaxation
+//!
+//! Over windows w of length l_w, between successive deadlines and releases: `x` is a share of a request's work, `a`
+//! loaded instance-seconds, `y` those of them spent loading, `c` those that may serve, `n` and `s` instances alive and
+//! started, `u` powered node-seconds, `h` those of them spent waking, `z` and `q` nodes on and woken.
+//!
+//! ```text
+//! min  sum_rvw e_v(r) x_rvw + sum_vw J_v s_vw + sum_pw (B_p u_pw + Omega_p q_pw)
+//! (1)  sum_vw x_rvw = 1                                            every request
+//! (2)  sum_r T_v(r) x_rvw <= c_vw ,  c_vw + y_vw <= a_vw           price pi_vw >= 0
+//! (2b) sum_{w'>=w} y_vw' >= load_v sum_{w'>=w} s_vw'
+//! (3)  a_vw <= l_w n_vw ,  s_vw >= n_vw - n_v,w-1 ,  c_vw <= S_v n_vw
+//! (4)  sum_{v in p} k_v a_vw + D_p h_pw <= D_p u_pw ,  wakes like loads, nodes like instances
+//! (5)  sum_{r in j} alpha_v x_rvw >= f_j N_j                       price mu_j >= 0
+//! ```
+//!
+//! `S_v` is all the work v could ever be given. The seconds of a drain are not reserved in (2b): what it really takes,
+//! list scheduling shows, so the bound also holds for schedules that pack their ends better than the constant says.
 
 pub mod assign;
 pub mod baselines;
@@ -51,6 +78,8 @@ impl Default for Settings {
 pub enum PlanError {
     #[error("the solver failed: {0}; please report the inputs")]
     Solver(&'static str),
+    #[error("the relaxation was not solved in time")]
+    OutOfTime,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! What a schedule costs and when its jobs finish, from the schedule alone (PLANNER, section 1).
+//! What a schedule costs and when its jobs finish, from the schedule alone.
 
 use rayon::prelude::*;
 

@@ -1,4 +1,4 @@
-//! One pass over the requests at given prices: the first sum of the bound (PLANNER, section 4), each request's cheapest
+//! One pass over the requests at given prices: the first sum of the bound, each request's cheapest
 //! option, and what closed deployments would gain.
 //!
 //! Exact at request level: no class is involved, so any prices give a valid bound. Sums are compensated per block and
@@ -6,7 +6,7 @@
 
 use rayon::prelude::*;
 
-use super::problem::{Kind, PlanProblem};
+use super::problem::{Cohort, Kind, PlanProblem};
 
 /// Prices of the relaxation's rows, all non-negative, in joules.
 #[derive(Clone, Debug, PartialEq)]
@@ -58,8 +58,8 @@ const BLOCK: usize = 8192;
 
 /// `open`: the deployments requests may choose from; all if `None`.
 pub fn request_pass(problem: &PlanProblem, prices: &Prices, open: Option<&[bool]>, objective: Objective) -> PassResult {
-    let tables: Vec<KindTable> =
-        problem.kinds.iter().map(|kind| KindTable::new(problem, kind, prices, open, objective)).collect();
+    let tables: Vec<CohortTable> =
+        problem.cohorts.iter().map(|cohort| CohortTable::new(problem, cohort, prices, open, objective)).collect();
     let deployments = problem.deployments().len();
     let n = problem.workload.requests.len();
     let mut cheapest = vec![NONE; n];
@@ -95,7 +95,7 @@ struct Block {
 
 fn block(
     problem: &PlanProblem,
-    tables: &[KindTable],
+    tables: &[CohortTable],
     first: usize,
     choice: &mut [u16],
     gains_for: Option<usize>,
@@ -105,8 +105,8 @@ fn block(
     for (offset, choice) in choice.iter_mut().enumerate() {
         let request = first + offset;
         let (input, output) = problem.lengths(request);
-        let table = &tables[problem.kind_of(request)];
-        table.costs(problem, input, output, &mut costs);
+        let table = &tables[problem.cohort_of(request)];
+        table.costs(problem, &problem.kinds[problem.kind_of(request)], input, output, &mut costs);
         let Some((best, cost)) = table.cheapest(&costs) else {
             result.unservable.push(request);
             continue;
@@ -124,19 +124,25 @@ fn block(
     result
 }
 
-/// Priced coefficients of one kind's options, a column a feature so that the inner loop vectorises.
-struct KindTable {
+/// Priced coefficients of one cohort's options, a column a feature so that the inner loop vectorises.
+struct CohortTable {
     options: Vec<usize>,
     open: Vec<bool>,
     coefficients: [Vec<f64>; 6],
     max_tokens: Vec<f64>,
-    /// Options whose slot limit some request of the kind may exceed.
+    /// Options whose slot limit some request of the cohort may exceed.
     tight: Vec<usize>,
-    slot_limit: Vec<f64>,
 }
 
-impl KindTable {
-    fn new(problem: &PlanProblem, kind: &Kind, prices: &Prices, open: Option<&[bool]>, objective: Objective) -> Self {
+impl CohortTable {
+    fn new(
+        problem: &PlanProblem,
+        cohort: &Cohort,
+        prices: &Prices,
+        open: Option<&[bool]>,
+        objective: Objective,
+    ) -> Self {
+        let kind = &problem.kinds[cohort.kind];
         let mut coefficients: [Vec<f64>; 6] = std::array::from_fn(|_| Vec::with_capacity(kind.options.len()));
         let mut max_tokens = Vec::with_capacity(kind.options.len());
         let mut tight = Vec::new();
@@ -150,22 +156,15 @@ impl KindTable {
                 column.push(energy + second * deployment.rates.busy_time[k] - constant);
             }
             max_tokens.push(deployment.max_tokens);
-            if deployment.rates.slot_seconds(kind.max_input, kind.max_output) > kind.slot_limit[option] {
+            if deployment.rates.slot_seconds(cohort.max_input, cohort.max_output) > cohort.slot_limit[option] {
                 tight.push(option);
             }
         }
         let is_open = kind.options.iter().map(|&v| open.is_none_or(|open| open[v])).collect();
-        Self {
-            options: kind.options.clone(),
-            open: is_open,
-            coefficients,
-            max_tokens,
-            tight,
-            slot_limit: kind.slot_limit.clone(),
-        }
+        Self { options: kind.options.clone(), open: is_open, coefficients, max_tokens, tight }
     }
 
-    fn costs(&self, problem: &PlanProblem, input: u32, output: u32, costs: &mut Vec<f64>) {
+    fn costs(&self, problem: &PlanProblem, kind: &Kind, input: u32, output: u32, costs: &mut Vec<f64>) {
         let (i, o) = (f64::from(input), f64::from(output));
         let (io, ii, oo, tokens) = (i * o, i * i, o * o, i + o);
         let n = self.options.len();
@@ -180,7 +179,7 @@ impl KindTable {
         }
         for &option in &self.tight {
             let rates = &problem.deployments()[self.options[option]].rates;
-            if rates.slot_seconds(input, output) > self.slot_limit[option] {
+            if rates.slot_seconds(input, output) > kind.slot_limit[option] {
                 costs[option] = f64::INFINITY;
             }
         }

@@ -47,6 +47,17 @@ pub struct Kind {
     pub max_output: u32,
 }
 
+/// Kinds with the same windows, mean-floor job and options.
+#[derive(Clone, Debug)]
+pub struct Cohort {
+    /// A kind of it, for what they share.
+    pub kind: usize,
+    /// For each option: the least slot limit among its kinds.
+    pub slot_limit: Vec<f64>,
+    pub max_input: u32,
+    pub max_output: u32,
+}
+
 pub struct PlanProblem<'a> {
     pub workload: &'a Workload,
     pub cluster: &'a Cluster,
@@ -57,6 +68,10 @@ pub struct PlanProblem<'a> {
     pub kinds: Vec<Kind>,
     /// Kind of each group.
     pub kind_of_group: Vec<u32>,
+    /// Kinds that differ only in times the windows do not tell apart, by their first kind: the relaxation sees one.
+    pub cohorts: Vec<Cohort>,
+    /// Cohort of each kind.
+    pub cohort_of_kind: Vec<u32>,
     /// f_j * N_j by job; `None` without a mean floor.
     pub floor_points: Vec<Option<f64>>,
     pub requests_of_job: Vec<usize>,
@@ -100,6 +115,8 @@ impl<'a> PlanProblem<'a> {
             windows,
             kinds: Vec::new(),
             kind_of_group: Vec::new(),
+            cohorts: Vec::new(),
+            cohort_of_kind: Vec::new(),
             floor_points,
             requests_of_job,
         };
@@ -119,7 +136,29 @@ impl<'a> PlanProblem<'a> {
             kind.max_input = kind.max_input.max(longest[g].0);
             kind.max_output = kind.max_output.max(longest[g].1);
         }
+        problem.gather_cohorts();
         problem
+    }
+
+    fn gather_cohorts(&mut self) {
+        let mut known = BTreeMap::new();
+        let mut cohorts: Vec<Cohort> = Vec::new();
+        for (index, kind) in self.kinds.iter().enumerate() {
+            let key = (kind.first_window, kind.end_window, kind.mean_job, &kind.options[..]);
+            let cohort = *known.entry(key).or_insert_with(|| {
+                let slot_limit = kind.slot_limit.clone();
+                cohorts.push(Cohort { kind: index, slot_limit, max_input: 0, max_output: 0 });
+                cohorts.len() - 1
+            });
+            self.cohort_of_kind.push(cohort as u32);
+            let cohort = &mut cohorts[cohort];
+            cohort.max_input = cohort.max_input.max(kind.max_input);
+            cohort.max_output = cohort.max_output.max(kind.max_output);
+            for (least, &limit) in cohort.slot_limit.iter_mut().zip(&kind.slot_limit) {
+                *least = least.min(limit);
+            }
+        }
+        self.cohorts = cohorts;
     }
 
     fn kind(&self, deadline: f64, release: f64, mean_job: Option<usize>, allowed: &[usize]) -> Kind {
@@ -179,6 +218,10 @@ impl<'a> PlanProblem<'a> {
         self.kind_of_group[self.workload.requests.group[request] as usize] as usize
     }
 
+    pub fn cohort_of(&self, request: usize) -> usize {
+        self.cohort_of_kind[self.kind_of(request)] as usize
+    }
+
     pub fn lengths(&self, request: usize) -> (u32, u32) {
         let requests = &self.workload.requests;
         (requests.input_tokens[request], requests.output_tokens[request])
@@ -202,10 +245,11 @@ impl<'a> PlanProblem<'a> {
             .into_par_iter()
             .map(|v| {
                 let deployment = &self.deployments()[v];
-                let allowed: Vec<bool> = self.kinds.iter().map(|kind| kind.options.contains(&v)).collect();
+                let allows = |kind: &Kind| kind.options.binary_search(&v).is_ok();
+                let allowed: Vec<bool> = self.cohorts.iter().map(|cohort| allows(&self.kinds[cohort.kind])).collect();
                 let mut sums = [0.0; 6];
                 for (r, (&i, &o)) in requests.input_tokens.iter().zip(&requests.output_tokens).enumerate() {
-                    if allowed[self.kind_of(r)] && deployment.fits(i, o) {
+                    if allowed[self.cohort_of(r)] && deployment.fits(i, o) {
                         for (sum, value) in sums.iter_mut().zip(features(f64::from(i), f64::from(o))) {
                             *sum += value;
                         }
@@ -220,7 +264,10 @@ impl<'a> PlanProblem<'a> {
     /// Deployments that some kind may use and some node can hold.
     pub fn offered(&self) -> Vec<bool> {
         (0..self.deployments().len())
-            .map(|v| self.most_instances(v) > 0 && self.kinds.iter().any(|kind| kind.options.contains(&v)))
+            .map(|v| {
+                let allows = |cohort: &Cohort| self.kinds[cohort.kind].options.binary_search(&v).is_ok();
+                self.most_instances(v) > 0 && self.cohorts.iter().any(allows)
+            })
             .collect()
     }
 

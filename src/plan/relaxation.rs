@@ -1,4 +1,4 @@
-//! The relaxation R over classes, solved by column generation (PLANNER, sections 3 and 4).
+//! The relaxation R over classes, solved by column generation.
 //!
 //! Rows: each class served once, accuracy floors, net loaded time by (deployment, window), and the capacity block. A
 //! column is a share of one class on one deployment in one window; only those with negative reduced cost enter. Its
@@ -280,7 +280,7 @@ impl<'a> ClassProblem<'a> {
                 self.add_column(column)?;
             }
         }
-        last.map(Some).ok_or(PlanError::Solver("the relaxation was not solved in time"))
+        last.map(Some).ok_or(PlanError::OutOfTime)
     }
 
     fn prices(&self, solution: &Solution) -> Prices {

@@ -24,6 +24,9 @@ pub fn settle(
     limits: &[f64],
     assignment: &[u16],
 ) -> Option<Priced> {
+    if distinct_deadlines(problem).len() > MOST_DEADLINES {
+        return None;
+    }
     let mut reserve = vec![0.0; instances.len()];
     for _ in 0..MOST_ROUNDS {
         let mut filling = Filling::new(problem, instances, limits, &reserve);
@@ -42,6 +45,16 @@ pub fn settle(
         }
     }
     None
+}
+
+/// Time is counted by every deadline: with more of them than this it takes too long.
+const MOST_DEADLINES: usize = 64;
+
+fn distinct_deadlines(problem: &PlanProblem) -> Vec<f64> {
+    let mut deadlines: Vec<f64> = problem.kinds.iter().map(|kind| kind.deadline).collect();
+    deadlines.sort_by(f64::total_cmp);
+    deadlines.dedup();
+    deadlines
 }
 
 struct Filling<'a> {
@@ -66,9 +79,7 @@ const NOWHERE: u32 = u32::MAX;
 
 impl<'a> Filling<'a> {
     fn new(problem: &'a PlanProblem<'a>, instances: &'a [Instance], limits: &[f64], reserve: &[f64]) -> Self {
-        let mut deadlines: Vec<f64> = problem.kinds.iter().map(|kind| kind.deadline).collect();
-        deadlines.sort_by(f64::total_cmp);
-        deadlines.dedup();
+        let deadlines = distinct_deadlines(problem);
         let index = |deadline: f64| deadlines.partition_point(|&known| known < deadline);
         let deadline_of = problem.kinds.iter().map(|kind| index(kind.deadline)).collect();
         let mut of_deployment = vec![Vec::new(); problem.deployments().len()];

@@ -1,4 +1,4 @@
-//! The order of work (PLANNER, section 4): classes, relaxation, request pass, bound, whole instances, placement; then
+//! The order of work: classes, relaxation, request pass, bound, whole instances, placement; then
 //! bound and plan improve each other until the gap or the time limit is met.
 //!
 //! The plan always comes out of placement and the bound always out of request passes, so a poor guess anywhere costs
@@ -27,7 +27,9 @@ const SPLIT_ROUNDS: usize = 2;
 /// Deployments whose token limits cut the boxes.
 const MOST_LIMITS: usize = 16;
 /// Rounds of "placement lacks room: plan with less of that pool".
-const TIGHTENINGS: usize = 12;
+const TIGHTENINGS: usize = 48;
+/// Of which so many once there is a plan.
+const TIGHTENINGS_WITH_PLAN: usize = 6;
 /// Rounds of master, prices and cut.
 const MOST_CUTS: usize = 200;
 /// Rounds in which the master may repeat itself before it is left.
@@ -52,19 +54,24 @@ pub fn solve(
         offered: problem.offered(),
         unlimited: vec![vec![1.0; problem.windows.len()]; problem.cluster.pools.len()],
     };
-    let solver = Solver {
+    let mut solver = Solver {
         ground: &ground,
         settings,
         started: Instant::now(),
         deadline: Instant::now() + settings.time_limit,
         best: incumbent,
-        bound: 0.0,
-        class_lp: 0.0,
+        // Every request at its cheapest, and nothing ever started.
+        bound: free.total,
+        class_lp: free.total,
         class_mip: None,
         why_not: None,
         progress,
     };
-    solver.run()
+    match solver.run() {
+        Ok(None) | Err(PlanError::OutOfTime) => Ok(solver.into_verdict()),
+        Ok(Some(verdict)) => Ok(verdict),
+        Err(error) => Err(error),
+    }
 }
 
 /// What every step of a solve reads.
@@ -118,18 +125,16 @@ struct Relaxed {
 }
 
 impl Solver<'_> {
-    fn run(mut self) -> Result<Verdict, PlanError> {
+    /// Everything until the gap is met or time is up; a verdict only where there is no plan.
+    fn run(&mut self) -> Result<Option<Verdict>, PlanError> {
         let ground = self.ground;
         let relaxed = self.relax()?;
         self.class_lp = relaxed.solution.objective;
         if relaxed.solution.unserved > 1e-6 && self.best.is_none() {
             self.report(Phase::Certificate);
-            return Ok(match self.certificate(&relaxed)? {
-                Some(certificate) => Verdict::Infeasible(certificate),
-                None => {
-                    Verdict::Unknown("the relaxation leaves requests unserved, but no certificate was found".into())
-                }
-            });
+            let unproved = "the relaxation leaves requests unserved, but no certificate was found";
+            let certificate = self.certificate(&relaxed)?;
+            return Ok(Some(certificate.map_or_else(|| Verdict::Unknown(unproved.into()), Verdict::Infeasible)));
         }
         let prices = &relaxed.solution.prices;
         let pass = request_pass(ground.problem, prices, None, Objective::Energy);
@@ -168,7 +173,7 @@ impl Solver<'_> {
             decision = self.raise_bound(&mut master)?;
         }
         self.search(prices, &offered);
-        Ok(self.verdict())
+        Ok(None)
     }
 
     /// Deployments that a plan better than the best one may start: the others raise the root bound above it.
@@ -254,13 +259,23 @@ impl Solver<'_> {
     fn plan_whole_instances(&mut self, relaxed: &Relaxed) -> Result<(), PlanError> {
         let ground = self.ground;
         let mut usable = ground.unlimited.clone();
-        for _ in 0..TIGHTENINGS {
+        let mut enough = usable.clone();
+        let until = self.started + self.settings.time_limit.mul_f64(0.6);
+        for round in 0..TIGHTENINGS {
+            if Instant::now() >= until || (round >= TIGHTENINGS_WITH_PLAN && self.best.is_some()) {
+                break;
+            }
             let capacity = ground.capacity(ground.scale, &usable);
             let mut class_problem = ClassProblem::new(capacity, &relaxed.classes, Objective::Energy, &relaxed.columns)?;
             let whole = dive::dive(ground.problem, &mut class_problem, self.deadline)?;
             if whole.unserved > 1e-6 {
-                break;
+                // Too tight: half way back to what was enough.
+                for (share, &enough) in usable.iter_mut().flatten().zip(enough.iter().flatten()) {
+                    *share = 0.5 * (*share + enough);
+                }
+                continue;
             }
+            enough.clone_from(&usable);
             self.class_mip.get_or_insert(whole.objective);
             let mut assignment = assign::from_shares(ground.problem, &relaxed.classes, &whole, &whole.prices);
             let open = used(ground.problem, &assignment);
@@ -268,18 +283,11 @@ impl Solver<'_> {
                 break;
             }
             match self.offer(assignment, &whole.loaded, &whole.prices) {
-                Some(Unplaced::NoRoom { shortages, .. }) => {
-                    for shortage in shortages {
-                        tighten(ground.problem, &mut usable[shortage.pool], &shortage);
-                    }
-                }
+                Some(Unplaced::NoRoom { shortages, .. }) => tighten(ground.problem, &mut usable, &shortages),
                 Some(Unplaced::Late(..) | Unplaced::TooSlow(..)) => {
                     usable.iter_mut().flatten().for_each(|share| *share *= 0.98);
                 }
                 _ => break,
-            }
-            if Instant::now() >= self.deadline {
-                break;
             }
         }
         Ok(())
@@ -380,7 +388,7 @@ impl Solver<'_> {
         (self.progress)(Progress { phase, incumbent, bound: self.bound, elapsed: self.started.elapsed() });
     }
 
-    fn verdict(self) -> Verdict {
+    fn into_verdict(self) -> Verdict {
         let Some(priced) = self.best else {
             let why = self.why_not.map_or_else(String::new, |reason| format!(": {reason}"));
             return Verdict::Unknown(format!("no placement was found{why}"));
@@ -435,16 +443,22 @@ fn used(problem: &PlanProblem, assignment: &[u16]) -> Vec<bool> {
     used
 }
 
-/// Takes a shortage off the windows it was wanted in.
-fn tighten(problem: &PlanProblem, usable: &mut [f64], shortage: &Shortage) {
-    let pool = &problem.cluster.pools[shortage.pool];
-    let devices: usize = (0..pool.nodes.len()).map(|node| pool.free_devices(node).len()).sum();
-    let wanted = |window: &Window| (window.end.min(shortage.to) - window.start.max(shortage.from)).max(0.0);
-    let span: f64 = problem.windows.iter().map(wanted).sum();
-    for (share, window) in usable.iter_mut().zip(&problem.windows) {
-        if span > 0.0 && devices > 0 {
-            let part = wanted(window) / span * shortage.device_seconds / (devices as f64 * window.length());
-            *share *= 1.0 - if part > 0.0 { (1.1 * part).clamp(0.01, 0.2) } else { 0.0 };
+/// Takes shortages off the windows they were wanted in.
+fn tighten(problem: &PlanProblem, usable: &mut [Vec<f64>], shortages: &[Shortage]) {
+    for (pool_index, (pool, shares)) in problem.cluster.pools.iter().zip(usable).enumerate() {
+        let devices: usize = (0..pool.nodes.len()).map(|node| pool.free_devices(node).len()).sum();
+        let mut missing = vec![0.0; problem.windows.len()];
+        for shortage in shortages.iter().filter(|shortage| shortage.pool == pool_index) {
+            let wanted = |window: &Window| (window.end.min(shortage.to) - window.start.max(shortage.from)).max(0.0);
+            let span: f64 = problem.windows.iter().map(wanted).sum();
+            for (missing, window) in missing.iter_mut().zip(&problem.windows).filter(|_| span > 0.0) {
+                *missing += wanted(window) / span * shortage.device_seconds;
+            }
+        }
+        for ((share, missing), window) in shares.iter_mut().zip(missing).zip(&problem.windows) {
+            if missing > 0.0 && devices > 0 {
+                *share *= 1.0 - (missing / (devices as f64 * window.length())).clamp(0.003, 0.1);
+            }
         }
     }
 }
