@@ -1,4 +1,4 @@
-//! The rates and constants of a deployment, computed again from family model, pool and workload (PLANNER, sections 2, 5).
+//! The rates and constants of a deployment, computed again from family model, pool and workload.
 //!
 //! Deliberately its own code down to the expansion of each regression term, so that a slip in `domain::deployment` or
 //! `Feature::polynomial` shows as a difference here. Only the types and the six length features are shared.
