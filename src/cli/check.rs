@@ -11,7 +11,7 @@ use super::recorded::Recorded;
 use crate::check::{CheckInput, Report, check};
 use crate::formats::plan_dir;
 use crate::report::claims::of_directory;
-use crate::report::text::{energy, plain};
+use crate::report::text::{count, energy, plain};
 
 /// Verify a plan from first principles
 #[derive(Debug, clap::Args)]
@@ -61,7 +61,7 @@ pub fn run(arguments: &Arguments, output: &Output) -> anyhow::Result<()> {
     if report.is_valid() {
         return Ok(());
     }
-    let message = format!("the check found {} violations", report.violation_count());
+    let message = format!("the check found {}", count(report.violation_count() as u64, "violation"));
     Err(Failure { code: CHECK_FAILED, message }.into())
 }
 
@@ -75,11 +75,11 @@ fn text(report: &Report) -> String {
         text.push_str(&format!("{rule}: {count} more\n"));
     }
     text.push_str(&format!(
-        "{}: {} requests on {} instances and {} nodes, {} recomputed\n",
+        "{}: {} on {} and {}, {} recomputed\n",
         if report.is_valid() { "valid" } else { "INVALID" },
-        totals.requests,
-        totals.instances,
-        totals.nodes_used,
+        count(totals.requests as u64, "request"),
+        count(totals.instances as u64, "instance"),
+        count(totals.nodes_used as u64, "node"),
         energy(totals.objective.0)
     ));
     text

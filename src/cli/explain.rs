@@ -10,22 +10,26 @@ use super::exit::Failure;
 use super::inputs::Inputs;
 use super::output::Output;
 use super::recorded::Recorded;
+use crate::domain::{RequestIds, Workload};
 use crate::formats::plan_dir::{self, InstanceRow, PlanDirectory};
 use crate::options::{OptionsInput, build};
 use crate::plan::PlanProblem;
 use crate::report::RequestIndex;
 use crate::report::explain::{Alternative, alternatives, refusals};
-use crate::report::text::{Table, energy, plain, time};
+use crate::report::text::{Table, count, energy, plain, time};
 
 /// Deployments listed in the text; `--json` has them all.
 const SHOWN: usize = 8;
+
+/// Jobs and requests suggested for a name that is none.
+const NAMES_SHOWN: usize = 20;
 
 /// Say why a request went where it did, or what a job gets
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// Plan directory
     dir: PathBuf,
-    /// A request id or the name of a job
+    /// A request id (a row; FILE:ROW with several files; else the queue's own ids) or the name of a job
     name: String,
     #[command(flatten)]
     overrides: Overrides,
@@ -47,12 +51,7 @@ pub fn run(arguments: &Arguments, output: &Output) -> anyhow::Result<()> {
     let request = index.find(&arguments.name, arguments.name.parse::<usize>().unwrap_or(0).wrapping_sub(1));
     let job = workload.jobs.iter().position(|job| job.name == arguments.name);
     if request.is_none() && job.is_none() {
-        let jobs: Vec<String> = workload.jobs.iter().take(20).map(|job| plain(&job.name)).collect();
-        let name = plain(&arguments.name);
-        return Err(Failure::bad_data(format!(
-            "no request and no job is called `{name}`; jobs are {}",
-            jobs.join(", ")
-        )));
+        return Err(unknown(&arguments.name, &mut index, workload));
     }
     let request = request.map(|request| story.request(request, &mut index)).transpose()?;
     let job = job.map(|job| (job, story.served(job, &mut index)));
@@ -65,6 +64,20 @@ pub fn run(arguments: &Arguments, output: &Output) -> anyhow::Result<()> {
     let mut text = request.map(|told| told.text(&story)).unwrap_or_default();
     text.push_str(&job.map(|(job, served)| story.job_text(job, &served)).unwrap_or_default());
     Ok(output.data(text.as_bytes())?)
+}
+
+/// With several workload files a row alone names no request: the rows of that number are suggested.
+fn unknown(name: &str, index: &mut RequestIndex, workload: &Workload) -> anyhow::Error {
+    let mut message = format!("no request and no job is called `{}`", plain(name));
+    if let RequestIds::Rows(files) = &workload.requests.ids {
+        let rows = files.iter().filter(|(file, _)| !file.is_empty()).map(|(file, _)| format!("{file}:{name}"));
+        let meant: Vec<String> = rows.filter(|row| index.find(row, usize::MAX).is_some()).take(NAMES_SHOWN).collect();
+        if !meant.is_empty() {
+            message.push_str(&format!("; requests of several files are named FILE:ROW: {}", plain(&meant.join(", "))));
+        }
+    }
+    let jobs: Vec<String> = workload.jobs.iter().take(NAMES_SHOWN).map(|job| plain(&job.name)).collect();
+    Failure::bad_data(format!("{message}; jobs are {}", jobs.join(", ")))
 }
 
 struct Story<'a> {
@@ -147,8 +160,8 @@ impl<'a> Story<'a> {
             return format!("plan.json says nothing about job {name}\n");
         };
         let mut text = format!(
-            "job {name}: {} requests, {} active\nfinish    {}, deadline {} ({} before it)\n",
-            result.requests,
+            "job {name}: {}, {} active\nfinish    {}, deadline {} ({} before it)\n",
+            count(result.requests, "request"),
             energy(result.energy_j),
             time(result.finish_s),
             time(result.deadline_s),
@@ -195,14 +208,17 @@ impl RequestTold<'_> {
     /// Why the plan does not use a cheaper deployment that it could.
     fn against(&self, other: &Alternative, story: &Story) -> String {
         let job = story.problem.workload.groups[story.problem.workload.requests.group[self.request] as usize].job;
-        let mean_floor = story.problem.floor_points[job].is_some();
-        if !self.used.contains(&other.deployment) {
-            let start = story.problem.deployments()[other.deployment].start_energy().0;
-            return format!("not in use: a start of it costs {}", energy(start));
-        }
-        match (other.accuracy, self.accuracy()) {
-            (Some(theirs), Some(ours)) if mean_floor && theirs < ours => {
-                format!("its {theirs} % would lower the mean accuracy of the job, which has a floor")
+        let used = self.used.contains(&other.deployment);
+        let start = || energy(story.problem.deployments()[other.deployment].start_energy().0);
+        let floor = story.problem.workload.jobs[job].floor.filter(|_| story.problem.floor_points[job].is_some());
+        match (floor, other.accuracy, self.accuracy()) {
+            (Some(floor), Some(theirs), _) if theirs < floor.percent => {
+                let start = if used { String::new() } else { format!("; a start of it costs {}", start()) };
+                format!("its {theirs} % is below the floor of {} % on the mean of the job{start}", floor.percent)
+            }
+            _ if !used => format!("not in use: a start of it costs {}", start()),
+            (Some(floor), Some(theirs), Some(ours)) if theirs < ours => {
+                format!("its {theirs} % would lower the mean of the job, whose floor is {} %", floor.percent)
             }
             _ => "its instances have no room, or the search did not get that far".to_owned(),
         }
@@ -267,11 +283,14 @@ impl RequestTold<'_> {
         if more > 0 {
             text.push_str(&format!("... and {more} more it may use\n"));
         }
-        for (kind, count) in refusals(&self.alternatives) {
+        for (kind, number) in refusals(&self.alternatives) {
             let example = self.alternatives.iter().find(|a| a.refused.is_some_and(|reason| reason.kind() == kind));
             let Some((example, reason)) = example.and_then(|a| Some((a, a.refused?))) else { continue };
             let id = plain(story.id(example.deployment));
-            text.push_str(&format!("not allowed, {kind}: {count} deployments, for example {id}: {reason}\n"));
+            text.push_str(&format!(
+                "not allowed, {kind}: {}, for example {id}: {reason}\n",
+                count(number as u64, "deployment")
+            ));
         }
         text
     }

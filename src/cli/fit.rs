@@ -11,7 +11,7 @@ use super::output::Output;
 use crate::domain::{FamilyKey, FamilyModel, Quality};
 use crate::fit::{Context, FitReport, FormChoice, Settings, fit};
 use crate::formats::{data_sets_toml, devices_toml, models_json};
-use crate::report::text::{Table, percent};
+use crate::report::text::{Table, count, percent, plain};
 
 /// Fit energy and runtime models to samples
 #[derive(Debug, clap::Args)]
@@ -75,13 +75,9 @@ pub fn run(arguments: &Arguments, output: &Output) -> anyhow::Result<()> {
         output.json(&to_json(&report))?;
     } else if !to_stdout {
         output.data(table(&report).as_bytes())?;
-        for family in &report.families {
-            for note in &family.notes {
-                output.note(&format!("{}: {note}", family.model.key));
-            }
-        }
-        let models = report.families.len();
-        output.note(&format!("{models} models from {} samples in {}", report.samples, arguments.out.display()));
+        notes(&report).iter().for_each(|note| output.note(&plain(note)));
+        let models = count(report.families.len() as u64, "model");
+        output.note(&format!("{models} from {} samples in {}", report.samples, arguments.out.display()));
     }
     Ok(())
 }
@@ -95,7 +91,10 @@ fn table(report: &FitReport) -> String {
         table.row([
             key.to_string(),
             form.as_str().to_owned(),
-            energy_quality.samples.to_string(),
+            match (energy_quality.samples, runtime_quality.samples) {
+                (energy, runtime) if energy == runtime => energy.to_string(),
+                (energy, runtime) => format!("{energy} energy, {runtime} runtime"),
+            },
             share(energy_quality.cv_mape),
             share(runtime_quality.cv_mape),
             energy_quality.r2.map_or("-".to_owned(), |r2| format!("{r2:.4}")),
@@ -103,6 +102,25 @@ fn table(report: &FitReport) -> String {
         ]);
     }
     table.render(0)
+}
+
+/// What to know of the families, each remark once: most are the same for all families of a source.
+fn notes(report: &FitReport) -> Vec<String> {
+    let mut families: Vec<(&str, Vec<&FamilyKey>)> = Vec::new();
+    for family in &report.families {
+        for note in &family.notes {
+            match families.iter_mut().find(|(known, _)| known == note) {
+                Some((_, keys)) => keys.push(&family.model.key),
+                None => families.push((note, vec![&family.model.key])),
+            }
+        }
+    }
+    let line = |(note, keys): (&str, Vec<&FamilyKey>)| match keys[..] {
+        [key] => format!("{key}: {note}"),
+        [first, ..] => format!("{} families, for example {first}: {note}", keys.len()),
+        [] => note.to_owned(),
+    };
+    families.into_iter().map(line).collect()
 }
 
 fn to_json(report: &FitReport) -> Value {

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::output::Output;
 use crate::formats::{csv_map, mlenergy, samples_csv};
+use crate::report::text::count;
 
 /// Turn measurements of others into samples
 #[derive(Debug, clap::Args)]
@@ -19,6 +20,7 @@ pub struct Arguments {
 enum Format {
     /// ML.ENERGY benchmark files of generation 2 or 3, or folders of them
     Mlenergy {
+        /// Benchmark files, or folders of which every JSON file is read
         #[arg(required = true)]
         files: Vec<PathBuf>,
         #[command(flatten)]
@@ -29,6 +31,7 @@ enum Format {
         /// Says where each column of the samples comes from
         #[arg(long)]
         map: PathBuf,
+        /// Tables with a header line, all of the same columns
         #[arg(required = true)]
         files: Vec<PathBuf>,
         #[command(flatten)]
@@ -62,7 +65,12 @@ pub fn run(arguments: &Arguments, output: &Output) -> anyhow::Result<()> {
     if to.json {
         output.json(&json!({"samples": samples.len(), "families": families.len(), "out": to.out}))?;
     } else if !to_stdout {
-        output.note(&format!("{} samples of {} families in {}", samples.len(), families.len(), to.out.display()));
+        let samples = count(samples.len() as u64, "sample");
+        let families = match families.len() {
+            1 => "1 family".to_owned(),
+            number => format!("{number} families"),
+        };
+        output.note(&format!("{samples} of {families} in {}", to.out.display()));
     }
     Ok(())
 }

@@ -78,6 +78,7 @@ pub struct Paths {
     /// The bundled engines, if absent.
     pub engines: Option<PathBuf>,
     pub tokenizer: Option<PathBuf>,
+    pub sidecar: Option<PathBuf>,
 }
 
 impl Paths {
@@ -90,6 +91,7 @@ impl Paths {
             ("accuracy", &self.accuracy),
             ("engines", &self.engines),
             ("tokenizer", &self.tokenizer),
+            ("sidecar", &self.sidecar),
         ];
         let optional = optional.into_iter().filter_map(|(role, path)| Some((role, path.as_deref()?)));
         models.chain([("cluster", self.cluster.as_path())]).chain(workload).chain(optional).collect()
@@ -141,6 +143,7 @@ pub fn read(paths: &Paths, defaults: &Defaults, start: SystemTime) -> Result<Inp
     let files: Vec<PathBuf> = paths.workload.iter().filter(|path| there(path)).cloned().collect();
     let mut defaults = defaults.clone();
     defaults.tokenizer = defaults.tokenizer.filter(|path| there(path));
+    defaults.sidecar = defaults.sidecar.filter(|path| there(path));
     if paths.jobs.is_some() && jobs.is_none() {
         // What a broken jobs file would have said is not to be asked for a second time.
         defaults.deadline = defaults.deadline.or(Some(Seconds(crate::formats::duration::MAX_SECONDS)));

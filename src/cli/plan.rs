@@ -78,6 +78,9 @@ pub struct Arguments {
     /// tokenizer.json to count tokens of text; characters / 4, if absent
     #[arg(long)]
     tokenizer: Option<PathBuf>,
+    /// Known token counts of JSONL requests: a CSV of custom_id and input_tokens, output_tokens or both
+    #[arg(long)]
+    sidecar: Option<PathBuf>,
     /// Format of all workload files; detected, if absent: csv, azure, openai-batch, class-table
     #[arg(long)]
     format: Option<Format>,
@@ -207,6 +210,7 @@ impl Request {
             accuracy: arguments.accuracy.clone(),
             engines: arguments.engines.clone(),
             tokenizer: arguments.tokenizer.clone(),
+            sidecar: arguments.sidecar.clone(),
         };
         if paths.roles().iter().any(|(_, path)| is_stdin(path)) {
             return Err(Failure::usage("plan cannot read stdin: it reads its inputs more than once and records them"));
@@ -218,7 +222,7 @@ impl Request {
             model_policy: arguments.model_policy,
             releases: arguments.releases,
             tokenizer: arguments.tokenizer.clone(),
-            sidecar: None,
+            sidecar: arguments.sidecar.clone(),
             format: arguments.format,
         };
         Ok(Self { paths, defaults, start })
@@ -281,7 +285,7 @@ fn no_plan(
             "warnings": warnings,
         }))?;
     } else {
-        warnings.iter().for_each(|warning| output.warn(warning));
+        output.note(&summary::warnings(warnings, "with --json"));
     }
     Err(Failure { code: INFEASIBLE, message: format!("{status}: {why}") }.into())
 }

@@ -43,6 +43,7 @@ impl Recorded {
             accuracy: one("accuracy", &overrides.accuracy),
             engines: one("engines", &None),
             tokenizer: one("tokenizer", &None),
+            sidecar: one("sidecar", &None),
         };
         let overridden = |role: &str| match role {
             "models" => !overrides.models.is_empty(),
@@ -62,7 +63,7 @@ impl Recorded {
             model_policy: plan.model_policy.parse().map_err(|error| damaged(format!("model_policy: {error}")))?,
             releases: flags.releases,
             tokenizer: paths.tokenizer.clone(),
-            sidecar: None,
+            sidecar: paths.sidecar.clone(),
             format: format.map_err(|error: String| damaged(format!("flags.format: {error}")))?,
         };
         Ok(Self {

@@ -181,8 +181,11 @@ fn fit_family(
         }
         (_, FormChoice::Auto | FormChoice::Phase) => {
             let (energy, runtime) = attempt.fit.terms(provenance);
-            let energy_quality = quality::quality(&rows, |row| row.energy, &energy, attempt.energy_cv);
-            let runtime_quality = quality::quality(&rows, |row| row.runtime, &runtime, attempt.runtime_cv);
+            // As fitted: a row whose prompt is unknown counts, without the estimated prefill that nothing was taken off for.
+            let predict = |row: &Observation| attempt.fit.predict(row);
+            let (of_energy, of_runtime) = (|row: &_| Some(predict(row)?.0), |row: &_| Some(predict(row)?.1));
+            let energy_quality = quality::quality(&rows, |row| row.energy, of_energy, attempt.energy_cv);
+            let runtime_quality = quality::quality(&rows, |row| row.runtime, of_runtime, attempt.runtime_cv);
             (Form::Phase, energy, runtime, energy_quality, runtime_quality)
         }
     };
@@ -376,9 +379,10 @@ fn bilinear_model(rows: &[&Observation], provenance: Provenance, settings: &Sett
     let energy = bilinear::fit(rows, |row| row.energy, provenance).ok()?;
     let runtime = bilinear::fit(rows, |row| row.runtime, provenance).ok()?;
     let cv = |target: fn(&Observation) -> Option<f64>| bilinear::cv_mape(rows, target, settings.folds, settings.seed);
+    let (of_energy, of_runtime) = (|row: &_| quality::predict(&energy, row), |row: &_| quality::predict(&runtime, row));
     Some(Published {
-        energy_quality: quality::quality(rows, |row| row.energy, &energy, cv(|row| row.energy)),
-        runtime_quality: quality::quality(rows, |row| row.runtime, &runtime, cv(|row| row.runtime)),
+        energy_quality: quality::quality(rows, |row| row.energy, of_energy, cv(|row| row.energy)),
+        runtime_quality: quality::quality(rows, |row| row.runtime, of_runtime, cv(|row| row.runtime)),
         energy,
         runtime,
     })

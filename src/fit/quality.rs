@@ -15,15 +15,15 @@ pub fn predict(terms: &[Term], row: &Observation) -> Option<f64> {
     terms.iter().map(|term| Some(term.value * term.feature.expected(&row.tokens, row.batch)?)).sum()
 }
 
-/// Scores of one target over whole trials (per request times requests).
+/// Scores of one target over whole trials (per request times requests), on the rows that `predict` can say anything of.
 pub fn quality(
     rows: &[&Observation],
     target: impl Fn(&Observation) -> Option<f64>,
-    terms: &[Term],
+    predict: impl Fn(&Observation) -> Option<f64>,
     cv_mape: Option<f64>,
 ) -> Quality {
     let (measured, predicted): (Vec<f64>, Vec<f64>) =
-        rows.iter().filter_map(|row| Some((target(row)? * row.requests, predict(terms, row)? * row.requests))).unzip();
+        rows.iter().filter_map(|row| Some((target(row)? * row.requests, predict(row)? * row.requests))).unzip();
     Quality {
         samples: measured.len(),
         r2: r2_centred(&measured, &predicted),

@@ -220,7 +220,7 @@ pub struct DeploymentJson {
 }
 
 /// What the plan was made from. Roles: models and workload (several each), cluster, jobs,
-/// accuracy, engines, tokenizer.
+/// accuracy, engines, tokenizer, sidecar.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Input {
     pub role: String,

@@ -1,7 +1,7 @@
 //! Which deployments a group of requests is allowed, lengths aside: models and pools named, accuracy known and high
 //! enough, latency measured and low enough.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use super::OptionsInput;
@@ -67,16 +67,20 @@ pub(super) fn allowed(
     accuracy: &[Vec<Option<f64>>],
     warnings: &mut BTreeSet<String>,
 ) -> Vec<Vec<bool>> {
-    let mut of_group = |group: &Group| {
+    let mut missing = Missing::default();
+    let mut allowed = Vec::with_capacity(input.workload.groups.len());
+    for group in &input.workload.groups {
         let job = &input.workload.jobs[group.job];
-        let test = |(deployment, percent): (&Deployment, &Option<f64>)| {
+        let mut of_group = Vec::with_capacity(deployments.len());
+        for (deployment, percent) in deployments.iter().zip(&accuracy[group.job]) {
             let refusal = refusal(job, group, deployment, &input.cluster.pools[deployment.pool].name, *percent);
-            warnings.extend(refusal.and_then(|refusal| warning(refusal, job, deployment)));
-            refusal.is_none()
-        };
-        deployments.iter().zip(&accuracy[group.job]).map(test).collect()
-    };
-    input.workload.groups.iter().map(&mut of_group).collect()
+            missing.note(refusal, job, deployment);
+            of_group.push(refusal.is_none());
+        }
+        allowed.push(of_group);
+    }
+    warnings.extend(missing.warnings());
+    allowed
 }
 
 /// Why `deployment` (in the pool of that name, of accuracy `percent` in the job's task) may not serve `group`, if so.
@@ -119,18 +123,107 @@ fn slow(job: &Job, deployment: &Deployment) -> Option<Refusal> {
     })
 }
 
-/// What is missing, as against what is known and not good enough.
-fn warning(refusal: Refusal, job: &Job, deployment: &Deployment) -> Option<String> {
-    match refusal {
-        Refusal::AccuracyUnknown => {
-            let task = job.task.as_deref().unwrap_or("(no task named)");
-            let model = &deployment.family.model;
-            Some(format!("{model} is not offered to job {}: no accuracy figure for task {task}", job.name))
+/// What is missing, as against what is known and not good enough: one warning for each job and reason, however many
+/// deployments it concerns.
+#[derive(Default)]
+struct Missing<'a> {
+    /// Models or deployments by (job, what they are, reason).
+    refused: BTreeMap<(&'a str, &'static str, String), BTreeSet<&'a str>>,
+}
+
+impl<'a> Missing<'a> {
+    fn note(&mut self, refusal: Option<Refusal>, job: &'a Job, deployment: &'a Deployment) {
+        let (kind, name, reason) = match refusal {
+            Some(Refusal::AccuracyUnknown) => {
+                let task = job.task.as_deref().unwrap_or("(no task named)");
+                ("models", deployment.family.model.as_str(), format!("no accuracy figure for task {task}"))
+            }
+            Some(refusal @ (Refusal::TtftUnmeasured | Refusal::TbtUnmeasured)) => {
+                ("deployments", deployment.id.as_str(), refusal.to_string())
+            }
+            _ => return,
+        };
+        self.refused.entry((&job.name, kind, reason)).or_default().insert(name);
+    }
+
+    fn warnings(&self) -> impl Iterator<Item = String> {
+        self.refused.iter().filter_map(|((job, kind, reason), names)| {
+            let example = names.first()?;
+            Some(match names.len() {
+                1 => format!("{example} is not offered to job {job}: {reason}"),
+                count => format!("{count} {kind} are not offered to job {job}, for example {example}: {reason}"),
+            })
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{Box2, FamilyKey, Parallel, Rates};
+    use crate::units::{Joules, Watts};
+
+    fn deployment(model: &str, seqs: u32) -> Deployment {
+        Deployment {
+            id: format!("{model}/seqs{seqs}"),
+            family: FamilyKey {
+                model: model.into(),
+                precision: "bf16".into(),
+                device: "H100".into(),
+                devices: 1,
+                parallel: Parallel::tensor(1),
+                kv_cache: true,
+                engine: "vllm".into(),
+            },
+            pool: 0,
+            devices: 1,
+            max_num_seqs: seqs,
+            batch_size: 1.0,
+            rates: Rates { batch_size: 1.0, net_energy: [1.0; 6], busy_time: [1.0; 6] },
+            net_energy_low: [1.0; 6],
+            net_energy_high: [1.0; 6],
+            net_energy_estimated: [0.0; 6],
+            load_time: Seconds(1.0),
+            load_energy: Joules(1.0),
+            tail_time: Seconds(1.0),
+            tail_energy: Joules(1.0),
+            max_tokens: f64::INFINITY,
+            ttft_p99: None,
+            tbt_p99: None,
+            support: Box2::default(),
+            idle_power: Watts(1.0),
         }
-        Refusal::TtftUnmeasured | Refusal::TbtUnmeasured => {
-            let name = if refusal == Refusal::TtftUnmeasured { "TTFT p99" } else { "TBT p99" };
-            Some(format!("{} is not offered to job {}: its {name} was not measured", deployment.id, job.name))
+    }
+
+    #[test]
+    fn what_is_missing_is_said_once_for_each_job_and_reason() {
+        let job = Job {
+            name: "j".into(),
+            task: Some("t".into()),
+            floor: None,
+            deadline: Seconds(1.0),
+            release: Seconds(0.0),
+            models: None,
+            pools: None,
+            max_ttft: Some(Seconds(1.0)),
+            max_tbt: None,
+        };
+        let group =
+            Group { job: 0, deadline: Seconds(1.0), release: Seconds(0.0), own_floor: Some(50.0), pinned_models: None };
+        let deployments: Vec<Deployment> =
+            ["a", "b"].iter().flat_map(|model| [8, 16, 32].map(|seqs| deployment(model, seqs))).collect();
+        let mut missing = Missing::default();
+        for deployment in &deployments {
+            let known = (deployment.family.model == "a").then_some(60.0);
+            missing.note(refusal(&job, &group, deployment, "p", known), &job, deployment);
         }
-        _ => None,
+        let warnings: Vec<String> = missing.warnings().collect();
+        assert_eq!(
+            warnings,
+            [
+                "3 deployments are not offered to job j, for example a/seqs16: its TTFT p99 was not measured",
+                "b is not offered to job j: no accuracy figure for task t"
+            ]
+        );
     }
 }

@@ -30,7 +30,8 @@ pub fn standby_joules(problem: &PlanProblem, priced: &Priced) -> Option<f64> {
     let always_on = problem.cluster.pools.iter().filter(|pool| !pool.suspend);
     let power: Option<f64> =
         always_on.map(|pool| pool.standing_power().map(|power| power.0 * pool.nodes.len() as f64)).sum();
-    power.map(|watts| watts * priced.makespan)
+    // An empty sum is -0.
+    power.map(|watts| watts.max(0.0) * priced.makespan)
 }
 
 /// Whether token counts of the queue are estimates, and which.

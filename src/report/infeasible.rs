@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::explain::{alternatives, refusals};
-use super::text::{plain, time};
+use super::text::{count, plain, time};
 use crate::plan::{Infeasibility, PlanProblem};
 
 /// Jobs and requests named in full; the rest are counted.
@@ -22,7 +22,8 @@ fn unservable(problem: &PlanProblem, requests: &[usize]) -> String {
     for &request in requests {
         by_job.entry(workload.groups[workload.requests.group[request] as usize].job).or_default().push(request);
     }
-    let mut lines = vec![format!("no deployment can serve {} requests, whatever the others do", requests.len())];
+    let mut lines =
+        vec![format!("no deployment can serve {}, whatever the others do", count(requests.len() as u64, "request"))];
     if problem.deployments().is_empty() {
         lines.push("no model fits any pool of the cluster: do its devices occur in the models file?".to_owned());
     }
@@ -31,12 +32,12 @@ fn unservable(problem: &PlanProblem, requests: &[usize]) -> String {
         let (input, output) = problem.lengths(request);
         let reasons: Vec<String> = refusals(&alternatives(problem, request))
             .into_iter()
-            .map(|(reason, count)| format!("{reason} ({count} deployments)"))
+            .map(|(reason, number)| format!("{reason} ({})", count(number as u64, "deployment")))
             .collect();
         lines.push(format!(
-            "job {}: {} requests, for example {} ({input} tokens in, {output} out): {}",
+            "job {}: {}, for example {} ({input} tokens in, {output} out): {}",
             plain(&workload.jobs[*job].name),
-            requests.len(),
+            count(requests.len() as u64, "request"),
             plain(&workload.requests.ids.get(request)),
             if reasons.is_empty() { "no deployment exists".to_owned() } else { reasons.join(", ") }
         ));

@@ -1,9 +1,9 @@
 //! A plan in one screen of text, from plan.json alone.
 
-use super::text::{Table, energy, percent, plain, time};
+use super::text::{Table, count, energy, percent, plain, time};
 use crate::formats::plan_json::{Baseline, PlanJson, Status};
 
-/// More warnings than this are counted; plan.json has them all.
+/// More warnings than this are counted.
 const WARNINGS_SHOWN: usize = 12;
 
 pub fn summary(plan: &PlanJson, whole_cluster: bool) -> String {
@@ -11,7 +11,10 @@ pub fn summary(plan: &PlanJson, whole_cluster: bool) -> String {
     text.push_str(&energies(plan));
     text.push_str(&jobs(plan));
     text.push_str(&baselines(plan));
-    text.push_str(&warnings(&plan.warnings));
+    let warnings = warnings(&plan.warnings, "in plan.json");
+    if !warnings.is_empty() {
+        text.push_str(&format!("\n{warnings}"));
+    }
     text
 }
 
@@ -27,14 +30,14 @@ pub fn status_words(status: Status) -> &'static str {
 fn headline(plan: &PlanJson, whole_cluster: bool) -> String {
     let parts = &plan.gap_parts;
     let mut text = format!(
-        "plan      {} requests on {} instances, {} nodes, done after {}\n\
+        "plan      {} on {}, {}, done after {}\n\
          status    {}\n\
          objective {}   (with every estimate at its low end {}, high end {})\n\
          bound     {}   (no plan can cost less; by {})\n\
          gap       {} = merging {} + integer {} + placement {}\n",
-        plan.requests,
-        plan.instances,
-        plan.nodes_used,
+        count(plan.requests, "request"),
+        count(plan.instances, "instance"),
+        count(plan.nodes_used, "node"),
         time(plan.makespan_s),
         status_words(plan.status),
         energy(plan.objective_j),
@@ -47,6 +50,12 @@ fn headline(plan: &PlanJson, whole_cluster: bool) -> String {
         percent(parts.integer),
         percent(parts.placement)
     );
+    if parts.merging < 0.0 {
+        // The bound counts whole instances, which the relaxation over classes of requests does not.
+        text.push_str(
+            "          (negative merging: the class relaxation lies below the bound, which counts whole instances)\n",
+        );
+    }
     text.push_str(&format!(
         "rests on  estimates for {}, extrapolation for {} of the joules\n",
         percent(plan.estimated_share),
@@ -118,13 +127,15 @@ fn baselines(plan: &PlanJson) -> String {
     format!("\n{}", table.render(0))
 }
 
-fn warnings(warnings: &[String]) -> String {
+/// A line each, the first of them; the rest are counted, and `elsewhere` says where they are.
+pub fn warnings(warnings: &[String], elsewhere: &str) -> String {
     let mut text = String::new();
     for warning in warnings.iter().take(WARNINGS_SHOWN) {
         text.push_str(&format!("warning: {}\n", plain(warning)));
     }
-    if warnings.len() > WARNINGS_SHOWN {
-        text.push_str(&format!("... and {} more warnings in plan.json\n", warnings.len() - WARNINGS_SHOWN));
+    let more = warnings.len().saturating_sub(WARNINGS_SHOWN);
+    if more > 0 {
+        text.push_str(&format!("... and {} {elsewhere}\n", count(more as u64, "more warning")));
     }
-    if text.is_empty() { text } else { format!("\n{text}") }
+    text
 }

@@ -17,14 +17,28 @@ pub fn time(seconds: f64) -> String {
 /// `1.23 %` of a fraction.
 pub fn percent(fraction: f64) -> String {
     let digits = if fraction != 0.0 && fraction.abs() < 0.001 { 4 } else { 2 };
-    format!("{:.digits$} %", 100.0 * fraction)
+    format!("{} %", rounded(100.0 * fraction, digits))
+}
+
+/// Without the sign of what rounds to zero.
+fn rounded(value: f64, digits: usize) -> String {
+    let text = format!("{value:.digits$}");
+    match text.strip_prefix('-') {
+        Some(zero) if zero.chars().all(|c| "0.".contains(c)) => zero.to_owned(),
+        _ => text,
+    }
 }
 
 fn scaled(value: f64, units: &[(f64, &str)]) -> String {
     let (size, unit) = units.iter().find(|(size, _)| value.abs() >= *size).or(units.last()).unwrap_or(&(1.0, ""));
     let value = value / size;
     let digits = if value.abs() >= 100.0 { 1 } else { 3 };
-    format!("{value:.digits$} {unit}")
+    format!("{} {unit}", rounded(value, digits))
+}
+
+/// `1 request`, `2 requests`
+pub fn count(number: u64, name: &str) -> String {
+    format!("{number} {name}{}", if number == 1 { "" } else { "s" })
 }
 
 /// Text that a terminal shows and never obeys: control characters are written out.
@@ -78,7 +92,12 @@ mod tests {
     #[test]
     fn figures_read_as_people_write_them() {
         assert_eq!(energy(1_234_000.0), "1.234 MJ");
-        assert_eq!(energy(0.0), "0.000 J");
+        assert_eq!((energy(0.0), energy(-0.0), energy(-1e-9)), ("0.000 J".into(), "0.000 J".into(), "0.000 J".into()));
+        assert_eq!(
+            (energy(-0.5), percent(-0.0), percent(-1e-9)),
+            ("-0.500 J".into(), "0.00 %".into(), "0.0000 %".into())
+        );
+        assert_eq!((count(1, "request"), count(0, "request")), ("1 request".into(), "0 requests".into()));
         assert_eq!(time(3599.99), "60.0 min");
         assert_eq!(time(3660.0), "1 h 01 min");
         assert_eq!(percent(0.0123), "1.23 %");

@@ -116,9 +116,10 @@ pub fn directives(job: &Job<'_>) -> Result<Vec<(&'static str, String)>, String> 
             options.push(("mem", format!("{mib}M")));
         }
     }
-    // Minutes, rounded up: the predicted seconds already hold the safety margin.
-    let minutes = ((instance.end - instance.start).0 / 60.0).ceil().max(1.0);
-    options.push(("time", format!("{minutes}")));
+    // Slurm kills a job at its limit. The planned seconds hold the safety margin, but the script waits for a load that is
+    // slower than planned, so that wait comes on top: otherwise the limit would end a job which the wait allows.
+    let minutes = ((instance.end - instance.start).0 + ready_timeout(job)) / 60.0;
+    options.push(("time", format!("{}", minutes.ceil())));
     options.push(("output", format!("slurm/{id}-%j.log")));
     options.push(("open-mode", "append".into()));
     Ok(options)
@@ -290,8 +291,13 @@ fn server_arguments(job: &Job<'_>, engine: &Engine) -> Result<Option<String>, St
     Ok(Some(format!("{}{}", container(job, engine)?, words.join(" \\\n  "))))
 }
 
+/// Seconds after which an engine that is not ready is given up.
+fn ready_timeout(job: &Job<'_>) -> f64 {
+    (job.deployment.load_time.0 * READY_FACTOR).max(READY_AT_LEAST_S).ceil()
+}
+
 fn server_body(job: &Job<'_>, engine: &Engine, arguments: &str) -> Result<String, String> {
-    let ready = (job.deployment.load_time.0 * READY_FACTOR).max(READY_AT_LEAST_S).ceil();
+    let ready = ready_timeout(job);
     let mut text = variables(job, engine)?;
     let _ = write!(
         text,

@@ -25,13 +25,26 @@ command -v sbatch >/dev/null || die 'sbatch is not here: run this on a login nod
 test_only=
 case "${1:-}" in
   '') [ ! -e submitted.csv ] || die 'this plan has been submitted: see submitted.csv; remove that file to submit it again' 73
-      mkdir -p results
-      echo 'instance,slurm_job' > submitted.csv ;;
+      [ -w . ] || die "$JOULEPLAN_DIR cannot be written to, and jobs write their answers there" 73 ;;
   --test-only) test_only=1 ;;
   *) die 'usage: slurm/submit.sh [--test-only]' 2 ;;
 esac
 
 declare -A slurm_job=()
+submitted=()
+
+# Whatever ends this script early: what is with Slurm by then, and how to take it back.
+report() {
+  local status=$?
+  if [ "$status" -ne 0 ] && [ "${#submitted[@]}" -gt 0 ]; then
+    printf 'submit.sh: submitted before that, see submitted.csv: %s. To cancel: scancel %s\n' \
+      "${submitted[*]}" "${submitted[*]}" >&2
+    printf 'submit.sh: to submit the plan again, cancel and remove %s/submitted.csv\n' "$JOULEPLAN_DIR" >&2
+  fi
+}
+trap report EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
 
 # submit INSTANCE BEGIN_S PREDECESSORS [OPTION..]: BEGIN_S counts from the start of this script; the job waits until its
 # predecessors, which hold its devices, have ended in whatever way.
@@ -53,10 +66,15 @@ submit() {
     options+=("--dependency=afterany$after" --kill-on-invalid-dep=yes)
   fi
   if ! id="$(sbatch --parsable "${options[@]}" "slurm/$instance.sbatch")"; then
-    die "Slurm refused $instance. Submitted before it: ${slurm_job[*]:-none} (scancel takes these numbers)" 69
+    [ "${#submitted[@]}" -gt 0 ] || die "Slurm refused $instance, the first job; nothing was submitted" 69
+    die "Slurm refused $instance" 69
   fi
-  slurm_job[$instance]=${id%%;*}
-  printf '%s,%s\n' "$instance" "${id%%;*}" >> submitted.csv
+  id=${id%%;*}
+  slurm_job[$instance]=$id
+  submitted+=("$id")
+  # Made by the first job that Slurm takes: a refused plan is as if never submitted.
+  [ -e submitted.csv ] || echo 'instance,slurm_job' > submitted.csv
+  printf '%s,%s\n' "$instance" "$id" >> submitted.csv
 }
 
 "#;

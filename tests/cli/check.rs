@@ -102,3 +102,56 @@ fn explain_tells_why_and_what_else_there_was() {
     assert_code(&output, 65);
     assert!(stderr(&output).contains("jobs are w"), "{}", stderr(&output));
 }
+
+#[test]
+fn explain_names_the_floor_that_a_cheaper_model_misses() {
+    let case = Case::new();
+    // The model of the fewest joules is not accurate enough.
+    case.write("accuracy.csv", "model,task,accuracy\nQwen/Qwen3-8B,t,40\nmeta-llama/Llama-3.1-8B-Instruct,t,70\n");
+    let output = case.plan(&words("--workload w.csv --deadline 1h --accuracy accuracy.csv --task t --min-accuracy 60"));
+    assert_code(&output, 0);
+    let text = stdout(&case.run(&["explain", "plan", "3"]));
+    let cheapest = text.lines().find(|line| line.starts_with("cheapest")).unwrap();
+    assert!(cheapest.contains("its 40 % is below the floor of 60 % on the mean of the job; a start of it"), "{text}");
+    assert!(!text.contains("not in use: a start"), "{text}");
+}
+
+#[test]
+fn explain_suggests_rows_where_there_are_several_files() {
+    let case = Case::new();
+    case.write("v.csv", &workload(5));
+    assert_code(&case.plan(&words("--workload w.csv v.csv --deadline 1h")), 0);
+    let told = |name: &str| {
+        let output = case.run(&["explain", "plan", name]);
+        assert_code(&output, 65);
+        stderr(&output)
+    };
+    assert!(told("3").contains("FILE:ROW: w.csv:3, v.csv:3; jobs are"), "{}", told("3"));
+    assert!(told("7").contains("FILE:ROW: w.csv:7; jobs are"), "{}", told("7"));
+    assert!(!told("99").contains("FILE:ROW"), "{}", told("99"));
+    assert_code(&case.run(&["explain", "plan", "v.csv:3"]), 0);
+}
+
+#[test]
+fn known_token_counts_come_from_a_sidecar_that_check_reads_again() {
+    let case = Case::new();
+    let line = |id: &str| {
+        format!(
+            "{{\"custom_id\":\"{id}\",\"body\":{{\"messages\":[{{\"role\":\"user\",\"content\":\"hello\"}}],\"max_tokens\":64}}}}\n"
+        )
+    };
+    case.write("b.jsonl", &(line("r1") + &line("r2")));
+    case.write("counts.csv", "custom_id,input_tokens,output_tokens\nr1,100,10\nr2,200,20\n");
+    let output = case.plan(&words("--workload b.jsonl --deadline 1h --sidecar counts.csv --json"));
+    assert_code(&output, 0);
+    assert!(!json(&output)["warnings"].to_string().contains("estimated"), "{}", stdout(&output));
+    let plan = case.json("plan/plan.json");
+    let recorded = plan["inputs"].as_array().unwrap().iter().find(|input| input["role"] == "sidecar").unwrap();
+    assert_eq!((recorded["path"].as_str(), recorded["sha256"].as_str().map(str::len)), (Some("counts.csv"), Some(64)));
+    assert_code(&case.run(&["check", "plan"]), 0);
+    assert_eq!(json(&case.run(&["explain", "plan", "r2", "--json"]))["request"]["output_tokens"], 20);
+    case.write("counts.csv", "custom_id,input_tokens,output_tokens\nr1,100,10\nr2,200,21\n");
+    let output = case.run(&["check", "plan"]);
+    assert_code(&output, 65);
+    assert!(stderr(&output).contains("counts.csv") && stderr(&output).contains("changed"), "{}", stderr(&output));
+}

@@ -67,7 +67,7 @@ fn infeasible_is_3_and_says_which_job_and_why() {
     let accuracy = ["--accuracy", "accuracy.csv", "--task", "t", "--deadline", "1h", "--min-accuracy"];
     fails(&[&accuracy[..], &["99"]].concat(), &["infeasible", "job w", "99 %", "64.3"]);
     case.write("w.csv", "input_tokens,output_tokens\n9000000,9000000\n1,1\n");
-    fails(&["--deadline", "1h"], &["1 requests", "for example 1 (9000000 tokens in", "memory"]);
+    fails(&["--deadline", "1h"], &["1 request,", "for example 1 (9000000 tokens in", "memory"]);
     case.write("cluster.toml", &CPU_POOL.replace("Xeon-8480+", "EPYC-9654"));
     let output = case.plan(&["--workload", "w.csv", "--deadline", "1h", "--json"]);
     if output.status.code() == Some(3) {

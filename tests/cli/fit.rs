@@ -116,6 +116,28 @@ fn tables_and_benchmarks_are_imported() {
 }
 
 #[test]
+fn samples_are_counted_where_prompts_are_unknown_and_remarks_are_made_once() {
+    let case = Case::new();
+    let bundled = fs::read_to_string(bundled("profiles/samples/h100_b200_chat_mlenergy_v3.csv")).unwrap();
+    let kept = |start: &str| bundled.lines().filter(|line| line.starts_with(start)).collect::<Vec<_>>();
+    let rows = [kept("model,"), kept("Qwen/Qwen3-8B,bfloat16,H100"), kept("Qwen/Qwen3-14B,bfloat16,H100")].concat();
+    case.write("s.csv", &(rows.join("\n") + "\n").replace("mlenergy_v3/lm-arena-chat", "nobody/knows"));
+    let output = case.run(&["fit", "s.csv", "--out", "m.json", "--json"]);
+    assert_code(&output, 0);
+    let report = json(&output);
+    let models = report["models"].as_array().unwrap();
+    let counted: u64 = models.iter().map(|model| model["energy"]["n"].as_u64().unwrap()).sum();
+    assert_eq!((models.len(), counted), (2, rows.len() as u64 - 1), "{report}");
+    assert!(models.iter().all(|model| model["energy"]["r2"].as_f64().unwrap() > 0.9), "{report}");
+
+    case.write("s.csv", &(rows.join("\n") + "\n"));
+    let output = case.run(&["fit", "s.csv", "--out", "m.json"]);
+    assert_code(&output, 0);
+    assert_eq!(stderr(&output).matches("input lengths unknown").count(), 1, "{}", stderr(&output));
+    assert!(stderr(&output).contains("2 families, for example Qwen/Qwen3-14B/"), "{}", stderr(&output));
+}
+
+#[test]
 fn malformed_samples_and_models_are_refused_with_their_place() {
     let case = Case::new();
     let good = fs::read_to_string(bundled("profiles/samples/cpu_estimated.csv")).unwrap();

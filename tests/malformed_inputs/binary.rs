@@ -39,7 +39,7 @@ fn arguments(kind: Kind) -> Option<Vec<&'static str>> {
         Kind::Pinned => workload(&["--model-policy", "pin"]),
         Kind::Releases => workload(&["--releases"]),
         Kind::Tokenizer => Some(vec!["--workload", "batch.jsonl", "--tokenizer", "input.dat"]),
-        Kind::Sidecar => None,
+        Kind::Sidecar => Some(vec!["--workload", "batch.jsonl", "--sidecar", "input.dat"]),
     }
 }
 

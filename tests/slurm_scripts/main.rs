@@ -246,7 +246,8 @@ fn directives_ask_for_what_the_plan_uses() {
     let case = gpu_case("m");
     let text =
         fs::read_to_string(case.write("w.jsonl", Format::OpenaiBatch, &workload(&["r".into()]), 0).unwrap()).unwrap();
-    for line in ["--gres=gpu:h100:2", "--nodelist=h100n1", "--time=11", "--cpus-per-task=16", "--job-name=jp-i0001-m"] {
+    // 601 s planned, and the 600 s that the script waits for the engine.
+    for line in ["--gres=gpu:h100:2", "--nodelist=h100n1", "--time=21", "--cpus-per-task=16", "--job-name=jp-i0001-m"] {
         assert!(text.contains(&format!("#SBATCH {line}\n")), "{line} in\n{text}");
     }
     assert!(case.read("slurm/submit.sh").contains("\nsubmit i0001 0 ''\n"), "the job wakes its node");
@@ -317,6 +318,11 @@ echo "$((100 + n));cluster"
             &[("SBATCH_LOG", log.to_str().unwrap()), ("SBATCH_REFUSES", refuses)],
         )
     };
+    let refused = submit("1");
+    assert_eq!(refused.status.code(), Some(69));
+    assert!(stderr(&refused).contains("nothing was submitted"), "{}", stderr(&refused));
+    assert!(!case.has("submitted.csv") && !case.has("results"), "nothing is in the way of the next try");
+    fs::remove_file(&log).unwrap();
     let output = submit("");
     assert!(output.status.success(), "{}", stderr(&output));
     assert_eq!(case.read("submitted.csv"), "instance,slurm_job\ni0002,101\ni0003,102\ni0001,103\n");
@@ -334,5 +340,8 @@ echo "$((100 + n));cluster"
     fs::remove_file(&log).unwrap();
     let refused = submit("2");
     assert_eq!(refused.status.code(), Some(69));
-    assert!(stderr(&refused).contains("Slurm refused i0003. Submitted before it: 101"), "{}", stderr(&refused));
+    for words in ["Slurm refused i0003", "submitted before that, see submitted.csv: 101.", "scancel 101\n", "remove "] {
+        assert!(stderr(&refused).contains(words), "{words} in {}", stderr(&refused));
+    }
+    assert_eq!(case.read("submitted.csv"), "instance,slurm_job\ni0002,101\n");
 }
