@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 WITH_TOOLS := source target/tools/env &&
 
-.PHONY: tools build demo profiles test lint fmt
+.PHONY: tools build demo profiles bench test lint fmt
 
 build: tools
 	$(WITH_TOOLS) cargo build --release
@@ -21,6 +21,10 @@ profiles: build
 
 test: lint
 	$(WITH_TOOLS) cargo test --release
+
+# Wall times of whole plans; a command, not a test.
+bench: build
+	python3 benches/plan.py
 
 lint: tools
 	cargo fmt --check
