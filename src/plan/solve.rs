@@ -12,11 +12,11 @@ use super::bound::{Master, MasterSolution};
 use super::capacity::{CapacityInput, Integers, Scale};
 use super::classes::Classes;
 use super::dive;
-use super::pack::Shortage;
+use super::hints::{peak_instances, tighten, token_limits, used};
 use super::place::{self, Lanes, Shape, Unplaced, place};
 use super::price::Priced;
 use super::prices::{Objective, Prices, request_pass};
-use super::problem::{PlanProblem, Window};
+use super::problem::PlanProblem;
 use super::relaxation::{ClassProblem, ClassSolution, Column, columns_at, scale};
 use super::search;
 use super::{Infeasibility, Phase, Plan, PlanError, Progress, Settings, Verdict};
@@ -24,8 +24,6 @@ use super::{Infeasibility, Phase, Plan, PlanError, Progress, Settings, Verdict};
 /// Classes after splitting, at most.
 const MOST_CLASSES: usize = 2000;
 const SPLIT_ROUNDS: usize = 2;
-/// Deployments whose token limits cut the boxes.
-const MOST_LIMITS: usize = 16;
 /// Rounds of "placement lacks room: plan with less of that pool".
 const TIGHTENINGS: usize = 48;
 /// Of which so many once there is a plan.
@@ -412,73 +410,4 @@ impl Solver<'_> {
 
 fn gap(objective: f64, bound: f64) -> f64 {
     if objective > 0.0 { ((objective - bound) / objective).max(0.0) } else { 0.0 }
-}
-
-/// Token limits of the deployments that most requests prefer.
-fn token_limits(problem: &PlanProblem, cheapest: &[u16]) -> Vec<f64> {
-    let mut preferred = vec![0usize; problem.deployments().len()];
-    for &v in cheapest {
-        if let Some(count) = preferred.get_mut(v as usize) {
-            *count += 1;
-        }
-    }
-    let mut ranked: Vec<(usize, f64)> = problem
-        .deployments()
-        .iter()
-        .zip(preferred)
-        .filter(|(deployment, count)| *count > 0 && deployment.max_tokens.is_finite())
-        .map(|(deployment, count)| (count, deployment.max_tokens))
-        .collect();
-    ranked.sort_by(|a, b| b.0.cmp(&a.0).then(a.1.total_cmp(&b.1)));
-    ranked.into_iter().take(MOST_LIMITS).map(|(_, limit)| limit).collect()
-}
-
-fn used(problem: &PlanProblem, assignment: &[u16]) -> Vec<bool> {
-    let mut used = vec![false; problem.deployments().len()];
-    for &v in assignment {
-        if let Some(used) = used.get_mut(v as usize) {
-            *used = true;
-        }
-    }
-    used
-}
-
-/// Takes shortages off the windows they were wanted in.
-fn tighten(problem: &PlanProblem, usable: &mut [Vec<f64>], shortages: &[Shortage]) {
-    for (pool_index, (pool, shares)) in problem.cluster.pools.iter().zip(usable).enumerate() {
-        let devices: usize = (0..pool.nodes.len()).map(|node| pool.free_devices(node).len()).sum();
-        let mut missing = vec![0.0; problem.windows.len()];
-        for shortage in shortages.iter().filter(|shortage| shortage.pool == pool_index) {
-            let wanted = |window: &Window| (window.end.min(shortage.to) - window.start.max(shortage.from)).max(0.0);
-            let span: f64 = problem.windows.iter().map(wanted).sum();
-            for (missing, window) in missing.iter_mut().zip(&problem.windows).filter(|_| span > 0.0) {
-                *missing += wanted(window) / span * shortage.device_seconds;
-            }
-        }
-        for ((share, missing), window) in shares.iter_mut().zip(missing).zip(&problem.windows) {
-            if missing > 0.0 && devices > 0 {
-                *share *= 1.0 - (missing / (devices as f64 * window.length())).clamp(0.003, 0.1);
-            }
-        }
-    }
-}
-
-/// Most instances alive at once by (deployment, window) of a schedule.
-fn peak_instances(problem: &PlanProblem, priced: &Priced) -> Vec<Vec<f64>> {
-    let mut peaks = vec![vec![0.0; problem.windows.len()]; problem.deployments().len()];
-    for (v, row) in peaks.iter_mut().enumerate() {
-        let own: Vec<(f64, f64)> = priced
-            .schedule
-            .instances
-            .iter()
-            .filter(|instance| instance.deployment == v)
-            .map(|instance| (instance.start.0, instance.end.0))
-            .collect();
-        for (peak, window) in row.iter_mut().zip(&problem.windows) {
-            let alive = |at: f64| own.iter().filter(|(from, to)| *from <= at && at < *to).count();
-            let starts = own.iter().map(|(from, _)| *from).filter(|from| (window.start..window.end).contains(from));
-            *peak = std::iter::once(window.start).chain(starts).map(alive).max().unwrap_or(0) as f64;
-        }
-    }
-    peaks
 }
