@@ -60,7 +60,7 @@ pub struct Arguments {
     /// Stop when (objective - bound) / objective is at most this
     #[arg(long, default_value = "0.001", value_parser = fraction)]
     gap: f64,
-    /// Stop searching after this
+    /// Begin no further step of the search after this; the step at hand is finished
     #[arg(long, default_value = "60s", value_parser = duration)]
     time_limit: Duration,
     /// Threads to use; all cores, if absent

@@ -25,14 +25,8 @@ pub struct Master<'a> {
     bound: f64,
 }
 
-/// Capacity decisions of the master.
-#[derive(Clone, Debug)]
-pub struct MasterSolution {
-    pub instances: Vec<Vec<f64>>,
-    pub open: Vec<bool>,
-    /// Proved optimal within the gap asked for.
-    pub optimal: bool,
-}
+/// Instances by (deployment, window), as the master would have them.
+pub type Decision = Vec<Vec<f64>>;
 
 /// Relative margin taken off the solver's bound for its feasibility tolerances.
 const TOLERANCE: f64 = 1e-6;
@@ -76,7 +70,7 @@ impl<'a> Master<'a> {
     }
 
     /// Solves the master; the bound only ever rises.
-    pub fn solve(&mut self, seconds: f64, mip_gap: f64) -> Result<Option<MasterSolution>, PlanError> {
+    pub fn solve(&mut self, seconds: f64, mip_gap: f64) -> Result<Option<Decision>, PlanError> {
         let solution = self.lp.solve(seconds, mip_gap)?;
         let energy = if self.input.scale.energy.is_finite() { self.input.scale.energy } else { 1.0 };
         if solution.outcome == Outcome::Infeasible {
@@ -89,14 +83,13 @@ impl<'a> Master<'a> {
         if solution.columns.is_empty() {
             return Ok(None);
         }
-        let instances: Vec<Vec<f64>> = self
+        let instances = self
             .capacity
             .instances
             .iter()
             .map(|columns| columns.iter().map(|column| solution.columns[column.0].round()).collect())
             .collect();
-        let open = instances.iter().map(|row| row.iter().any(|&n| n > 0.5)).collect();
-        Ok(Some(MasterSolution { instances, open, optimal: solution.outcome == Outcome::Optimal }))
+        Ok(Some(instances))
     }
 
     /// Joules that no plan can go below.

@@ -53,7 +53,7 @@ pub mod settle;
 pub mod solve;
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use baselines::BaselineResult;
 use price::Priced;
@@ -123,6 +123,8 @@ pub enum Infeasibility {
 pub struct Plan {
     pub priced: Priced,
     pub bound: f64,
+    /// Which computation gave the bound.
+    pub bound_by: &'static str,
     pub gap: f64,
     pub merging: f64,
     pub integer: f64,
@@ -138,10 +140,14 @@ pub fn plan(
     incumbent: Option<Priced>,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<(Verdict, BTreeMap<String, BaselineResult>), PlanError> {
+    let started = Instant::now();
     progress(Progress { phase: Phase::Baselines, incumbent: None, bound: 0.0, elapsed: Duration::ZERO });
     let baselines = baselines::run(problem, settings, seed);
     let feasible = baselines.values().filter(|result| result.feasible()).filter_map(|result| result.priced.clone());
     let best = feasible.chain(incumbent).min_by(|a, b| a.objective().total_cmp(&b.objective()));
-    let verdict = solve(problem, settings, best, progress)?;
+    // The limit is on both; half of it is always left for our own plan.
+    let left = settings.time_limit.saturating_sub(started.elapsed()).max(settings.time_limit / 2);
+    let settings = Settings { time_limit: left, ..settings.clone() };
+    let verdict = solve(problem, &settings, best, progress)?;
     Ok((verdict, baselines))
 }

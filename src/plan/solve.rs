@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use super::assign;
-use super::bound::{Master, MasterSolution};
+use super::bound::{Decision, Master};
 use super::capacity::{CapacityInput, Integers, Scale};
 use super::classes::Classes;
 use super::dive;
@@ -60,6 +60,7 @@ pub fn solve(
         best: incumbent,
         // Every request at its cheapest, and nothing ever started.
         bound: free.total,
+        bound_by: "request pass without prices",
         class_lp: free.total,
         class_mip: None,
         why_not: None,
@@ -102,6 +103,8 @@ struct Solver<'a> {
     deadline: Instant,
     best: Option<Priced>,
     bound: f64,
+    /// What proved it.
+    bound_by: &'static str,
     class_lp: f64,
     class_mip: Option<f64>,
     /// Why the last assignment could not be placed.
@@ -137,7 +140,7 @@ impl Solver<'_> {
         let prices = &relaxed.solution.prices;
         let pass = request_pass(ground.problem, prices, None, Objective::Energy);
         let root = relaxed.solution.objective - relaxed.solution.requests_dual + pass.total;
-        self.bound = self.bound.max(root - 1e-6 * root.abs());
+        self.prove(root - 1e-6 * root.abs(), "request pass at the relaxation's prices");
 
         self.report(Phase::Placement);
         self.plan_whole_instances(&relaxed)?;
@@ -159,7 +162,7 @@ impl Solver<'_> {
         let mut seen: BTreeSet<Vec<u32>> = BTreeSet::new();
         let mut repeats = 0;
         for _ in 0..MOST_CUTS {
-            let Some(MasterSolution { instances, .. }) = &decision else { break };
+            let Some(instances) = &decision else { break };
             if self.done() || repeats >= MOST_REPEATS {
                 break;
             }
@@ -218,12 +221,19 @@ impl Solver<'_> {
     }
 
     /// Solves the master for a better bound and its next capacity decisions.
-    fn raise_bound(&mut self, master: &mut Master) -> Result<Option<MasterSolution>, PlanError> {
+    fn raise_bound(&mut self, master: &mut Master) -> Result<Option<Decision>, PlanError> {
         let decision = master.solve(self.slice(0.15), 0.2 * self.settings.gap)?;
         // What the master leaves out costs more than the best plan, which therefore caps what it proves.
         let limit = self.best.as_ref().map_or(f64::INFINITY, Priced::objective);
-        self.bound = self.bound.max(master.bound().min(limit));
+        self.prove(master.bound().min(limit), "request-level pass and integer capacity master (Benders cuts)");
         Ok(decision)
+    }
+
+    /// Takes a bound that is higher than the best so far.
+    fn prove(&mut self, bound: f64, by: &'static str) {
+        if bound > self.bound {
+            (self.bound, self.bound_by) = (bound, by);
+        }
     }
 
     /// Prices the requests with the instances fixed, adds the cut, and returns the assignment those prices suggest.
@@ -398,6 +408,7 @@ impl Solver<'_> {
         let share = |joules: f64| if objective > 0.0 { joules / objective } else { 0.0 };
         Verdict::Planned(Box::new(Plan {
             bound,
+            bound_by: self.bound_by,
             gap: gap(objective, bound),
             merging: share(self.class_lp - bound),
             integer: share(class_mip - self.class_lp),

@@ -25,9 +25,6 @@ pub struct Circumstances {
     pub run: Run,
 }
 
-/// How the bound was come by.
-const BOUND_BY: &str = "request-level pass and integer capacity master (Benders cuts)";
-
 pub fn plan_json(problem: &PlanProblem, plan: &Plan, circumstances: Circumstances) -> PlanJson {
     let priced = &plan.priced;
     let Circumstances { baselines, mut warnings, model_policy, flags, inputs, run } = circumstances;
@@ -56,7 +53,7 @@ pub fn plan_json(problem: &PlanProblem, plan: &Plan, circumstances: Circumstance
         bound_j: proof.bound,
         gap: proof.gap,
         gap_parts: GapParts { merging: proof.merging, integer: proof.integer, placement: proof.placement },
-        bound_by: BOUND_BY.to_owned(),
+        bound_by: plan.bound_by.to_owned(),
         requests: problem.workload.requests.len() as u64,
         instances: priced.schedule.instances.len() as u64,
         nodes_used: nodes_used(priced) as u64,

@@ -56,11 +56,6 @@ impl PivotedQr {
         self.rank == self.pivots.len()
     }
 
-    /// The columns of X that the others do not already span, in order of choice.
-    pub fn independent_columns(&self) -> &[usize] {
-        &self.pivots[..self.rank]
-    }
-
     /// Coefficients that minimise |X c - y|^2, one per column of X; columns beyond the rank get 0.
     pub fn solve(&self, y: &Array1<f64>) -> Array1<f64> {
         let mut rotated = y.clone();
