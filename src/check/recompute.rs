@@ -245,6 +245,7 @@ mod tests {
             runtime_quality: quality,
             support: Box2::default(),
             batch_points: vec![],
+            clocks: None,
             idle_power: Figure::estimated(Watts(140.0)),
             load_time: Figure::estimated(Seconds(60.0)),
             load_power: Figure::estimated(Watts(300.0)),

@@ -64,6 +64,7 @@ pub fn pool(name: &str, kind: DeviceKind, slurm: SlurmTarget) -> Pool {
         suspend: true,
         wake_time: Seconds(60.0),
         wake_energy: Joules(1.0),
+        clock_control: false,
         storage_gib_per_s: None,
         slurm,
     }

@@ -60,6 +60,7 @@ fn cluster() -> Cluster {
             suspend: true,
             wake_time: Seconds(60.0),
             wake_energy: Joules(1.0),
+            clock_control: false,
             storage_gib_per_s: None,
             slurm: SlurmTarget::default(),
         }],
