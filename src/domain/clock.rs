@@ -79,6 +79,12 @@ impl ClockTable {
         self.points.iter().find(|point| point.sm_clock_mhz == sm_clock_mhz)
     }
 
+    /// The clocks to offer at a batch: the default, and those measured at or near it.
+    pub fn offered(&self, batch: f64) -> impl Iterator<Item = u32> {
+        let offered = move |point: &&ClockPoint| Some(point.sm_clock_mhz) == self.default_mhz || point.covers(batch);
+        self.points.iter().filter(offered).map(|point| point.sm_clock_mhz)
+    }
+
     /// Factors at a measured clock or between two; `None` beyond them.
     pub fn factors(&self, phase: Phase, sm_clock_mhz: u32) -> Option<PhaseFactors> {
         let points = &self.points;

@@ -31,6 +31,7 @@ pub fn deployment(model: &str, pool: usize) -> Deployment {
         pool,
         devices: 2,
         max_num_seqs: 8,
+        sm_clock_mhz: None,
         batch_size: 8.0,
         rates: Rates { batch_size: 8.0, net_energy: [1.0; 6], busy_time: [0.1; 6] },
         net_energy_low: [1.0; 6],
