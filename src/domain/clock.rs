@@ -144,7 +144,7 @@ fn scaled(term: &Term, factor: f64, provenance: Provenance) -> Term {
 }
 
 /// The value at `x` in interval `k` of the cubic through ascending `xs` that is monotone where the points are (Fritsch
-/// and Butland 1984, as in SciPy's PchipInterpolator). Left out by every maintained crate we found.
+/// and Butland 1984, as in SciPy's PchipInterpolator); the crates that interpolate offer lines, Akima and natural splines.
 fn monotone_cubic(xs: &[f64], ys: &[f64], k: usize, x: f64) -> f64 {
     let step = |j: usize| xs[j + 1] - xs[j];
     let slope = |j: usize| (ys[j + 1] - ys[j]) / step(j);
