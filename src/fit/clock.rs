@@ -1,4 +1,4 @@
-//! Samples at other SM clocks to a table of factors by phase.
+//! Samples at other SM clocks: apart from those the family is fitted on, then to a table of factors by phase.
 //!
 //! A clock's factors are two numbers for time and two for net energy: what the prefill and the decode part of the
 //! family's own terms must be multiplied by to meet its samples, least squares of relative errors over all its lengths,
@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use ndarray::{Array1, Array2};
 
 use super::observation::Observation;
-use crate::domain::{ClockPoint, ClockTable, FamilyModel, Phase, PhaseFactors, Provenance, Term};
+use crate::domain::{ClockPoint, ClockTable, FamilyModel, Phase, PhaseFactors, Provenance, Sample, Term};
 use crate::stats::nnls;
 
 /// Clocks of a device differ by less than this factor, and so must what they cost.
@@ -66,6 +66,34 @@ pub fn table(
         points.sort_by_key(|point| point.sm_clock_mhz);
     }
     Some(ClockTable { default_mhz, points })
+}
+
+/// Rows at the default clock, power limit and SM share (none stated, or the largest), and those at another clock alone.
+/// The others are counted.
+pub fn default_operating_point<'a>(
+    samples: &[&'a Sample],
+    notes: &mut Vec<String>,
+) -> (Vec<&'a Sample>, Vec<&'a Sample>) {
+    type Setting = fn(&Sample) -> Option<f64>;
+    let split = |samples: Vec<&'a Sample>, pick: Setting| -> (Vec<&'a Sample>, Vec<&'a Sample>) {
+        let unstated = samples.iter().any(|sample| pick(sample).is_none());
+        let largest = samples.iter().filter_map(|sample| pick(sample)).fold(0.0, f64::max);
+        samples.into_iter().partition(|sample| match pick(sample) {
+            None => true,
+            Some(value) => !unstated && value >= largest * 0.999,
+        })
+    };
+    let mut kept = samples.to_vec();
+    let settings: [(&str, Setting); 2] =
+        [("power limits", |sample| sample.power_limit.map(|limit| limit.0)), ("SM shares", |sample| sample.sm_share)];
+    for (name, pick) in settings {
+        let others;
+        (kept, others) = split(kept, pick);
+        if !others.is_empty() {
+            notes.push(format!("{} samples at other {name} set aside", others.len()));
+        }
+    }
+    split(kept, |sample| sample.sm_clock_mhz.map(f64::from))
 }
 
 /// A sample beside what the family's terms say of it at the default clock.

@@ -130,7 +130,7 @@ fn fit_family(
     settings: &Settings,
 ) -> Result<FittedFamily, String> {
     let mut notes = Vec::new();
-    let (samples, other_clocks) = default_operating_point(samples, &mut notes);
+    let (samples, other_clocks) = clock::default_operating_point(samples, &mut notes);
     let machine = Machine {
         device: context.devices.iter().find(|device| is_named(device, &key.device)),
         engine: engine_of(context.engines, key),
@@ -318,31 +318,6 @@ fn estimated_terms(
         terms.extend(machine.prefill().into_iter().flatten());
     }
     terms
-}
-
-/// Rows at the default clock, power limit and SM share (none stated, or the largest), and those at another clock alone.
-/// The others are counted.
-fn default_operating_point<'a>(samples: &[&'a Sample], notes: &mut Vec<String>) -> (Vec<&'a Sample>, Vec<&'a Sample>) {
-    type Setting = fn(&Sample) -> Option<f64>;
-    let split = |samples: Vec<&'a Sample>, pick: Setting| -> (Vec<&'a Sample>, Vec<&'a Sample>) {
-        let unstated = samples.iter().any(|sample| pick(sample).is_none());
-        let largest = samples.iter().filter_map(|sample| pick(sample)).fold(0.0, f64::max);
-        samples.into_iter().partition(|sample| match pick(sample) {
-            None => true,
-            Some(value) => !unstated && value >= largest * 0.999,
-        })
-    };
-    let mut kept = samples.to_vec();
-    let settings: [(&str, Setting); 2] =
-        [("power limits", |sample| sample.power_limit.map(|limit| limit.0)), ("SM shares", |sample| sample.sm_share)];
-    for (name, pick) in settings {
-        let others;
-        (kept, others) = split(kept, pick);
-        if !others.is_empty() {
-            notes.push(format!("{} samples at other {name} set aside", others.len()));
-        }
-    }
-    split(kept, |sample| sample.sm_clock_mhz.map(f64::from))
 }
 
 /// Mean of the samples' own figures, else the device table's, else half of the least power seen; the last two estimated.

@@ -84,7 +84,7 @@ pub fn cluster(rng: &mut ChaCha8Rng) -> Cluster {
             suspend,
             wake_time: Seconds(if suspend { rng.random_range(30.0..120.0) } else { 0.0 }),
             wake_energy: Joules(if suspend { rng.random_range(0.0..200_000.0) } else { 0.0 }),
-            clock_control: p % 2 == 0,
+            clock_control: p.is_multiple_of(2),
             storage_gib_per_s: rng.random_bool(0.5).then(|| rng.random_range(0.1..4.0)),
             slurm: SlurmTarget::default(),
         }
@@ -159,7 +159,7 @@ pub fn family(rng: &mut ChaCha8Rng, cluster: &Cluster, index: usize) -> FamilyMo
         runtime_quality: quality,
         support: Box2::default(),
         batch_points,
-        clocks: (index % 2 == 0).then(clocks),
+        clocks: index.is_multiple_of(2).then(clocks),
         idle_power: Figure::new(Watts(idle), Provenance::Imported),
         load_time: Figure::estimated(Seconds(rng.random_range(20.0..90.0))),
         load_power: Figure::estimated(Watts(idle * rng.random_range(0.9..2.0))),
