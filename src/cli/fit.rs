@@ -9,6 +9,7 @@ use super::arguments::{is_stdin, read_engines, read_samples};
 use super::exit::Failure;
 use super::output::Output;
 use crate::domain::{FamilyKey, FamilyModel, Quality};
+use crate::fit::bilinear::Published;
 use crate::fit::{Context, FitReport, FormChoice, Settings, fit};
 use crate::formats::{data_sets_toml, devices_toml, models_json};
 use crate::report::text::{Table, count, percent, plain};
@@ -98,7 +99,7 @@ fn table(report: &FitReport) -> String {
             share(energy_quality.cv_mape),
             share(runtime_quality.cv_mape),
             energy_quality.r2.map_or("-".to_owned(), |r2| format!("{r2:.4}")),
-            share(family.bilinear.and_then(|(energy, _)| energy.cv_mape)),
+            share(family.bilinear.as_ref().and_then(|published| published.energy.quality.cv_mape)),
         ]);
     }
     table.render(0)
@@ -138,8 +139,8 @@ fn to_json(report: &FitReport) -> Value {
             "operating_point": operating_point(&model.key, points),
             "energy": quality(model.form.as_str(), &model.energy_quality),
             "runtime": quality(model.form.as_str(), &model.runtime_quality),
-            "bilinear": family.bilinear.map(|(energy, runtime)| {
-                json!({"energy": quality("bilinear", &energy), "runtime": quality("bilinear", &runtime)})
+            "bilinear": family.bilinear.as_ref().map(|Published { energy, runtime }| {
+                json!({"energy": quality("bilinear", &energy.quality), "runtime": quality("bilinear", &runtime.quality)})
             }),
             "notes": family.notes,
         })
@@ -166,12 +167,13 @@ fn operating_point(key: &FamilyKey, batch_points: Vec<Value>) -> Value {
 }
 
 fn quality(form: &str, quality: &Quality) -> Value {
-    let Quality { samples, r2, r2_uncentred, cv_mape, negative_predictions } = *quality;
+    let Quality { samples, r2, r2_uncentred, cv_mape, error_factors, negative_predictions } = *quality;
     json!({
         "form": form,
         "r2": r2,
         "r2_uncentred": r2_uncentred,
         "cv_mape": cv_mape,
+        "error_factors_90": error_factors,
         "n": samples,
         "negative_predictions": negative_predictions,
     })

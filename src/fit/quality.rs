@@ -4,11 +4,40 @@ use std::collections::BTreeMap;
 
 use super::observation::Observation;
 use crate::domain::{BatchPoint, Box2, Moments, Quality, Sample, Term};
-use crate::stats::{mean, r2_centred, r2_uncentred};
+use crate::stats::{mape, mean, r2_centred, r2_uncentred, ratio_interval};
 use crate::units::Seconds;
 
 /// Standard deviations around the mean that count as covered where a row averages over many lengths.
 const COVERED_DEVIATIONS: f64 = 2.0;
+
+/// Probability that a measurement lies within the error factors of its prediction.
+const ERROR_LEVEL: f64 = 0.90;
+
+/// Measurements beside predictions by a model that has not seen them, with the index of their row.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct OutOfFold {
+    pub rows: Vec<usize>,
+    pub measured: Vec<f64>,
+    pub predicted: Vec<f64>,
+}
+
+impl OutOfFold {
+    pub fn push(&mut self, row: usize, measured: f64, predicted: f64) {
+        self.rows.push(row);
+        self.measured.push(measured);
+        self.predicted.push(predicted);
+    }
+
+    /// Mean absolute relative error, a fraction.
+    pub fn mape(&self) -> Option<f64> {
+        mape(&self.measured, &self.predicted)
+    }
+
+    /// Multiples of a prediction between which 90 % of measurements lie.
+    pub fn error_factors(&self) -> Option<(f64, f64)> {
+        ratio_interval(&self.measured, &self.predicted, ERROR_LEVEL)
+    }
+}
 
 /// Sum of the terms for the mean request of a row; `None` where a feature is unknown.
 pub fn predict(terms: &[Term], row: &Observation) -> Option<f64> {
@@ -20,7 +49,7 @@ pub fn quality(
     rows: &[&Observation],
     target: impl Fn(&Observation) -> Option<f64>,
     predict: impl Fn(&Observation) -> Option<f64>,
-    cv_mape: Option<f64>,
+    out_of_fold: Option<&OutOfFold>,
 ) -> Quality {
     let (measured, predicted): (Vec<f64>, Vec<f64>) =
         rows.iter().filter_map(|row| Some((target(row)? * row.requests, predict(row)? * row.requests))).unzip();
@@ -28,7 +57,8 @@ pub fn quality(
         samples: measured.len(),
         r2: r2_centred(&measured, &predicted),
         r2_uncentred: r2_uncentred(&measured, &predicted),
-        cv_mape,
+        cv_mape: out_of_fold.and_then(OutOfFold::mape),
+        error_factors: out_of_fold.and_then(OutOfFold::error_factors),
         negative_predictions: predicted.iter().filter(|value| **value < 0.0).count(),
     }
 }

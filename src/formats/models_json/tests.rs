@@ -3,8 +3,14 @@ use crate::domain::{FamilyKey, Parallel, Provenance};
 
 fn model() -> FamilyModel {
     let curve = |points: &[(f64, f64)]| Feature::OutputAtBatch(BatchCurve { points: points.to_vec() });
-    let quality =
-        Quality { samples: 2, r2: Some(0.75), r2_uncentred: Some(0.875), cv_mape: None, negative_predictions: 0 };
+    let quality = Quality {
+        samples: 2,
+        r2: Some(0.75),
+        r2_uncentred: Some(0.875),
+        cv_mape: None,
+        error_factors: None,
+        negative_predictions: 0,
+    };
     FamilyModel {
         key: FamilyKey {
             model: "m".into(),
