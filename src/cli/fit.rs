@@ -1,6 +1,6 @@
 //! `fit`: samples to models, with how good each is.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 use serde_json::{Value, json};
@@ -11,7 +11,9 @@ use super::output::Output;
 use crate::domain::{FamilyKey, FamilyModel, Quality};
 use crate::fit::bilinear::Published;
 use crate::fit::{Context, FitReport, FormChoice, Settings, fit};
+use crate::formats::write::{WriteError, write_atomic};
 use crate::formats::{data_sets_toml, devices_toml, models_json};
+use crate::report::fit_quality;
 use crate::report::text::{Table, count, percent, plain};
 
 /// Fit energy and runtime models to samples
@@ -32,6 +34,9 @@ pub struct Arguments {
     /// Seed of the cross-validation's folds
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Folder for a quality report: a text, and charts as SVG
+    #[arg(long, value_name = "DIR")]
+    report: Option<PathBuf>,
     /// Print one JSON object instead of a table
     #[arg(long)]
     json: bool,
@@ -72,6 +77,9 @@ pub fn run(arguments: &Arguments, output: &Output) -> anyhow::Result<()> {
         return Err(Failure::bad_data("no family could be fitted: give samples with energies, runtimes and lengths"));
     }
     output.file(&arguments.out, models_json::write(&report.models(), &files).as_bytes())?;
+    if let Some(folder) = &arguments.report {
+        write_report(folder, &report)?;
+    }
     if arguments.json {
         output.json(&to_json(&report))?;
     } else if !to_stdout {
@@ -79,6 +87,15 @@ pub fn run(arguments: &Arguments, output: &Output) -> anyhow::Result<()> {
         notes(&report).iter().for_each(|note| output.note(&plain(note)));
         let models = count(report.families.len() as u64, "model");
         output.note(&format!("{models} from {} samples in {}", report.samples, arguments.out.display()));
+    }
+    Ok(())
+}
+
+fn write_report(folder: &Path, report: &FitReport) -> anyhow::Result<()> {
+    let files = fit_quality::files(report)?;
+    std::fs::create_dir_all(folder).map_err(|source| WriteError::Cannot { path: folder.to_owned(), source })?;
+    for file in files {
+        write_atomic(&folder.join(file.name), file.content.as_bytes())?;
     }
     Ok(())
 }
