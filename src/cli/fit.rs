@@ -116,7 +116,7 @@ fn table(report: &FitReport) -> String {
             share(energy_quality.cv_mape),
             share(runtime_quality.cv_mape),
             energy_quality.r2.map_or("-".to_owned(), |r2| format!("{r2:.4}")),
-            share(family.bilinear.as_ref().and_then(|published| published.energy.quality.cv_mape)),
+            share(family.bilinear.as_ref().and_then(|published| published.energy.fitted.quality.cv_mape)),
         ]);
     }
     table.render(0)
@@ -157,7 +157,7 @@ fn to_json(report: &FitReport) -> Value {
             "energy": quality(model.form.as_str(), &model.energy_quality),
             "runtime": quality(model.form.as_str(), &model.runtime_quality),
             "bilinear": family.bilinear.as_ref().map(|Published { energy, runtime }| {
-                json!({"energy": quality("bilinear", &energy.quality), "runtime": quality("bilinear", &runtime.quality)})
+                json!({"energy": quality("bilinear", &energy.fitted.quality), "runtime": quality("bilinear", &runtime.fitted.quality)})
             }),
             "notes": family.notes,
         })

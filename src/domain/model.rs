@@ -78,7 +78,7 @@ pub struct Quality {
     /// Mean absolute relative error in 5-fold cross-validation, as a fraction.
     pub cv_mape: Option<f64>,
     /// 90 % of measurements lie between these multiples of their prediction: the model's error on samples it has not
-    /// seen, from cross-validation.
+    /// seen, from cross-validation. Absent of fewer than three of them, and where the samples are estimates.
     pub error_factors: Option<(f64, f64)>,
     /// Predictions below zero on the samples (none for our own forms).
     pub negative_predictions: usize,

@@ -5,8 +5,8 @@
 use ndarray::{Array1, Array2, Axis, concatenate};
 
 use super::observation::Observation;
-use super::quality::{self, OutOfFold};
-use crate::domain::{Feature, Provenance, Quality, Term};
+use super::quality::{self, FittedTarget, OutOfFold};
+use crate::domain::{Feature, Provenance, Term};
 use crate::stats::{Anova, LeastSquaresError, Summary, anova, k_folds, ordinary};
 
 const FEATURES: [Feature; 3] = [Feature::Input, Feature::Output, Feature::InputOutput];
@@ -25,10 +25,7 @@ pub struct Published {
 /// Energy or runtime by the published form.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Target {
-    pub terms: Vec<Term>,
-    pub quality: Quality,
-    /// Predictions of rows left out, where there are rows enough.
-    pub out_of_fold: Option<OutOfFold>,
+    pub fitted: FittedTarget,
     /// Absent where rows and coefficients are equally many.
     pub summary: Option<Summary>,
     /// Type II, of the form as published and with an intercept beside it; absent where it cannot be computed.
@@ -60,16 +57,15 @@ impl Target {
         let wider = concatenate(Axis(1), &[ones.view(), x.view()]).ok();
         let out_of_fold = out_of_fold(rows, target, folds, seed);
         let of_terms = |row: &_| quality::predict(&terms, row);
+        let quality = quality::quality(rows, target, of_terms, out_of_fold.as_ref());
         Some(Self {
-            quality: quality::quality(rows, target, of_terms, out_of_fold.as_ref()),
-            out_of_fold,
+            fitted: FittedTarget { terms, quality, out_of_fold },
             summary: Summary::new(&x, &y, None).ok(),
             anova: anova::type_2(&x, &y, &TERMS, None).ok(),
             anova_with_intercept: wider.and_then(|wider| {
                 let [input, output, both] = TERMS;
                 anova::type_2(&wider, &y, &["1", input, output, both], None).ok()
             }),
-            terms,
         })
     }
 }

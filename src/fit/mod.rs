@@ -25,11 +25,10 @@ use self::cells::Cell;
 use self::hardware::{EstimatedTerm, Machine};
 use self::observation::Observation;
 use self::phase::{PhaseFit, PowerLimits, Spec};
-use self::quality::OutOfFold;
+use self::quality::{FittedTarget, OutOfFold};
 use self::select::{CrossValidated, Identified, Setting};
 use crate::domain::{
-    DataSetPrompts, DeviceKind, DeviceType, Engine, FamilyKey, FamilyModel, Figure, Form, Provenance, Quality, Sample,
-    Term,
+    DataSetPrompts, DeviceKind, DeviceType, Engine, FamilyKey, FamilyModel, Figure, Form, Provenance, Sample,
 };
 use crate::stats::mean;
 use crate::units::Watts;
@@ -180,7 +179,7 @@ fn fit_family(
     let bilinear = Published::new(&rows, provenance, settings.folds, settings.seed);
     let (form, energy, runtime) = match (&bilinear, settings.form) {
         (Some(published), FormChoice::Bilinear) => {
-            (Form::Bilinear, of_published(&published.energy), of_published(&published.runtime))
+            (Form::Bilinear, published.energy.fitted.clone(), published.runtime.fitted.clone())
         }
         (None, FormChoice::Bilinear) => {
             return Err("the bilinear form needs three or more recorded, varying lengths".into());
@@ -212,13 +211,6 @@ fn fit_family(
 
 /// A sample with what the regressions see of it.
 type Pair<'a> = (&'a Sample, Observation);
-
-/// Energy or runtime, fitted.
-struct FittedTarget {
-    terms: Vec<Term>,
-    quality: Quality,
-    out_of_fold: Option<OutOfFold>,
-}
 
 /// A fit of our own form to some rows.
 struct Attempt {
@@ -393,11 +385,6 @@ fn main_data_set(pairs: &[Pair<'_>]) -> Option<String> {
     }
     // The first name of the most frequent ones.
     counts.iter().rev().max_by_key(|(_, count)| **count).map(|(name, _)| (*name).to_owned())
-}
-
-fn of_published(target: &bilinear::Target) -> FittedTarget {
-    let bilinear::Target { terms, quality, out_of_fold, .. } = target.clone();
-    FittedTarget { terms, quality, out_of_fold }
 }
 
 fn is_named(device: &DeviceType, name: &str) -> bool {

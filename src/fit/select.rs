@@ -172,16 +172,21 @@ pub fn quality_folds(count: usize, setting: Setting<'_>) -> Vec<Vec<usize>> {
     if count < FEW_ROWS { leave_one_out(count) } else { k_folds(count, setting.folds, setting.seed) }
 }
 
-/// Where only the batch varies, whole interior batches are left out: plans are made at measured batches, so nothing is
-/// ever asked beyond the first and last.
+/// Where only the batch varies, whole interior batches are left out.
 fn selection_folds(rows: &[&Observation], setting: Setting<'_>) -> Vec<Vec<usize>> {
+    interior_groups(rows).unwrap_or_else(|| quality_folds(rows.len(), setting))
+}
+
+/// Rows at the batches between the first and last, where only the batch varies and there are two of them or more: plans
+/// are made at measured batches, so nothing is ever asked beyond the ends.
+pub fn interior_batches(rows: &[&Observation]) -> Option<Vec<usize>> {
+    interior_groups(rows).map(|groups| groups.concat())
+}
+
+fn interior_groups(rows: &[&Observation]) -> Option<Vec<Vec<usize>>> {
     let identified = Identified::new(rows);
     let groups = batch_groups(rows);
-    if identified.batch && !identified.constant && groups.len() >= 4 {
-        groups[1..groups.len() - 1].to_vec()
-    } else {
-        quality_folds(rows.len(), setting)
-    }
+    (identified.batch && !identified.constant && groups.len() >= 4).then(|| groups[1..groups.len() - 1].to_vec())
 }
 
 /// Predictions of the rows that a fit has not seen.

@@ -3,12 +3,13 @@
 //! Where no bound binds, the joint fit of energy and time is two weighted least squares (weight 1 / measurement^2), and
 //! Student's t applies. Whether a bound binds is seen by solving those two: the same coefficients, or not. Where one
 //! does, rows are resampled and refitted. The form and the estimated terms are taken as given. A table over batches has
-//! no interval: each of its points is a measurement, with no residual to judge it by.
+//! no interval: each of its points is a measurement, with no residual to judge it by. Nor have fits to estimated samples.
 
 use ndarray::{Array1, Array2};
 
 use super::observation::Observation;
 use super::phase::{Fitted, PhaseFit, PowerLimits, Remainder, Spec};
+use super::quality::any_estimated;
 use crate::domain::{Feature, Term};
 use crate::stats::{Bootstrap, Summary};
 
@@ -44,7 +45,7 @@ impl Fit<'_> {
     /// States errors and intervals in the fitted terms, which stand first in `energy` and `runtime`.
     pub fn judge(&self, energy: &mut [Term], runtime: &mut [Term], seed: u64) {
         let (of_energy, of_runtime) = (slots(&self.fit.energy), slots(&self.fit.runtime));
-        if of_energy.is_empty() || self.rows.len() <= self.spec.size() {
+        if of_energy.is_empty() || self.rows.len() <= self.spec.size() || any_estimated(self.rows) {
             return;
         }
         let judged = match (

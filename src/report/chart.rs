@@ -99,8 +99,10 @@ fn draw(area: &DrawingArea<SVGBackend<'_>, Shift>, chart: &Chart) -> Result<(), 
         .map_err(error)?;
     for line in &chart.lines {
         let end = |at: f64| Some((at, y.place(line.at(x.value(at)))?));
-        if let (Some(start), Some(end)) = (end(across.0), end(across.1)) {
-            canvas.draw_series([PathElement::new(vec![start, end], LINES.mix(0.6))]).map_err(error)?;
+        if let (Some(start), Some(end)) = (end(across.0), end(across.1))
+            && let Some(ends) = clipped(start, end, up)
+        {
+            canvas.draw_series([PathElement::new(ends, LINES.mix(0.6))]).map_err(error)?;
         }
     }
     if placed.is_empty() {
@@ -207,6 +209,18 @@ impl Scale {
     }
 }
 
+/// The part of a line whose height lies between `low` and `high`.
+fn clipped(start: (f64, f64), end: (f64, f64), (low, high): (f64, f64)) -> Option<[(f64, f64); 2]> {
+    let rise = end.1 - start.1;
+    if rise == 0.0 {
+        return (low..=high).contains(&start.1).then_some([start, end]);
+    }
+    let share = |height: f64| ((height - start.1) / rise).clamp(0.0, 1.0);
+    let (first, last) = if rise > 0.0 { (share(low), share(high)) } else { (share(high), share(low)) };
+    let at = |share: f64| (start.0 + share * (end.0 - start.0), start.1 + share * rise);
+    (first < last).then(|| [at(first), at(last)])
+}
+
 /// The range of an axis that shows all values, with room beside them.
 fn span(values: impl Iterator<Item = f64>) -> (f64, f64) {
     let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), at| (low.min(at), high.max(at)));
@@ -261,6 +275,15 @@ mod tests {
         for points in [vec![(1e-300, 1e300), (1e300, -1e300)], vec![(5.0, 0.0)], vec![(5.0, 1e-12), (5.000_001, 1.0)]] {
             assert!(svg("t", &[chart(points)], 1).is_ok());
         }
+    }
+
+    #[test]
+    fn lines_end_where_the_chart_does() {
+        let corner = clipped((0.0, -1.0), (4.0, 3.0), (0.0, 1.0)).unwrap();
+        assert_eq!(corner, [(1.0, 0.0), (2.0, 1.0)]);
+        assert_eq!(clipped((0.0, 3.0), (4.0, -1.0), (0.0, 1.0)).unwrap(), [(2.0, 1.0), (3.0, 0.0)]);
+        assert_eq!(clipped((0.0, 5.0), (1.0, 5.0), (0.0, 1.0)), None);
+        assert_eq!(clipped((0.0, 5.0), (1.0, 6.0), (0.0, 1.0)), None);
     }
 
     #[test]

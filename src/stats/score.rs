@@ -75,6 +75,8 @@ fn share_explained(measured: &[f64], predicted: &[f64], origin: f64) -> Option<f
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rand::{Rng, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
 
     #[test]
     fn scores_of_known_numbers() {
@@ -98,6 +100,23 @@ mod tests {
         assert!((high.ln() - reach).abs() < 1e-9 && (low.ln() + reach).abs() < 1e-9);
         assert_eq!(ratio_interval(&few[1..], &[1.0; 2], 0.9), None);
         assert_eq!(ratio_interval(&[1.0, 1.0, 1.0], &[1.0, -1.0, 0.0], 0.9), None);
+    }
+
+    /// Logarithms near normal (sums of twelve uniforms), by t and by order statistics.
+    #[test]
+    fn nine_of_ten_further_ratios_lie_within() {
+        let mut random = ChaCha8Rng::seed_from_u64(5);
+        for count in [4, 10, 40, 100] {
+            let mut ratio = || (0.05 * ((0..12).map(|_| random.random::<f64>()).sum::<f64>() - 6.0) + 0.02).exp();
+            let rounds = 4000;
+            let covered = (0..rounds).filter(|_| {
+                let measured: Vec<f64> = (0..count).map(|_| ratio()).collect();
+                let (low, high) = ratio_interval(&measured, &vec![1.0; count], 0.9).unwrap();
+                (low..=high).contains(&ratio())
+            });
+            let share = covered.count() as f64 / f64::from(rounds);
+            assert!((0.88..0.94).contains(&share), "{count}: {share}");
+        }
     }
 
     #[test]

@@ -68,6 +68,25 @@ fn what_is_written_is_read_back() {
 }
 
 #[test]
+fn errors_and_intervals_are_read_back_and_judged() {
+    let mut judged = model();
+    judged.runtime[1] = Term {
+        standard_error: Some(1e-5),
+        interval: Some((0.00008, 0.00012)),
+        ..Term::fitted(Feature::Input, 0.0001, Provenance::Imported)
+    };
+    judged.energy_quality.error_factors = Some((0.875, 1.25));
+    let text = write(&[judged.clone()], &samples());
+    assert_eq!(parse(text.as_bytes(), Path::new("m.json")).unwrap(), vec![judged.clone()]);
+    judged.runtime[1].interval = Some((0.00012, 0.00008));
+    judged.energy_quality.error_factors = Some((1.25, 0.875));
+    let message = problems_of(&write(&[judged], &samples()));
+    for place in ["families[0].runtime_s[1].interval_95[0]", "families[0].energy_quality.error_factors_90[0]"] {
+        assert!(message.contains(place), "{place} missing in {message}");
+    }
+}
+
+#[test]
 fn every_wrong_value_is_named_with_its_place() {
     let text = write(&[model()], &samples())
         .replacen("\"max_num_seqs\": 32", "\"max_num_seqs\": 8", 1)
