@@ -6,6 +6,7 @@
 //! models on samples they have not seen. Clocks and SM shares other than the default are set aside here.
 
 pub mod bilinear;
+pub mod cross_validate;
 pub mod curve;
 pub mod evaluate;
 pub mod hardware;
@@ -13,6 +14,7 @@ pub mod observation;
 pub mod phase;
 pub mod quality;
 pub mod select;
+pub mod transfer;
 
 use std::collections::BTreeMap;
 
