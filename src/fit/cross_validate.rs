@@ -33,6 +33,8 @@ pub enum Case {
     KnownModel,
     /// A family with all others of its model.
     NewModel,
+    /// A family with all others on its device.
+    NewDevice,
 }
 
 impl Case {
@@ -42,6 +44,7 @@ impl Case {
             Self::Batch => "batch",
             Self::KnownModel => "known model",
             Self::NewModel => "new model",
+            Self::NewDevice => "new device",
         }
     }
 }
@@ -95,10 +98,10 @@ pub fn cross_validate(
         Mode::LeaveBatchOut => leave_batch_out(samples, context, settings),
         Mode::LeaveFamilyOut => {
             let measured = report.models();
-            [(Case::KnownModel, false), (Case::NewModel, true)]
+            [(Case::KnownModel, false, false), (Case::NewModel, true, false), (Case::NewDevice, false, true)]
                 .into_iter()
-                .flat_map(|(case, model)| {
-                    let held_back = leave_family_out(samples, &measured, context, Unknown { model, device: false });
+                .flat_map(|(case, model, device)| {
+                    let held_back = leave_family_out(samples, &measured, context, Unknown { model, device });
                     held_back.into_iter().map(move |held_back| family_errors(held_back, case))
                 })
                 .collect()

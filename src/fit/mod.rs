@@ -14,6 +14,7 @@ pub mod observation;
 pub mod phase;
 pub mod quality;
 pub mod select;
+pub mod suggest;
 pub mod transfer;
 
 use std::collections::BTreeMap;
@@ -182,7 +183,10 @@ fn fit_family(
             return Err("the bilinear form needs three or more recorded, varying lengths".into());
         }
         (_, FormChoice::Auto | FormChoice::Phase) => {
-            let (energy, runtime) = attempt.fit.terms(provenance);
+            let (mut energy, mut runtime) = attempt.fit.terms(provenance);
+            if let Some(range) = estimate_range(&rows, context.data_sets) {
+                [&mut energy, &mut runtime].into_iter().for_each(|terms| widen(terms, range));
+            }
             // As fitted: a row whose prompt is unknown counts, without the estimated prefill that nothing was taken off for.
             let predict = |row: &Observation| attempt.fit.predict(row);
             let (of_energy, of_runtime) = (|row: &_| Some(predict(row)?.0), |row: &_| Some(predict(row)?.1));
@@ -208,6 +212,21 @@ fn fit_family(
         kv_bytes_per_token: machine.kv_bytes_per_token(),
     };
     Ok(FittedFamily { model, bilinear: bilinear.map(|b| (b.energy_quality, b.runtime_quality)), notes })
+}
+
+/// How far off rows may be that are estimates themselves: the widest that the table states for their data sets.
+fn estimate_range(rows: &[&Observation], data_sets: &[DataSetPrompts]) -> Option<(f64, f64)> {
+    rows.iter()
+        .filter(|row| row.provenance == Provenance::Estimated)
+        .filter_map(|row| DataSetPrompts::find(data_sets, &row.data_set)?.estimate_range)
+        .reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
+}
+
+/// Gives fitted coefficients the range of the rows they come from; those from hardware figures have their own.
+fn widen(terms: &mut [Term], (low, high): (f64, f64)) {
+    for term in terms.iter_mut().filter(|term| term.low == term.high) {
+        (term.low, term.high) = (term.value * low, term.value * high);
+    }
 }
 
 /// A sample with what the regressions see of it.

@@ -28,11 +28,17 @@ impl From<Cv> for Mode {
 
 /// A row a family, then median and 90th percentile of each case.
 pub fn table(families: &[FamilyErrors]) -> String {
-    let mut table =
-        Table::new(&["family", "left out", ">energy", ">energy covered", ">runtime", ">runtime covered"]);
+    let mut table = Table::new(&["family", "left out", ">energy", ">energy covered", ">runtime", ">runtime covered"]);
     let share = |figure: Option<f64>| figure.map_or("-".to_owned(), percent);
     let mut row = |name: String, case: Case, [energy, runtime]: [Option<f64>; 2], covered: [Option<f64>; 2]| {
-        table.row([name, case.as_str().to_owned(), share(energy), share(covered[0]), share(runtime), share(covered[1])]);
+        table.row([
+            name,
+            case.as_str().to_owned(),
+            share(energy),
+            share(covered[0]),
+            share(runtime),
+            share(covered[1]),
+        ]);
     };
     for family in families {
         let covered = [family.energy.coverage, family.runtime.coverage];
@@ -60,9 +66,7 @@ pub fn to_json(mode: Mode, families: &[FamilyErrors]) -> Value {
             })
         })
         .collect();
-    let summary = |errors: &Errors| {
-        json!({"n": errors.errors.len(), "median": errors.median(), "p90": errors.p90(), "coverage_90": errors.coverage})
-    };
+    let summary = |errors: &Errors| json!({"n": errors.errors.len(), "median": errors.median(), "p90": errors.p90(), "coverage_90": errors.coverage});
     let summaries: Vec<Value> = cases(families)
         .into_iter()
         .map(|case| {

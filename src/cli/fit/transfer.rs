@@ -6,9 +6,12 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::{Value, json};
+
 use crate::domain::{DeviceType, Engine, FamilyKey, FamilyModel, Parallel};
 use crate::fit::Context;
 use crate::fit::hardware::Machine;
+use crate::fit::transfer::interval::Calibration;
 use crate::fit::transfer::{Transferred, transfer};
 use crate::formats::{devices_toml, engines_toml};
 use crate::report::text::{count, percent};
@@ -29,7 +32,8 @@ pub struct Target {
 
 /// Parses `MODEL[:PRECISION]@DEVICE[xN]`.
 pub fn target(text: &str) -> Result<Target, String> {
-    const FORM: &str = "write MODEL@DEVICE, MODEL@DEVICExN or MODEL:PRECISION@DEVICExN, for example Qwen/Qwen3-14B@A100x2";
+    const FORM: &str =
+        "write MODEL@DEVICE, MODEL@DEVICExN or MODEL:PRECISION@DEVICExN, for example Qwen/Qwen3-14B@A100x2";
     let (model, device) = text.rsplit_once('@').ok_or(FORM)?;
     let (model, precision) = match model.rsplit_once(':') {
         Some((model, precision)) => (model, Some(precision.to_owned())),
@@ -91,6 +95,26 @@ pub fn note(family: &Transferred) -> String {
     )
 }
 
+pub fn to_json(family: &Transferred) -> Value {
+    let calibration = |calibration: &Calibration| {
+        json!({
+            "left_out_mape": calibration.mape,
+            "left_out_families": calibration.families,
+            "interval_tested": calibration.sufficient,
+        })
+    };
+    json!({
+        "family": family.model.key.to_string(),
+        "model": family.model.key.model,
+        "device": family.model.key.device,
+        "neighbours": family.neighbours,
+        "model_measured_elsewhere": !family.unknown.model,
+        "device_measured": !family.unknown.device,
+        "energy": calibration(&family.energy),
+        "runtime": calibration(&family.runtime),
+    })
+}
+
 fn resolve(target: &Target, measured: &[FamilyModel], context: &Context<'_>) -> Result<FamilyKey, String> {
     let Target { model, precision, device, devices } = target;
     let engine = match precision {
@@ -106,7 +130,10 @@ fn resolve(target: &Target, measured: &[FamilyModel], context: &Context<'_>) -> 
     let devices = match devices {
         Some(devices) => *devices,
         None => fewest_devices(engine, device, &precision).ok_or_else(|| {
-            format!("{model} does not fit {MOST_DEVICES} x {}: state the number of devices, @{}x16", device.name, device.name)
+            format!(
+                "{model} does not fit {MOST_DEVICES} x {}: state the number of devices, @{}x16",
+                device.name, device.name
+            )
         })?,
     };
     let parallel = if engine.architecture.active_parameters < engine.architecture.parameters {

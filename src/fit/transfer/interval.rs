@@ -66,9 +66,8 @@ pub fn calibrate(process: &Process, neighbours: &[Neighbour<'_>], unknown: Unkno
     let mut groups: Vec<(usize, Vec<Vec<f64>>)> = Vec::new();
     let mut errors = Vec::new();
     for family in (0..neighbours.len()).filter(|&family| unknown.is_like(family, neighbours)) {
-        let excluded: Vec<usize> = (0..neighbours.len())
-            .filter(|&other| unknown.excludes(&neighbours[family], &neighbours[other]))
-            .collect();
+        let excluded: Vec<usize> =
+            (0..neighbours.len()).filter(|&other| unknown.excludes(&neighbours[family], &neighbours[other])).collect();
         let without: Vec<usize> = excluded.iter().flat_map(|&other| rows(other)).collect();
         let of: Vec<usize> = rows(family).collect();
         let Some(left_out) = process.left_out(&of, &without) else { continue };

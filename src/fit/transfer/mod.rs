@@ -31,14 +31,18 @@ const MEMORY_SHARE: f64 = 0.9;
 pub enum TransferError {
     #[error("{0} is measured already: leave it out of --transfer")]
     Measured(FamilyKey),
-    #[error("nothing is known of the hardware or the architecture of {0}: add its device to the table, its model to engines.toml")]
+    #[error(
+        "nothing is known of the hardware or the architecture of {0}: add its device to the table, its model to engines.toml"
+    )]
     Unknown(FamilyKey),
     #[error(
         "{found} measured families share the engine generation and the kind of device of {family}; {FEWEST_NEIGHBOURS} are \
          needed: add samples, or name another generation"
     )]
     TooFewNeighbours { family: FamilyKey, found: usize },
-    #[error("{0} does not fit: its weights and the KV cache of the smallest batch exceed the devices' memory; use more devices")]
+    #[error(
+        "{0} does not fit: its weights and the KV cache of the smallest batch exceed the devices' memory; use more devices"
+    )]
     DoesNotFit(FamilyKey),
 }
 
@@ -94,9 +98,7 @@ fn offered_batches(target: &Member<'_>, neighbours: &[Neighbour<'_>]) -> Vec<Bat
     let machine = &target.machine;
     let memory = target.device.memory.0 * f64::from(target.key.devices) * MEMORY_SHARE;
     let fits = |cap: u32| match (machine.weights(), machine.kv_bytes_per_token()) {
-        (Some(weights), Some(kv)) => {
-            weights.value.0 + f64::from(cap) * TOKENS_A_SEQUENCE * kv.value.0 <= memory
-        }
+        (Some(weights), Some(kv)) => weights.value.0 + f64::from(cap) * TOKENS_A_SEQUENCE * kv.value.0 <= memory,
         _ => false,
     };
     caps.into_iter()

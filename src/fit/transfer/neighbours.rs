@@ -44,7 +44,9 @@ impl<'a> Member<'a> {
 
     /// Whether one can tell of the other: same kind of device, same engine generation, both with a KV cache.
     pub fn is_comparable(&self, other: &Self) -> bool {
-        self.device.kind == other.device.kind && self.key.engine == other.key.engine && self.key.kv_cache
+        self.device.kind == other.device.kind
+            && self.key.engine == other.key.engine
+            && self.key.kv_cache
             && other.key.kv_cache
     }
 
@@ -145,9 +147,8 @@ impl<'m, 'a> Identities<'m, 'a> {
     /// Family number `family` of the members at a batch.
     pub fn point(&self, family: usize, batch: f64) -> Point {
         let member = self.members[family];
-        let first = |same: &dyn Fn(&Member<'_>) -> bool| {
-            self.members.iter().position(|other| same(other)).unwrap_or(family)
-        };
+        let first =
+            |same: &dyn Fn(&Member<'_>) -> bool| self.members.iter().position(|other| same(other)).unwrap_or(family);
         let log_batch = (batch / BATCH_ORIGIN).ln() / BATCH_UNIT.ln();
         Point {
             trend: member.trend(log_batch),

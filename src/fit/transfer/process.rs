@@ -78,7 +78,8 @@ impl Process {
     /// Error (value less prediction) and its variance at the points `of`, predicted without any point of `without`, of
     /// which they are part.
     pub fn left_out(&self, of: &[usize], without: &[usize]) -> Option<Vec<Normal>> {
-        let block = Array2::from_shape_fn((without.len(), without.len()), |(a, b)| self.inverse[(without[a], without[b])]);
+        let block =
+            Array2::from_shape_fn((without.len(), without.len()), |(a, b)| self.inverse[(without[a], without[b])]);
         let spread = block.invc().ok()?;
         let weights: Array1<f64> = without.iter().map(|&index| self.weights[index]).collect();
         let errors = spread.dot(&weights);
