@@ -9,6 +9,7 @@
 pub mod bilinear;
 pub mod cells;
 pub mod clock;
+pub mod cross_validate;
 pub mod curve;
 pub mod evaluate;
 pub mod hardware;
@@ -16,6 +17,8 @@ pub mod observation;
 pub mod phase;
 pub mod quality;
 pub mod select;
+pub mod suggest;
+pub mod transfer;
 pub mod uncertainty;
 
 use std::collections::BTreeMap;
@@ -30,7 +33,7 @@ use self::phase::{PhaseFit, PowerLimits, Spec};
 use self::quality::{FittedTarget, OutOfFold};
 use self::select::{CrossValidated, Identified, Setting};
 use crate::domain::{
-    DataSetPrompts, DeviceKind, DeviceType, Engine, FamilyKey, FamilyModel, Figure, Form, Provenance, Sample,
+    DataSetPrompts, DeviceKind, DeviceType, Engine, FamilyKey, FamilyModel, Figure, Form, Provenance, Sample, Term,
 };
 use crate::stats::mean;
 use crate::units::Watts;
@@ -188,7 +191,10 @@ fn fit_family(
             return Err("the bilinear form needs three or more recorded, varying lengths".into());
         }
         (_, FormChoice::Auto | FormChoice::Phase) => {
-            let (energy, runtime) = attempt.judged(&rows, provenance, settings.seed);
+            let (mut energy, mut runtime) = attempt.judged(&rows, provenance, settings.seed);
+            if let Some(range) = estimate_range(&rows, context.data_sets) {
+                [&mut energy.terms, &mut runtime.terms].into_iter().for_each(|terms| widen(terms, range));
+            }
             (Form::Phase, energy, runtime)
         }
     };
@@ -227,6 +233,21 @@ fn fit_family(
     }
     let cells = cells::cells(&rows, energy.out_of_fold.as_ref(), runtime.out_of_fold.as_ref());
     Ok(FittedFamily { model, bilinear, cells, notes })
+}
+
+/// How far off rows may be that are estimates themselves: the widest that the table states for their data sets.
+fn estimate_range(rows: &[&Observation], data_sets: &[DataSetPrompts]) -> Option<(f64, f64)> {
+    rows.iter()
+        .filter(|row| row.provenance == Provenance::Estimated)
+        .filter_map(|row| DataSetPrompts::find(data_sets, &row.data_set)?.estimate_range)
+        .reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
+}
+
+/// Gives fitted coefficients the range of the rows they come from; those from hardware figures have their own.
+fn widen(terms: &mut [Term], (low, high): (f64, f64)) {
+    for term in terms.iter_mut().filter(|term| term.low == term.high) {
+        (term.low, term.high) = (term.value * low, term.value * high);
+    }
 }
 
 /// A sample with what the regressions see of it.
