@@ -4,7 +4,7 @@ mod cross_validation;
 mod suggest;
 mod transfer;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 use serde_json::{Value, json};
@@ -14,10 +14,13 @@ use super::arguments::{is_stdin, read_engines, read_samples};
 use super::exit::Failure;
 use super::output::Output;
 use crate::domain::{FamilyKey, FamilyModel, Quality};
+use crate::fit::bilinear::Published;
 use crate::fit::cross_validate::{FamilyErrors, cross_validate};
 use crate::fit::transfer::Transferred;
 use crate::fit::{Context, FitReport, FormChoice, Settings, fit};
+use crate::formats::write::{WriteError, write_atomic};
 use crate::formats::{data_sets_toml, devices_toml, models_json};
+use crate::report::fit_quality;
 use crate::report::text::{Table, count, percent, plain};
 
 /// Fit energy and runtime models to samples
@@ -50,6 +53,9 @@ pub struct Arguments {
     /// Seed of the cross-validation's folds
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Folder for a quality report: a text, and charts as SVG
+    #[arg(long, value_name = "DIR")]
+    report: Option<PathBuf>,
     /// Print one JSON object instead of a table
     #[arg(long)]
     json: bool,
@@ -103,6 +109,9 @@ pub fn run(arguments: &Arguments, output: &Output) -> anyhow::Result<()> {
     let mode = arguments.cv.unwrap_or(Cv::Kfold).into();
     let errors = cross_validate(&samples, &report, &context, &settings, mode);
     output.file(out, models_json::write(&models, &files).as_bytes())?;
+    if let Some(folder) = &arguments.report {
+        write_report(folder, &report)?;
+    }
     if arguments.json {
         let mut json = to_json(&report, &transferred);
         json["cv"] = cross_validation::to_json(mode, &errors);
@@ -117,6 +126,15 @@ pub fn run(arguments: &Arguments, output: &Output) -> anyhow::Result<()> {
         suggest::notes(&suggestions).iter().for_each(|note| output.note(&plain(note)));
         let written = count(models.len() as u64, "model");
         output.note(&format!("{written} from {} samples in {}", report.samples, out.display()));
+    }
+    Ok(())
+}
+
+fn write_report(folder: &Path, report: &FitReport) -> anyhow::Result<()> {
+    let files = fit_quality::files(report)?;
+    std::fs::create_dir_all(folder).map_err(|source| WriteError::Cannot { path: folder.to_owned(), source })?;
+    for file in files {
+        write_atomic(&folder.join(file.name), file.content.as_bytes())?;
     }
     Ok(())
 }
@@ -165,7 +183,7 @@ fn table(report: &FitReport) -> String {
             share(energy_quality.cv_mape),
             share(runtime_quality.cv_mape),
             energy_quality.r2.map_or("-".to_owned(), |r2| format!("{r2:.4}")),
-            share(family.bilinear.and_then(|(energy, _)| energy.cv_mape)),
+            share(family.bilinear.as_ref().and_then(|published| published.energy.fitted.quality.cv_mape)),
         ]);
     }
     table.render(0)
@@ -205,8 +223,8 @@ fn to_json(report: &FitReport, transferred: &[Transferred]) -> Value {
             "operating_point": operating_point(&model.key, points),
             "energy": quality(model.form.as_str(), &model.energy_quality),
             "runtime": quality(model.form.as_str(), &model.runtime_quality),
-            "bilinear": family.bilinear.map(|(energy, runtime)| {
-                json!({"energy": quality("bilinear", &energy), "runtime": quality("bilinear", &runtime)})
+            "bilinear": family.bilinear.as_ref().map(|Published { energy, runtime }| {
+                json!({"energy": quality("bilinear", &energy.fitted.quality), "runtime": quality("bilinear", &runtime.fitted.quality)})
             }),
             "notes": family.notes,
         })
@@ -234,12 +252,13 @@ fn operating_point(key: &FamilyKey, batch_points: Vec<Value>) -> Value {
 }
 
 fn quality(form: &str, quality: &Quality) -> Value {
-    let Quality { samples, r2, r2_uncentred, cv_mape, negative_predictions } = *quality;
+    let Quality { samples, r2, r2_uncentred, cv_mape, error_factors, negative_predictions } = *quality;
     json!({
         "form": form,
         "r2": r2,
         "r2_uncentred": r2_uncentred,
         "cv_mape": cv_mape,
+        "error_factors_90": error_factors,
         "n": samples,
         "negative_predictions": negative_predictions,
     })

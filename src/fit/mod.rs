@@ -3,9 +3,12 @@
 //! `fit` groups samples by family, decides which features they can tell apart, takes from hardware figures what they
 //! cannot (`hardware`), fits the rest under physical limits (`phase`, `curve`), chooses the form by cross-validation
 //! (`select`) and states how good it is (`quality`). `bilinear` is the published form, for comparison; `evaluate` tests
-//! models on samples they have not seen. Clocks and SM shares other than the default are set aside here.
+//! models on samples they have not seen. `clock` tabulates other SM clocks; other power limits and SM shares are set
+//! aside here.
 
 pub mod bilinear;
+pub mod cells;
+pub mod clock;
 pub mod cross_validate;
 pub mod curve;
 pub mod evaluate;
@@ -16,18 +19,21 @@ pub mod quality;
 pub mod select;
 pub mod suggest;
 pub mod transfer;
+pub mod uncertainty;
 
 use std::collections::BTreeMap;
 
 use rayon::prelude::*;
 
+use self::bilinear::Published;
+use self::cells::Cell;
 use self::hardware::{EstimatedTerm, Machine};
 use self::observation::Observation;
-use self::phase::{PhaseFit, PowerLimits};
+use self::phase::{PhaseFit, PowerLimits, Spec};
+use self::quality::{FittedTarget, OutOfFold};
 use self::select::{CrossValidated, Identified, Setting};
 use crate::domain::{
-    DataSetPrompts, DeviceKind, DeviceType, Engine, FamilyKey, FamilyModel, Figure, Form, Provenance, Quality, Sample,
-    Term,
+    DataSetPrompts, DeviceKind, DeviceType, Engine, FamilyKey, FamilyModel, Figure, Form, Provenance, Sample, Term,
 };
 use crate::stats::mean;
 use crate::units::Watts;
@@ -75,8 +81,10 @@ impl Default for Settings {
 #[derive(Clone, Debug, PartialEq)]
 pub struct FittedFamily {
     pub model: FamilyModel,
-    /// Scores of the published bilinear form on the same samples: energy and runtime, where lengths allow it.
-    pub bilinear: Option<(Quality, Quality)>,
+    /// The published bilinear form on the same samples, where lengths allow it.
+    pub bilinear: Option<Published>,
+    /// Every sample used beside its prediction, in the order given.
+    pub cells: Vec<Cell>,
     pub notes: Vec<String>,
 }
 
@@ -131,7 +139,7 @@ fn fit_family(
     settings: &Settings,
 ) -> Result<FittedFamily, String> {
     let mut notes = Vec::new();
-    let samples = default_operating_point(samples, &mut notes);
+    let (samples, other_clocks) = clock::default_operating_point(samples, &mut notes);
     let machine = Machine {
         device: context.devices.iter().find(|device| is_named(device, &key.device)),
         engine: engine_of(context.engines, key),
@@ -140,9 +148,10 @@ fn fit_family(
     };
     // The energy of a GPU family is that of its GPUs; a host's alone is another scope.
     let is_gpu = machine.device.is_some_and(|device| device.kind == DeviceKind::Gpu);
+    let in_scope = |sample: &Sample| !is_gpu || sample.gpu_energy.is_some() || sample.cpu_energy.is_none();
     let mut pairs: Vec<Pair<'_>> = samples
         .iter()
-        .filter(|sample| !is_gpu || sample.gpu_energy.is_some() || sample.cpu_energy.is_none())
+        .filter(|sample| in_scope(sample))
         .filter_map(|sample| Some((*sample, Observation::new(sample, context.data_sets)?)))
         .collect();
     if pairs.iter().all(|(_, row)| row.energy.is_none()) {
@@ -173,45 +182,57 @@ fn fit_family(
     let idle = attempt.idle;
 
     let provenance = rows.iter().map(|row| row.provenance).fold(Provenance::Measured, Provenance::weaker);
-    let bilinear = bilinear_model(&rows, provenance, settings);
-    let (form, energy, runtime, energy_quality, runtime_quality) = match (&bilinear, settings.form) {
+    let bilinear = Published::new(&rows, provenance, settings.folds, settings.seed);
+    let (form, energy, runtime) = match (&bilinear, settings.form) {
         (Some(published), FormChoice::Bilinear) => {
-            let Published { energy, runtime, energy_quality, runtime_quality } = published.clone();
-            (Form::Bilinear, energy, runtime, energy_quality, runtime_quality)
+            (Form::Bilinear, published.energy.fitted.clone(), published.runtime.fitted.clone())
         }
         (None, FormChoice::Bilinear) => {
             return Err("the bilinear form needs three or more recorded, varying lengths".into());
         }
         (_, FormChoice::Auto | FormChoice::Phase) => {
-            let (mut energy, mut runtime) = attempt.fit.terms(provenance);
+            let (mut energy, mut runtime) = attempt.judged(&rows, provenance, settings.seed);
             if let Some(range) = estimate_range(&rows, context.data_sets) {
-                [&mut energy, &mut runtime].into_iter().for_each(|terms| widen(terms, range));
+                [&mut energy.terms, &mut runtime.terms].into_iter().for_each(|terms| widen(terms, range));
             }
-            // As fitted: a row whose prompt is unknown counts, without the estimated prefill that nothing was taken off for.
-            let predict = |row: &Observation| attempt.fit.predict(row);
-            let (of_energy, of_runtime) = (|row: &_| Some(predict(row)?.0), |row: &_| Some(predict(row)?.1));
-            let energy_quality = quality::quality(&rows, |row| row.energy, of_energy, attempt.energy_cv);
-            let runtime_quality = quality::quality(&rows, |row| row.runtime, of_runtime, attempt.runtime_cv);
-            (Form::Phase, energy, runtime, energy_quality, runtime_quality)
+            (Form::Phase, energy, runtime)
         }
     };
     let used: Vec<&Sample> = pairs.iter().map(|(sample, _)| *sample).collect();
-    let model = FamilyModel {
+    let mut model = FamilyModel {
         key: key.clone(),
         form,
-        energy,
-        runtime,
-        energy_quality,
-        runtime_quality,
+        energy: energy.terms,
+        runtime: runtime.terms,
+        energy_quality: energy.quality,
+        runtime_quality: runtime.quality,
         support: quality::support(&rows),
         batch_points: quality::batch_points(&used),
+        clocks: None,
         idle_power: idle,
         load_time: machine.load_time(),
         load_power: machine.load_power(idle.value),
         weights: machine.weights(),
         kv_bytes_per_token: machine.kv_bytes_per_token(),
     };
-    Ok(FittedFamily { model, bilinear: bilinear.map(|b| (b.energy_quality, b.runtime_quality)), notes })
+    let others: Vec<(u32, Observation)> = other_clocks
+        .iter()
+        .filter(|sample| in_scope(sample))
+        .filter_map(|sample| Some((sample.sm_clock_mhz?, Observation::new(sample, context.data_sets)?)))
+        .filter(|(_, other)| rows.iter().any(|row| row.data_set == other.data_set))
+        .collect();
+    if model.form == Form::Phase {
+        let default_mhz = used.first().and_then(|sample| sample.sm_clock_mhz);
+        model.clocks = clock::table(&model, default_mhz, &others, &mut notes);
+    } else if !others.is_empty() {
+        // The published form may be negative in a phase, so it has no factors.
+        notes.push(format!(
+            "{} samples at other SM clocks set aside: only the phase form has a clock table",
+            others.len()
+        ));
+    }
+    let cells = cells::cells(&rows, energy.out_of_fold.as_ref(), runtime.out_of_fold.as_ref());
+    Ok(FittedFamily { model, bilinear, cells, notes })
 }
 
 /// How far off rows may be that are estimates themselves: the widest that the table states for their data sets.
@@ -235,8 +256,10 @@ type Pair<'a> = (&'a Sample, Observation);
 /// A fit of our own form to some rows.
 struct Attempt {
     fit: PhaseFit,
-    energy_cv: Option<f64>,
-    runtime_cv: Option<f64>,
+    spec: Spec,
+    limits: PowerLimits,
+    /// Energy and runtime of rows left out; absent where rows are too few.
+    out_of_fold: Option<(OutOfFold, OutOfFold)>,
     idle: Figure<Watts>,
     notes: Vec<String>,
 }
@@ -253,7 +276,24 @@ impl Attempt {
         let spec = select::best(&rows, kv_cache, setting).ok_or(UNFIT)?;
         let fit = PhaseFit::new(&rows, &estimated, limits, &spec).ok_or(UNFIT)?;
         let validated = CrossValidated::new(&rows, &spec, setting, &select::quality_folds(rows.len(), setting));
-        Ok(Self { fit, energy_cv: validated.energy_mape(), runtime_cv: validated.runtime_mape(), idle, notes })
+        Ok(Self { fit, spec, limits, out_of_fold: validated.into_parts(), idle, notes })
+    }
+
+    /// Energy and runtime, with what their coefficients and predictions are worth.
+    fn judged(self, rows: &[&Observation], provenance: Provenance, seed: u64) -> (FittedTarget, FittedTarget) {
+        let Self { fit, spec, limits, out_of_fold, .. } = self;
+        let (mut energy, mut runtime) = fit.terms(provenance);
+        uncertainty::Fit { rows, fit: &fit, spec: &spec, limits }.judge(&mut energy, &mut runtime, seed);
+        // As fitted: a row whose prompt is unknown counts, without the estimated prefill that nothing was taken off for.
+        let (of_energy, of_runtime) =
+            (|row: &Observation| Some(fit.predict(row)?.0), |row: &Observation| Some(fit.predict(row)?.1));
+        let (energy_left_out, runtime_left_out) = out_of_fold.unzip();
+        let energy_quality = quality::quality(rows, |row| row.energy, of_energy, energy_left_out.as_ref());
+        let runtime_quality = quality::quality(rows, |row| row.runtime, of_runtime, runtime_left_out.as_ref());
+        (
+            FittedTarget { terms: energy, quality: energy_quality, out_of_fold: energy_left_out },
+            FittedTarget { terms: runtime, quality: runtime_quality, out_of_fold: runtime_left_out },
+        )
     }
 
     /// Larger of the mean relative errors of energy and runtime on the fitted rows.
@@ -321,30 +361,6 @@ fn estimated_terms(
     terms
 }
 
-/// Rows at the default clock, power limit and SM share: none stated, or the largest. The others are counted.
-fn default_operating_point<'a>(samples: &[&'a Sample], notes: &mut Vec<String>) -> Vec<&'a Sample> {
-    let mut kept = samples.to_vec();
-    type Setting = fn(&Sample) -> Option<f64>;
-    let settings: [(&str, Setting); 3] = [
-        ("SM clocks", |sample| sample.sm_clock_mhz.map(f64::from)),
-        ("power limits", |sample| sample.power_limit.map(|limit| limit.0)),
-        ("SM shares", |sample| sample.sm_share),
-    ];
-    for (name, pick) in settings {
-        let before = kept.len();
-        if kept.iter().any(|sample| pick(sample).is_none()) {
-            kept.retain(|sample| pick(sample).is_none());
-        } else {
-            let largest = kept.iter().filter_map(|sample| pick(sample)).fold(0.0, f64::max);
-            kept.retain(|sample| pick(sample).is_some_and(|value| value >= largest * 0.999));
-        }
-        if kept.len() < before {
-            notes.push(format!("{} samples at other {name} set aside", before - kept.len()));
-        }
-    }
-    kept
-}
-
 /// Mean of the samples' own figures, else the device table's, else half of the least power seen; the last two estimated.
 fn idle_power(rows: &[&Observation], machine: &Machine<'_>, notes: &mut Vec<String>) -> Figure<Watts> {
     let own: Vec<f64> = rows.iter().filter_map(|row| row.idle_power).collect();
@@ -386,27 +402,6 @@ fn main_data_set(pairs: &[Pair<'_>]) -> Option<String> {
     }
     // The first name of the most frequent ones.
     counts.iter().rev().max_by_key(|(_, count)| **count).map(|(name, _)| (*name).to_owned())
-}
-
-#[derive(Clone)]
-struct Published {
-    energy: Vec<Term>,
-    runtime: Vec<Term>,
-    energy_quality: Quality,
-    runtime_quality: Quality,
-}
-
-fn bilinear_model(rows: &[&Observation], provenance: Provenance, settings: &Settings) -> Option<Published> {
-    let energy = bilinear::fit(rows, |row| row.energy, provenance).ok()?;
-    let runtime = bilinear::fit(rows, |row| row.runtime, provenance).ok()?;
-    let cv = |target: fn(&Observation) -> Option<f64>| bilinear::cv_mape(rows, target, settings.folds, settings.seed);
-    let (of_energy, of_runtime) = (|row: &_| quality::predict(&energy, row), |row: &_| quality::predict(&runtime, row));
-    Some(Published {
-        energy_quality: quality::quality(rows, |row| row.energy, of_energy, cv(|row| row.energy)),
-        runtime_quality: quality::quality(rows, |row| row.runtime, of_runtime, cv(|row| row.runtime)),
-        energy,
-        runtime,
-    })
 }
 
 fn is_named(device: &DeviceType, name: &str) -> bool {

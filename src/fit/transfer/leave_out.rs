@@ -11,7 +11,7 @@ use super::neighbours::Neighbour;
 use super::{TransferError, comparable, from_neighbours};
 use crate::domain::{FamilyKey, FamilyModel, Sample, Term};
 use crate::fit::observation::Observation;
-use crate::fit::{Context, Pair, default_operating_point, main_data_set};
+use crate::fit::{Context, Pair, clock, main_data_set};
 
 /// A sample's measured value with what the others say of it, per request.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -72,7 +72,8 @@ pub fn leave_family_out(
 /// What a family is fitted to: its main data set at the default operating point.
 fn observations(samples: &[Sample], key: &FamilyKey, context: &Context<'_>) -> Vec<Observation> {
     let own: Vec<&Sample> = samples.iter().filter(|sample| !sample.warmup && sample.family() == *key).collect();
-    let mut pairs: Vec<Pair<'_>> = default_operating_point(&own, &mut Vec::new())
+    let (at_default, _) = clock::default_operating_point(&own, &mut Vec::new());
+    let mut pairs: Vec<Pair<'_>> = at_default
         .into_iter()
         .filter_map(|sample| Some((sample, Observation::new(sample, context.data_sets)?)))
         .collect();

@@ -238,6 +238,7 @@ fn assemble(
         runtime_quality: quality(&seconds.calibration),
         support: support(neighbours, &batch_points),
         batch_points,
+        clocks: None,
         idle_power,
         load_time: machine.load_time(),
         load_power: machine.load_power(idle_power.value),
@@ -248,7 +249,14 @@ fn assemble(
 
 /// No samples of its own; the error is that of families left out.
 fn quality(calibration: &Calibration) -> Quality {
-    Quality { samples: 0, r2: None, r2_uncentred: None, cv_mape: calibration.mape, negative_predictions: 0 }
+    Quality {
+        samples: 0,
+        r2: None,
+        r2_uncentred: None,
+        cv_mape: calibration.mape,
+        error_factors: None,
+        negative_predictions: 0,
+    }
 }
 
 /// Outputs that some neighbour covers.
