@@ -10,9 +10,11 @@ use crate::formats::meter_json::{MeterJson, State};
 use crate::formats::write::write_atomic;
 use crate::measure::command::{self, CommandError, Options};
 use crate::measure::inventory::{self, Inventory, Roots, Wanted};
+use crate::measure::operating_point::OperatingPoint;
 use crate::measure::processes::ProcessTable;
 use crate::measure::{Refusal, RefusalKind};
 use crate::report::text::{energy, time};
+use crate::units::Watts;
 
 /// Run a command and say what energy it took
 ///
@@ -31,6 +33,12 @@ pub struct Arguments {
     /// Which devices to measure, by index or UUID [default: CUDA_VISIBLE_DEVICES, else all]
     #[arg(long, value_delimiter = ',')]
     devices: Option<Vec<String>>,
+    /// Lock the SM clock of every measured device meanwhile; needs root
+    #[arg(long, value_name = "MHZ", value_parser = clap::value_parser!(u32).range(1..))]
+    sm_clock: Option<u32>,
+    /// Set the power limit of every measured device meanwhile; needs root
+    #[arg(long, value_name = "WATTS", value_parser = arguments::power)]
+    power_limit: Option<f64>,
     /// JSON file to write, also while the command runs
     #[arg(long)]
     out: Option<PathBuf>,
@@ -51,11 +59,20 @@ pub fn run(arguments: &Arguments, output: &Output) -> anyhow::Result<()> {
     for (source, refusal) in &inventory.refused {
         output.note(&format!("no {source} here: {refusal}"));
     }
+    if (arguments.sm_clock.is_some() || arguments.power_limit.is_some()) && inventory.gpus.is_empty() {
+        let message = "--sm-clock and --power-limit: no device to set them on; see `jouleplan doctor`".to_owned();
+        return Err(Failure { code: UNAVAILABLE, message }.into());
+    }
     let options = Options {
         interval: arguments.interval,
         idle: arguments.idle,
         node: node_name(),
         stdout_to_stderr: arguments.json,
+        operating_point: OperatingPoint {
+            sm_clock_mhz: arguments.sm_clock,
+            power_limit: arguments.power_limit.map(Watts),
+        },
+        state_folder: roots.state.clone(),
     };
     let mut unwritten = None;
     let mut write = |result: &MeterJson| {
@@ -93,6 +110,7 @@ pub fn roots() -> Roots {
         nvml: path("JOULEPLAN_NVML"),
         sysfs: path("JOULEPLAN_SYSFS_ROOT").unwrap_or(default.sysfs),
         procfs: default.procfs,
+        state: path("JOULEPLAN_STATE_DIR").unwrap_or(default.state),
     }
 }
 
@@ -135,6 +153,8 @@ fn cannot_run(error: CommandError) -> anyhow::Error {
     let code = match &error {
         CommandError::CannotRun { source, .. } if source.kind() == std::io::ErrorKind::NotFound => 127,
         CommandError::CannotRun { .. } => 126,
+        CommandError::OperatingPoint(refusal) if refusal.kind == RefusalKind::Permission => PERMISSION,
+        CommandError::OperatingPoint(_) => UNAVAILABLE,
         CommandError::Signals(_) => return error.into(),
     };
     Failure { code, message: error.to_string() }.into()

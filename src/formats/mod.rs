@@ -18,6 +18,7 @@ pub mod models_json;
 pub mod plan_dir;
 pub mod plan_json;
 pub mod problems;
+pub mod restore_json;
 pub mod sample_row;
 pub mod samples_csv;
 pub mod shards;

@@ -1,6 +1,6 @@
 //! Every meter of this node, each device once, and why others are refused.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::meter::Meter;
 use super::nvml::{self, Gpu, Library};
@@ -14,11 +14,18 @@ pub struct Roots {
     pub nvml: Option<PathBuf>,
     pub sysfs: PathBuf,
     pub procfs: PathBuf,
+    /// Where it is noted how to undo what was set. Gone after a reboot, as what was set is.
+    pub state: PathBuf,
 }
 
 impl Default for Roots {
     fn default() -> Self {
-        Self { nvml: None, sysfs: PathBuf::from("/sys"), procfs: PathBuf::from("/proc") }
+        Self {
+            nvml: None,
+            sysfs: PathBuf::from("/sys"),
+            procfs: PathBuf::from("/proc"),
+            state: PathBuf::from("/run/jouleplan"),
+        }
     }
 }
 
@@ -104,9 +111,4 @@ pub fn visible_devices(value: Option<&str>) -> Option<Vec<String>> {
     let names: Vec<String> = value?.split(',').map(|name| name.trim().to_owned()).collect();
     let known = |name: &String| name.starts_with("GPU-") || name.parse::<u32>().is_ok();
     (!names.is_empty() && names.iter().all(known)).then_some(names)
-}
-
-/// Whether a path was given that does not exist, which is worth another message than a missing driver.
-pub fn missing(path: Option<&Path>) -> bool {
-    path.is_some_and(|path| !path.exists())
 }

@@ -11,6 +11,7 @@ pub mod doctor;
 pub mod inventory;
 pub mod meter;
 pub mod nvml;
+pub mod operating_point;
 pub mod processes;
 pub mod rapl;
 pub mod refusal;
