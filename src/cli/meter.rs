@@ -28,7 +28,7 @@ pub struct Arguments {
     #[arg(long, default_value = "2s", value_parser = arguments::duration)]
     idle: Duration,
     /// Which meters to use; one that is named must be there [default: all that are]
-    #[arg(long, value_delimiter = ',', value_parser = ["nvml", "rapl"])]
+    #[arg(long, value_delimiter = ',', value_parser = ["nvml", "rapl", "node"])]
     meters: Option<Vec<String>>,
     /// Which devices to measure, by index or UUID [default: CUDA_VISIBLE_DEVICES, else all]
     #[arg(long, value_delimiter = ',')]
@@ -39,6 +39,9 @@ pub struct Arguments {
     /// Set the power limit of every measured device meanwhile; needs root
     #[arg(long, value_name = "WATTS", value_parser = arguments::power)]
     power_limit: Option<f64>,
+    /// Play a recorded trace (CSV of seconds and power_w or energy_j) instead of reading hardware
+    #[arg(long, conflicts_with_all = ["meters", "devices", "sm_clock", "power_limit"])]
+    replay: Option<PathBuf>,
     /// JSON file to write, also while the command runs
     #[arg(long)]
     out: Option<PathBuf>,
@@ -54,7 +57,7 @@ pub fn run(arguments: &Arguments, output: &Output) -> anyhow::Result<()> {
     if arguments.interval < Duration::from_millis(1) {
         return Err(Failure::usage("--interval: at least 1ms"));
     }
-    let roots = roots();
+    let roots = Roots { replay: arguments.replay.clone(), ..roots() };
     let inventory = find(arguments, &roots)?;
     for (source, refusal) in &inventory.refused {
         output.note(&format!("no {source} here: {refusal}"));
@@ -109,6 +112,8 @@ pub fn roots() -> Roots {
     Roots {
         nvml: path("JOULEPLAN_NVML"),
         sysfs: path("JOULEPLAN_SYSFS_ROOT").unwrap_or(default.sysfs),
+        programs: std::env::var_os("PATH").map(|path| std::env::split_paths(&path).collect()).unwrap_or_default(),
+        replay: None,
         procfs: default.procfs,
         state: path("JOULEPLAN_STATE_DIR").unwrap_or(default.state),
     }

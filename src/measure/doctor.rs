@@ -1,7 +1,7 @@
 //! What a node can measure and set: every meter, permission and tool, where each statement comes from, and the remedy.
 
 use std::env;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use super::inventory::{self, Inventory, Roots, Wanted};
@@ -30,8 +30,8 @@ pub fn examine(roots: &Roots) -> Vec<Finding> {
     }
     examine_meters(&mut inventory, &mut findings);
     findings.extend(left_overs(roots));
-    findings.push(slurm());
-    findings.extend(ENGINES.iter().map(|(name, command)| engine(name, command)));
+    findings.push(slurm(roots));
+    findings.extend(ENGINES.iter().map(|(name, command)| engine(name, command, roots)));
     findings
 }
 
@@ -160,9 +160,9 @@ fn left_overs(roots: &Roots) -> Vec<Finding> {
     }
 }
 
-fn slurm() -> Finding {
+fn slurm(roots: &Roots) -> Finding {
     let job = env::var("SLURM_JOB_ID").ok().map(|job| format!(", inside job {job}")).unwrap_or_default();
-    match find_program("sbatch") {
+    match inventory::find_program("sbatch", &roots.programs) {
         Some(path) => {
             let version = first_line(Command::new(&path).arg("--version"));
             let what = format!("{}{job}", version.unwrap_or_else(|| "Slurm of unknown version".into()));
@@ -177,8 +177,8 @@ fn slurm() -> Finding {
     }
 }
 
-fn engine(name: &str, command: &str) -> Finding {
-    match find_program(command) {
+fn engine(name: &str, command: &str, roots: &Roots) -> Finding {
+    match inventory::find_program(command, &roots.programs) {
         Some(path) => good("engine", format!("{name}: {}", path.display()), "PATH"),
         None => missing(
             "engine",
@@ -187,16 +187,6 @@ fn engine(name: &str, command: &str) -> Finding {
             "load its module or activate its environment where jobs need it".into(),
         ),
     }
-}
-
-fn find_program(name: &str) -> Option<PathBuf> {
-    let path = env::var_os("PATH")?;
-    env::split_paths(&path).map(|folder| folder.join(name)).find(|file| is_executable(file))
-}
-
-fn is_executable(path: &Path) -> bool {
-    use std::os::unix::fs::PermissionsExt;
-    path.metadata().is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
 }
 
 fn first_line(command: &mut Command) -> Option<String> {

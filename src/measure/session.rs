@@ -139,7 +139,7 @@ impl Session {
             exit_code: self.outcome.0,
             signal: self.outcome.1,
             interval_s: self.interval.as_secs_f64(),
-            gpu_energy_j: sum(devices.iter().map(|device| device.energy_j)),
+            gpu_energy_j: None,
             gpu_net_energy_j: None,
             gpu_idle_power_w: None,
             cpu_energy_j: None,
@@ -238,10 +238,21 @@ impl Session {
         result.cpu_energy_scope =
             result.cpu_energy_j.map(|_| if has_dram { "package+dram" } else { "package" }.to_owned());
         result.node_energy_j = of(result, &["node"], "node");
-        result.gpu_idle_power_w = sum(result.devices.iter().map(|device| {
-            let line = result.meters.iter().find(|line| chosen(line, device))?;
-            line.idle_before_w
-        }));
+        // NVIDIA devices by the meter chosen for each, others by their only one.
+        let others = || result.meters.iter().filter(|line| line.scope == "device" && line.source != "nvml");
+        let gross = result.devices.iter().map(|device| device.energy_j).chain(others().map(|line| line.energy_j));
+        let gpu_energy_j = sum(gross);
+        let idle = result
+            .devices
+            .iter()
+            .map(|device| result.meters.iter().find(|line| chosen(line, device)).and_then(|line| line.idle_before_w));
+        let gpu_idle_power_w = sum(idle.chain(others().map(|line| line.idle_before_w)));
+        // A device that could not even be opened leaves the sum unknown, not smaller.
+        let hidden = self.refused.iter().any(|refused| {
+            refused.meter.as_deref() == Some("nvml") && refused.kind != "absent" && refused.kind != "unsupported"
+        });
+        (result.gpu_energy_j, result.gpu_idle_power_w) =
+            if hidden { (None, None) } else { (gpu_energy_j, gpu_idle_power_w) };
         let seconds = result.seconds.unwrap_or_default();
         result.gpu_net_energy_j =
             result.gpu_energy_j.zip(result.gpu_idle_power_w).map(|(gross, idle)| gross - idle * seconds);
