@@ -58,6 +58,8 @@ pub struct Series {
     last: Option<(f64, f64)>,
     /// Whether the latest point of a counter is a step that was seen, with nothing unknown since.
     is_anchored: bool,
+    /// Whether the latest reading of a counter was the same as the one before.
+    stood_still: bool,
     breaks: Vec<Break>,
     samples: usize,
 }
@@ -73,6 +75,7 @@ impl Series {
             pins: Vec::new(),
             last: None,
             is_anchored: false,
+            stood_still: false,
             breaks: Vec::new(),
             samples: 0,
         }
@@ -104,6 +107,9 @@ impl Series {
                     && added > 0.0
                 {
                     let joules = if self.is_anchored { total + added } else { total };
+                    // A change after a reading without one came somewhere between the two; where each reading brings one,
+                    // steps are finer than readings.
+                    let at = if self.stood_still { 0.5 * (before + at) } else { at };
                     self.points.push(Point { at, joules });
                     if !self.is_anchored
                         && let Some(hidden) = self.breaks.last_mut()
@@ -112,6 +118,7 @@ impl Series {
                     }
                     self.is_anchored = true;
                 }
+                self.stood_still = value == old;
             }
             Method::Integrated { .. } => {
                 if at - before > GAP_LEAST.max(GAP_INTERVALS * self.interval) {
@@ -213,9 +220,16 @@ impl Series {
         }
     }
 
-    /// Mean power from `from` to `to`, under the conditions of `energy`.
+    /// Mean power between `from` and `to`, over the updates wholly inside: the one that straddles an end has seen what comes
+    /// before or after, too.
+    ///
+    /// # Errors
+    /// As `energy`.
     pub fn mean_power(&self, from: Seconds, to: Seconds) -> Result<Watts, Refusal> {
-        Ok(self.energy(from, to)?.joules / (to - from))
+        let inside = |point: &&Point| point.at >= from.0 && point.at <= to.0;
+        let first = self.points.iter().find(inside).map_or(from, |point| Seconds(point.at));
+        let last = self.points.iter().rev().find(inside).map_or(to, |point| Seconds(point.at));
+        Ok(self.energy(first, last)?.joules / (last - first))
     }
 
     /// The difference of a counter, its wrap-around undone.
@@ -336,6 +350,7 @@ mod tests {
         let mut series = counter(None);
         stepped(&mut series, 4, 1e6, 1e12);
         series.pin(Seconds(2.0));
+        // The same lateness of 5 ms at both ends.
         assert!((joules(&series, 0.52, 3.49) - 297.0).abs() < 1e-6);
         assert!((series.update_interval().unwrap().0 - 0.05).abs() < 1e-9);
         let uncertainty = series.energy(Seconds(1.0), Seconds(3.0)).unwrap().uncertainty.0;
@@ -380,6 +395,19 @@ mod tests {
         let mut series = power(NONE);
         (0..20).for_each(|tick| series.add(Seconds(f64::from(tick) * 0.1), Reading::Power(Watts(10.0))));
         assert_eq!(refusal(&series, 0.5, 2.0), RefusalKind::Gap);
+    }
+
+    #[test]
+    fn idle_power_holds_nothing_of_the_step_that_straddles_its_end() {
+        let mut series = counter(None);
+        for tick in 0..20 {
+            let at = f64::from(tick) * 0.1;
+            // From 1.02 s on the load is ten times as high.
+            let joules = 100.0 * at + 900.0 * (at - 1.02).max(0.0);
+            series.add(Seconds(at), Reading::Counter(Joules(joules)));
+        }
+        assert!((series.mean_power(Seconds(0.15), Seconds(1.02)).unwrap().0 - 100.0).abs() < 1e-6);
+        assert!(joules(&series, 0.15, 1.02) > 100.0 * 0.87 + 10.0, "interpolated, it would");
     }
 
     #[test]

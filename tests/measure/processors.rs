@@ -70,12 +70,12 @@ fn two_sockets_dram_and_a_wrap_around() {
     for (name, watts) in
         [("rapl:package-0", 80.0), ("rapl:package-1", 120.0), ("rapl:dram-0", 20.0), ("rapl:psys", 300.0)]
     {
-        assert_close(&line(&result, name)["energy_j"], watts * seconds, 0.005);
+        assert_close(&line(&result, name)["energy_j"], watts * seconds, 0.02);
     }
     let wrapped: u64 =
         fs::read_to_string(rig.path("sys/class/powercap/intel-rapl:0/energy_uj")).unwrap().trim().parse().unwrap();
     assert!(wrapped < about_to_wrap, "the counter wrapped");
-    assert_close(&result["cpu_energy_j"], 220.0 * seconds, 0.005);
+    assert_close(&result["cpu_energy_j"], 220.0 * seconds, 0.02);
     assert_eq!(result["cpu_energy_scope"], "package+dram");
     assert_eq!(result["meters"].as_array().unwrap().len(), 4, "cores are in their package, mmio is the same one");
     assert!(result.get("node_energy_j").is_none());
@@ -139,7 +139,7 @@ fn one_denied_socket_leaves_the_sum_unknown() {
     let (output, result) = counting(&rig, &zones, || rig.meter(&["--interval", "20ms", "--idle", "0s"], "sleep 0.5"));
     assert_code(&output, 0);
     assert!(result.get("cpu_energy_j").is_none(), "{result}");
-    assert_close(&line(&result, "rapl:package-0")["energy_j"], 50.0 * result["seconds"].as_f64().unwrap(), 0.02);
+    assert_close(&line(&result, "rapl:package-0")["energy_j"], 50.0 * result["seconds"].as_f64().unwrap(), 0.05);
     assert!(stderr(&output).contains("not a number"), "{}", stderr(&output));
 }
 
