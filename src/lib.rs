@@ -91,4 +91,5 @@ pub mod plan;
 pub mod report;
 pub mod slurm;
 pub mod stats;
+pub mod telemetry;
 pub mod units;

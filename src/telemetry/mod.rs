@@ -1,0 +1,10 @@
+//! Power over time: energy of traces, traces on a fixed step, and their recording.
+//!
+//! Others' logs are read by `formats`. Everything here keeps to one rule: where nobody looked there is no power, and what
+//! lies between two readings too far apart is a gap.
+
+pub mod energy;
+pub mod resample;
+
+pub use energy::{Gap, Totals, gap_limit, totals};
+pub use resample::resample;
