@@ -86,6 +86,7 @@ pub mod cli;
 pub mod domain;
 pub mod fit;
 pub mod formats;
+pub mod measure;
 pub mod options;
 pub mod plan;
 pub mod report;

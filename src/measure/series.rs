@@ -1,0 +1,277 @@
+//! Energy over time as one meter saw it: readings in, joules between two instants out.
+//!
+//! A counter contributes a point each time it changes: between two changes it has not counted yet, so energy is
+//! interpolated there. Powers are joined by trapezoids. What a reset, a lost device or a missing sample hides is kept as a
+//! break, and energy across a break is refused. Points older than a minute are thinned to one a second, except beside pinned
+//! instants, so that a day of samples stays small.
+
+use super::meter::{Method, Reading};
+use super::refusal::{Refusal, RefusalKind};
+use crate::units::{Joules, Seconds, Watts};
+
+/// Points younger than this are all kept.
+const RECENT: f64 = 60.0;
+const THINNED_TO: f64 = 1.0;
+/// Around a pinned instant all points are kept.
+const AROUND_PIN: f64 = 2.0;
+/// Integrating over a hole longer than this many intervals, and longer than a second, would be a guess.
+const GAP_INTERVALS: f64 = 5.0;
+const GAP_LEAST: f64 = 1.0;
+/// No counter here steps more rarely than this.
+const SLOWEST_STEP: f64 = 1.0;
+/// A region needs this many updates of the meter inside it.
+const LEAST_UPDATES: f64 = 2.0;
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Point {
+    at: f64,
+    joules: f64,
+}
+
+#[derive(Clone, Debug)]
+struct Break {
+    from: f64,
+    to: f64,
+    refusal: Refusal,
+}
+
+/// Energy of a region.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Energy {
+    pub joules: Joules,
+    /// What one update of the meter at either end may hide.
+    pub uncertainty: Joules,
+    /// Updates of the meter inside the region.
+    pub updates: usize,
+}
+
+#[derive(Clone, Debug)]
+pub struct Series {
+    method: Method,
+    interval: f64,
+    points: Vec<Point>,
+    /// Points before this index are thinned.
+    thinned: usize,
+    pins: Vec<f64>,
+    last: Option<(f64, f64)>,
+    breaks: Vec<Break>,
+    samples: usize,
+}
+
+impl Series {
+    /// `interval` is the longest regular time between two readings.
+    pub fn new(method: Method, interval: Seconds) -> Self {
+        Self {
+            method,
+            interval: interval.0,
+            points: Vec::new(),
+            thinned: 0,
+            pins: Vec::new(),
+            last: None,
+            breaks: Vec::new(),
+            samples: 0,
+        }
+    }
+
+    /// A reading at `at`; times never go back.
+    pub fn add(&mut self, at: Seconds, reading: Reading) {
+        let at = at.0;
+        let value = match reading {
+            Reading::Counter(joules) => joules.0,
+            Reading::Power(watts) => watts.0,
+        };
+        if !value.is_finite() || value < 0.0 {
+            return self
+                .fail(Seconds(at), Refusal::new(RefusalKind::Unreadable, format!("the meter said {value}"), ""));
+        }
+        self.samples += 1;
+        let Some((before, old)) = self.last.replace((at, value)) else {
+            // After a lost device came back, energy counts on from where it was.
+            let joules = self.points.last().map_or(0.0, |point| point.joules);
+            self.points.push(Point { at, joules });
+            return;
+        };
+        let total = self.points.last().map_or(0.0, |point| point.joules);
+        match self.method {
+            Method::Counter { wraps_at, max_power } => {
+                if let Some(added) = self.counted(before, old, at, value, wraps_at, max_power)
+                    && added > 0.0
+                {
+                    self.points.push(Point { at, joules: total + added });
+                }
+            }
+            Method::Integrated { .. } => {
+                if at - before > GAP_LEAST.max(GAP_INTERVALS * self.interval) {
+                    let what = format!("no sample for {:.1} s", at - before);
+                    self.push_break(before, at, Refusal::new(RefusalKind::Gap, what, ""));
+                }
+                self.points.push(Point { at, joules: total + 0.5 * (old + value) * (at - before) });
+            }
+        }
+        self.thin(at);
+    }
+
+    /// No reading at `at`, and why. A lost device ends the series; other failures only make a gap.
+    pub fn fail(&mut self, at: Seconds, refusal: Refusal) {
+        if matches!(refusal.kind, RefusalKind::Lost | RefusalKind::Permission | RefusalKind::Unsupported) {
+            let from = self.last.take().map_or(at.0, |(before, _)| before);
+            match self.breaks.last_mut() {
+                Some(last) if last.refusal.kind == refusal.kind && last.to >= from => last.to = f64::INFINITY,
+                _ => self.push_break(from, f64::INFINITY, refusal),
+            }
+        }
+    }
+
+    /// Keeps all points around `at`.
+    pub fn pin(&mut self, at: Seconds) {
+        self.pins.push(at.0);
+    }
+
+    /// When the first reading came.
+    pub fn first(&self) -> Option<Seconds> {
+        self.points.first().map(|point| Seconds(point.at))
+    }
+
+    pub fn samples(&self) -> usize {
+        self.samples
+    }
+
+    /// The median time between two updates of the recent past; `None` before three of them.
+    pub fn update_interval(&self) -> Option<Seconds> {
+        let recent = &self.points[self.points.len().saturating_sub(256)..];
+        let mut gaps: Vec<f64> = recent.windows(2).map(|pair| pair[1].at - pair[0].at).collect();
+        if gaps.len() < 2 {
+            return None;
+        }
+        gaps.sort_by(f64::total_cmp);
+        Some(Seconds(gaps[gaps.len() / 2]))
+    }
+
+    /// Energy from `from` to `to`.
+    ///
+    /// # Errors
+    /// What hides it: a break inside, no points around it, or fewer than two updates inside it.
+    pub fn energy(&self, from: Seconds, to: Seconds) -> Result<Energy, Refusal> {
+        let (from, to) = (from.0, to.0);
+        if let Some(found) = self.breaks.iter().find(|hidden| hidden.from < to && hidden.to > from) {
+            return Err(found.refusal.clone());
+        }
+        let inside = self.index_after(to).saturating_sub(self.index_after(from));
+        let step = self.step_around(from, to);
+        let least = match self.method {
+            Method::Counter { .. } => LEAST_UPDATES * step.unwrap_or(0.0),
+            Method::Integrated { averaged_over } => LEAST_UPDATES * step.unwrap_or(0.0).max(averaged_over.0),
+        };
+        // `!(a >= b)` rather than `a < b`: a time that is no number is refused as well.
+        if inside < LEAST_UPDATES as usize || !(to - from >= least) {
+            let what = match step.map(|step| step.max(least / LEAST_UPDATES)) {
+                Some(step) => format!(
+                    "{:.0} ms hold {inside} updates of this meter, which come every {:.0} ms",
+                    1e3 * (to - from),
+                    1e3 * step
+                ),
+                None => format!("{:.0} ms hold {inside} updates of this meter", 1e3 * (to - from)),
+            };
+            let remedy = "measure for longer, for example by repeating the command";
+            return Err(Refusal::new(RefusalKind::TooShort, what, remedy));
+        }
+        let (start, end) = (self.at(from), self.at(to));
+        match (start, end) {
+            (Some(start), Some(end)) => {
+                let joules = (end - start).max(0.0);
+                let power = joules / (to - from);
+                let uncertainty = Joules(power * step.unwrap_or(0.0));
+                Ok(Energy { joules: Joules(joules), uncertainty, updates: inside })
+            }
+            _ => Err(Refusal::new(RefusalKind::Gap, "no reading before the region began", "")),
+        }
+    }
+
+    /// Mean power from `from` to `to`, under the conditions of `energy`.
+    pub fn mean_power(&self, from: Seconds, to: Seconds) -> Result<Watts, Refusal> {
+        Ok(self.energy(from, to)?.joules / (to - from))
+    }
+
+    /// The difference of a counter, its wrap-around undone.
+    fn counted(
+        &mut self,
+        before: f64,
+        old: f64,
+        at: f64,
+        value: f64,
+        wraps_at: Option<Joules>,
+        max: Watts,
+    ) -> Option<f64> {
+        let most = max.0 * (at - before).max(self.interval).max(SLOWEST_STEP);
+        if value >= old && value - old <= most {
+            return Some(value - old);
+        }
+        if let Some(range) = wraps_at
+            && value < old
+            && value + range.0 - old <= most
+            && range.0 > most
+        {
+            return Some(value + range.0 - old);
+        }
+        let what = if value < old {
+            format!("the counter went back by {:.3} J", old - value)
+        } else {
+            format!("the counter rose by {:.0} J in {:.3} s, more than {max:.0} allow", value - old, at - before)
+        };
+        self.push_break(before, at, Refusal::new(RefusalKind::Reset, what, "measure again"));
+        // A point without energy, so that what follows is interpolated from here.
+        let total = self.points.last().map_or(0.0, |point| point.joules);
+        self.points.push(Point { at, joules: total });
+        None
+    }
+
+    fn push_break(&mut self, from: f64, to: f64, refusal: Refusal) {
+        self.breaks.push(Break { from, to, refusal });
+    }
+
+    /// Cumulative energy at `t`, or `None` before the first point. After the last it is the last: a counter's next step is
+    /// not known yet.
+    fn at(&self, t: f64) -> Option<f64> {
+        let after = self.index_after(t);
+        let left = self.points.get(after.checked_sub(1)?)?;
+        let Some(right) = self.points.get(after) else { return Some(left.joules) };
+        let share = (t - left.at) / (right.at - left.at);
+        Some(left.joules + share * (right.joules - left.joules))
+    }
+
+    /// How far apart points are at the ends of a region.
+    fn step_around(&self, from: f64, to: f64) -> Option<f64> {
+        let gap = |t: f64| {
+            let after = self.index_after(t).min(self.points.len().checked_sub(1)?);
+            Some(self.points.get(after)?.at - self.points.get(after.checked_sub(1)?)?.at)
+        };
+        match (gap(from), gap(to)) {
+            (Some(a), Some(b)) => Some(a.max(b)),
+            (a, b) => a.or(b),
+        }
+    }
+
+    fn index_after(&self, t: f64) -> usize {
+        self.points.partition_point(|point| point.at <= t)
+    }
+
+    fn thin(&mut self, now: f64) {
+        // In batches, so that the cost per reading stays small.
+        let old_until = self.index_after(now - RECENT);
+        if old_until < self.thinned + 4_096 {
+            return;
+        }
+        let mut kept: Vec<Point> = self.points[..self.thinned].to_vec();
+        for (index, point) in self.points[self.thinned..old_until].iter().enumerate() {
+            let near_pin = self.pins.iter().any(|pin| (point.at - pin).abs() < AROUND_PIN);
+            let last = index + 1 == old_until - self.thinned;
+            if near_pin || last || kept.last().is_none_or(|k| point.at - k.at >= THINNED_TO) {
+                kept.push(*point);
+            }
+        }
+        let thinned = kept.len();
+        kept.extend_from_slice(&self.points[old_until..]);
+        self.points = kept;
+        self.thinned = thinned;
+    }
+}
