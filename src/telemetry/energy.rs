@@ -37,7 +37,7 @@ pub struct Totals {
 impl Totals {
     /// Time in gaps.
     pub fn missing(&self) -> Seconds {
-        self.gaps.iter().map(|gap| gap.to.since(gap.from)).sum()
+        self.gaps.iter().fold(Seconds::ZERO, |sum, gap| sum + gap.to.since(gap.from))
     }
 }
 
@@ -45,45 +45,75 @@ impl Totals {
 pub fn gap_limit(readings: &[Reading]) -> Seconds {
     let mut intervals: Vec<f64> = readings.windows(2).map(|pair| pair[1].at.since(pair[0].at).0).collect();
     intervals.sort_by(f64::total_cmp);
-    let median = intervals.get(intervals.len() / 2).copied().unwrap_or(0.0);
-    Seconds((INTERVALS * median).clamp(LIMIT_RANGE.0, LIMIT_RANGE.1))
+    gap_limit_of(Seconds(intervals.get(intervals.len() / 2).copied().unwrap_or(0.0)))
+}
+
+/// As `gap_limit`, for a known interval.
+pub fn gap_limit_of(interval: Seconds) -> Seconds {
+    Seconds((INTERVALS * interval.0).clamp(LIMIT_RANGE.0, LIMIT_RANGE.1))
 }
 
 /// What the readings of one channel, in order of time, add up to.
 pub fn totals(readings: &[Reading], gap_limit: Seconds) -> Totals {
-    let mut sum = Totals {
-        rows: readings.len(),
-        rows_without_power: readings.iter().filter(|reading| reading.power.is_none()).count(),
-        max_power: readings.iter().filter_map(|reading| reading.power).reduce(Watts::max),
-        ..Totals::default()
-    };
-    let mut energy = Joules::ZERO;
-    for pair in readings.windows(2) {
-        let (from, to) = (pair[0].at, pair[1].at);
-        let time = to.since(from);
-        if let Some((start, end)) = neighbours(pair, gap_limit, |reading| reading.power.map(|power| power.0)) {
-            energy += Watts(0.5 * (start + end)) * time;
+    let mut sum = Summing::new(gap_limit);
+    readings.iter().for_each(|reading| sum.add(reading));
+    sum.totals()
+}
+
+/// Totals of readings that are still coming in.
+#[derive(Clone, Debug)]
+pub struct Summing {
+    gap_limit: Seconds,
+    last: Option<Reading>,
+    energy: Joules,
+    sum: Totals,
+}
+
+impl Summing {
+    pub fn new(gap_limit: Seconds) -> Self {
+        Self { gap_limit, last: None, energy: Joules::ZERO, sum: Totals::default() }
+    }
+
+    /// Adds a reading, which comes after the one before.
+    pub fn add(&mut self, reading: &Reading) {
+        let sum = &mut self.sum;
+        sum.rows += 1;
+        sum.rows_without_power += usize::from(reading.power.is_none());
+        if let Some(power) = reading.power {
+            sum.max_power = Some(sum.max_power.map_or(power, |most| most.max(power)));
+        }
+        let Some(last) = self.last.replace(reading.clone()) else { return };
+        let (from, to) = (last.at, reading.at);
+        let power = |reading: &Reading| reading.power.map(|power| power.0);
+        if let Some((start, end)) = neighbours(&last, reading, self.gap_limit, power) {
+            let time = to.since(from);
+            self.energy += Watts(0.5 * (start + end)) * time;
             sum.covered += time;
-        } else if let Some(last) = sum.gaps.last_mut().filter(|last| last.to == from) {
-            last.to = to;
+        } else if let Some(gap) = sum.gaps.last_mut().filter(|gap| gap.to == from) {
+            gap.to = to;
         } else {
             sum.gaps.push(Gap { from, to });
         }
     }
-    if sum.covered > Seconds::ZERO {
-        sum.energy = Some(energy);
-        sum.mean_power = Some(energy / sum.covered);
+
+    /// Of all readings so far.
+    pub fn totals(&self) -> Totals {
+        let mut totals = self.sum.clone();
+        if totals.covered > Seconds::ZERO {
+            totals.energy = Some(self.energy);
+            totals.mean_power = Some(self.energy / totals.covered);
+        }
+        totals
     }
-    sum
 }
 
-/// A figure at both ends of a pair of readings, if they are neighbours in it.
+/// A figure of two readings that follow each other, if they are neighbours in it.
 pub(super) fn neighbours(
-    pair: &[Reading],
+    start: &Reading,
+    end: &Reading,
     gap_limit: Seconds,
     figure: impl Fn(&Reading) -> Option<f64>,
 ) -> Option<(f64, f64)> {
-    let [start, end] = pair else { return None };
     if end.at.since(start.at) > gap_limit { None } else { Some((figure(start)?, figure(end)?)) }
 }
 

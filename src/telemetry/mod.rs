@@ -4,7 +4,9 @@
 //! lies between two readings too far apart is a gap.
 
 pub mod energy;
+pub mod record;
 pub mod resample;
 
-pub use energy::{Gap, Totals, gap_limit, totals};
+pub use energy::{Gap, Summing, Totals, gap_limit, gap_limit_of, totals};
+pub use record::{Recorder, record};
 pub use resample::resample;

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use super::energy::{gap_limit, neighbours};
+use super::energy::neighbours;
 use crate::domain::{Reading, Timestamp};
 use crate::units::{Seconds, Watts};
 
@@ -35,12 +35,11 @@ struct Cell {
 }
 
 /// The readings of one channel, in order of time, as means over steps of `step`, which is held to at least a millisecond.
-/// Between neighbouring readings (see [`gap_limit`]) figures run straight.
-pub fn resample(readings: &[Reading], step: Seconds) -> Vec<Reading> {
+/// Between neighbouring readings, no further apart than the limit, figures run straight.
+pub fn resample(readings: &[Reading], step: Seconds, gap_limit: Seconds) -> Vec<Reading> {
     let step = step.max(Seconds(1e-3));
     // Steps are whole microseconds, as timestamps are; a step of more than the whole range is the whole range.
     let micros = (step.0 * 1e6).round() as i64;
-    let limit = gap_limit(readings);
     let mut cells: BTreeMap<i64, Cell> = BTreeMap::new();
     for reading in readings {
         let cell = cells.entry(reading.at.micros() / micros).or_default();
@@ -48,7 +47,7 @@ pub fn resample(readings: &[Reading], step: Seconds) -> Vec<Reading> {
     }
     for pair in readings.windows(2) {
         for number in 0..FIGURES {
-            if let Some(ends) = neighbours(pair, limit, |reading| figure(reading, number)) {
+            if let Some(ends) = neighbours(&pair[0], &pair[1], gap_limit, |reading| figure(reading, number)) {
                 spread(&mut cells, pair, ends, number, micros);
             }
         }
@@ -108,7 +107,11 @@ fn rows(cells: BTreeMap<i64, Cell>, micros: i64) -> Vec<Reading> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::telemetry::totals;
+    use crate::telemetry::{gap_limit, totals};
+
+    fn resample(readings: &[Reading], step: Seconds) -> Vec<Reading> {
+        super::resample(readings, step, gap_limit(readings))
+    }
 
     fn reading(second: f64, watts: Option<f64>) -> Reading {
         Reading { power: watts.map(Watts), ..Reading::at(Timestamp::from_seconds(second).unwrap()) }
