@@ -10,9 +10,11 @@ use crate::formats::meter_json::{MeterJson, State};
 use crate::formats::write::write_atomic;
 use crate::measure::command::{self, CommandError, Options};
 use crate::measure::inventory::{self, Inventory, Roots, Wanted};
+use crate::measure::operating_point::OperatingPoint;
 use crate::measure::processes::ProcessTable;
 use crate::measure::{Refusal, RefusalKind};
 use crate::report::text::{energy, time};
+use crate::units::Watts;
 
 /// Run a command and say what energy it took
 ///
@@ -26,11 +28,20 @@ pub struct Arguments {
     #[arg(long, default_value = "2s", value_parser = arguments::duration)]
     idle: Duration,
     /// Which meters to use; one that is named must be there [default: all that are]
-    #[arg(long, value_delimiter = ',', value_parser = ["nvml", "rapl"])]
+    #[arg(long, value_delimiter = ',', value_parser = ["nvml", "rapl", "node"])]
     meters: Option<Vec<String>>,
     /// Which devices to measure, by index or UUID [default: CUDA_VISIBLE_DEVICES, else all]
     #[arg(long, value_delimiter = ',')]
     devices: Option<Vec<String>>,
+    /// Lock the SM clock of every measured device meanwhile; needs root
+    #[arg(long, value_name = "MHZ", value_parser = clap::value_parser!(u32).range(1..))]
+    sm_clock: Option<u32>,
+    /// Set the power limit of every measured device meanwhile; needs root
+    #[arg(long, value_name = "WATTS", value_parser = arguments::power)]
+    power_limit: Option<f64>,
+    /// Play a recorded trace (CSV of seconds and power_w or energy_j) instead of reading hardware
+    #[arg(long, conflicts_with_all = ["meters", "devices", "sm_clock", "power_limit"])]
+    replay: Option<PathBuf>,
     /// JSON file to write, also while the command runs
     #[arg(long)]
     out: Option<PathBuf>,
@@ -46,16 +57,25 @@ pub fn run(arguments: &Arguments, output: &Output) -> anyhow::Result<()> {
     if arguments.interval < Duration::from_millis(1) {
         return Err(Failure::usage("--interval: at least 1ms"));
     }
-    let roots = roots();
+    let roots = Roots { replay: arguments.replay.clone(), ..roots() };
     let inventory = find(&arguments.meters, &arguments.devices, &roots, "the command was not run")?;
     for (source, refusal) in &inventory.refused {
         output.note(&format!("no {source} here: {refusal}"));
+    }
+    if (arguments.sm_clock.is_some() || arguments.power_limit.is_some()) && inventory.gpus.is_empty() {
+        let message = "--sm-clock and --power-limit: no device to set them on; see `jouleplan doctor`".to_owned();
+        return Err(Failure { code: UNAVAILABLE, message }.into());
     }
     let options = Options {
         interval: arguments.interval,
         idle: arguments.idle,
         node: node_name(),
         stdout_to_stderr: arguments.json,
+        operating_point: OperatingPoint {
+            sm_clock_mhz: arguments.sm_clock,
+            power_limit: arguments.power_limit.map(Watts),
+        },
+        state_folder: roots.state.clone(),
     };
     let mut unwritten = None;
     let mut write = |result: &MeterJson| {
@@ -92,7 +112,10 @@ pub fn roots() -> Roots {
     Roots {
         nvml: path("JOULEPLAN_NVML"),
         sysfs: path("JOULEPLAN_SYSFS_ROOT").unwrap_or(default.sysfs),
+        programs: std::env::var_os("PATH").map(|path| std::env::split_paths(&path).collect()).unwrap_or_default(),
+        replay: None,
         procfs: default.procfs,
+        state: path("JOULEPLAN_STATE_DIR").unwrap_or(default.state),
     }
 }
 
@@ -139,6 +162,8 @@ fn cannot_run(error: CommandError) -> anyhow::Error {
     let code = match &error {
         CommandError::CannotRun { source, .. } if source.kind() == std::io::ErrorKind::NotFound => 127,
         CommandError::CannotRun { .. } => 126,
+        CommandError::OperatingPoint(refusal) if refusal.kind == RefusalKind::Permission => PERMISSION,
+        CommandError::OperatingPoint(_) => UNAVAILABLE,
         CommandError::Signals(_) => return error.into(),
     };
     Failure { code, message: error.to_string() }.into()

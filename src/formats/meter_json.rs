@@ -45,6 +45,10 @@ pub struct MeterJson {
     pub node_energy_j: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu: Option<CpuJson>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub requested_sm_clock_mhz: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub requested_power_limit_w: Option<f64>,
     /// False where a figure above is of a contaminated or disagreeing device, or of a node that others used too.
     pub clean: bool,
     #[serde(skip_serializing_if = "Option::is_none")]

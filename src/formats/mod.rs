@@ -24,6 +24,7 @@ pub mod plan_json;
 pub mod problems;
 pub mod prometheus_json;
 pub mod ptdaemon;
+pub mod restore_json;
 pub mod sample_row;
 pub mod samples_csv;
 pub mod shards;

@@ -6,6 +6,7 @@
 
 use std::io::{self, IsTerminal};
 use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
@@ -16,7 +17,9 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
 
 use super::inventory::Inventory;
+use super::operating_point::{self, Applied, OperatingPoint};
 use super::processes::ProcessTable;
+use super::refusal::Refusal;
 use super::session::{EDGE, Session};
 use crate::formats::meter_json::{MeterJson, State};
 
@@ -33,6 +36,10 @@ pub struct Options {
     pub node: String,
     /// The command's stdout goes to stderr, because stdout is for the result.
     pub stdout_to_stderr: bool,
+    /// What to set meanwhile on every device.
+    pub operating_point: OperatingPoint,
+    /// Where restore files go.
+    pub state_folder: PathBuf,
 }
 
 /// Why a command was not measured to its end.
@@ -40,6 +47,8 @@ pub struct Options {
 pub enum CommandError {
     #[error("cannot run `{command}`: {source}")]
     CannotRun { command: String, source: io::Error },
+    #[error(transparent)]
+    OperatingPoint(#[from] Refusal),
     #[error("cannot watch for signals: {0}")]
     Signals(io::Error),
 }
@@ -67,7 +76,14 @@ pub fn run(
     let signal_events = events.clone();
     thread::spawn(move || signals.forever().all(|signal| signal_events.send(Event::Signal(signal)).is_ok()));
 
+    // From here on no signal ends this program, so what is set now is undone below.
+    let point = options.operating_point;
+    let applied = match point == OperatingPoint::default() {
+        true => None,
+        false => Some(operating_point::apply(point, &inventory.gpus, &processes, &options.state_folder)?),
+    };
     let mut session = Session::start(inventory, processes, command, &options.node, options.interval);
+    session.requested = point;
     if let Some(signal) = idle_before(&session, options.idle, &received) {
         let mut result = session.result();
         result.state = State::Interrupted;
@@ -113,7 +129,9 @@ pub fn run(
     if pause(&received, options.idle).is_none() {
         session.close();
     }
-    let result = session.result();
+    let mut result = session.result();
+    let left = applied.map(Applied::undo).unwrap_or_default();
+    result.warnings.extend(left.iter().map(|refusal| format!("not restored: {refusal}")));
     write(&result);
     Ok(result)
 }

@@ -1,12 +1,13 @@
 //! What a node can measure and set: every meter, permission and tool, where each statement comes from, and the remedy.
 
 use std::env;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use super::inventory::{self, Inventory, Roots, Wanted};
 use super::meter::{Method, Reading};
 use super::nvml::{Gpu, Library, Snapshot};
+use super::operating_point;
 use super::processes::ProcessTable;
 use super::refusal::{Refusal, RefusalKind};
 use crate::formats::doctor_json::{Finding, FindingState};
@@ -28,8 +29,9 @@ pub fn examine(roots: &Roots) -> Vec<Finding> {
         examine_gpu(gpu, &table, &mut findings);
     }
     examine_meters(&mut inventory, &mut findings);
-    findings.push(slurm());
-    findings.extend(ENGINES.iter().map(|(name, command)| engine(name, command)));
+    findings.extend(left_overs(roots));
+    findings.push(slurm(roots));
+    findings.extend(ENGINES.iter().map(|(name, command)| engine(name, command, roots)));
     findings
 }
 
@@ -58,12 +60,18 @@ fn examine_gpu(gpu: &Gpu, table: &ProcessTable, findings: &mut Vec<Finding>) {
     });
     findings.push(clocks(&name, gpu, &snapshot));
     findings.push(processes(&name, &snapshot, table));
-    for (what, may, remedy) in gpu.permissions() {
-        findings.push(match may {
-            Ok(()) => good("permission", format!("{name}: {what} can be set"), "effective user id 0"),
-            Err(refusal) => Finding { remedy, ..refused("permission", "effective user id", &refusal) },
-        });
+    findings.push(permission(&name));
+}
+
+/// Clocks and limits are root's; whether a driver lets others is only known by setting, which a doctor does not.
+fn permission(name: &str) -> Finding {
+    let from = "effective user id";
+    if rustix::process::geteuid().is_root() {
+        return good("permission", format!("{name}: SM clock and power limit may be set, as root"), from);
     }
+    let remedy = "run `meter --sm-clock` as root, or let Slurm set clocks: `--gpu-freq`";
+    let what = format!("{name}: SM clock and power limit can be set by root only");
+    Finding { state: FindingState::Limited, remedy: remedy.into(), ..good("permission", what, from) }
 }
 
 fn clocks(name: &str, gpu: &Gpu, snapshot: &Snapshot) -> Finding {
@@ -72,7 +80,7 @@ fn clocks(name: &str, gpu: &Gpu, snapshot: &Snapshot) -> Finding {
     parts.extend(snapshot.max_sm_clock_mhz.map(|mhz| format!("at most {mhz} MHz")));
     parts.extend(snapshot.power_limit_w.map(|watts| format!("power limit {watts:.0} W")));
     parts.extend(gpu.power_limits().ok().map(|limits| {
-        format!("settable from {:.0} to {:.0} W, {:.0} W by default", limits.min_w, limits.max_w, limits.default_w)
+        format!("settable from {:.0} to {:.0}, {:.0} by default", limits.min, limits.max, limits.default)
     }));
     parts.extend(snapshot.temperature_c.map(|celsius| format!("{celsius} C")));
     let throttled = snapshot.throttle_reasons.clone().unwrap_or_default();
@@ -133,9 +141,28 @@ fn examine_meters(inventory: &mut Inventory, findings: &mut Vec<Finding>) {
     }
 }
 
-fn slurm() -> Finding {
+/// What killed runs left set.
+fn left_overs(roots: &Roots) -> Vec<Finding> {
+    let from = roots.state.display().to_string();
+    match operating_point::left(&roots.state) {
+        Ok(files) => {
+            let finding = |file: &PathBuf| {
+                let what = format!("a run that lives or was killed set clocks: {}", file.display());
+                Finding {
+                    state: FindingState::Limited,
+                    remedy: "run `jouleplan doctor --restore` as root once it has ended".into(),
+                    ..good("restore", what, &from)
+                }
+            };
+            files.iter().map(finding).collect()
+        }
+        Err(refusal) => vec![refused("restore", &from, &refusal)],
+    }
+}
+
+fn slurm(roots: &Roots) -> Finding {
     let job = env::var("SLURM_JOB_ID").ok().map(|job| format!(", inside job {job}")).unwrap_or_default();
-    match find_program("sbatch") {
+    match inventory::find_program("sbatch", &roots.programs) {
         Some(path) => {
             let version = first_line(Command::new(&path).arg("--version"));
             let what = format!("{}{job}", version.unwrap_or_else(|| "Slurm of unknown version".into()));
@@ -150,8 +177,8 @@ fn slurm() -> Finding {
     }
 }
 
-fn engine(name: &str, command: &str) -> Finding {
-    match find_program(command) {
+fn engine(name: &str, command: &str, roots: &Roots) -> Finding {
+    match inventory::find_program(command, &roots.programs) {
         Some(path) => good("engine", format!("{name}: {}", path.display()), "PATH"),
         None => missing(
             "engine",
@@ -160,16 +187,6 @@ fn engine(name: &str, command: &str) -> Finding {
             "load its module or activate its environment where jobs need it".into(),
         ),
     }
-}
-
-fn find_program(name: &str) -> Option<PathBuf> {
-    let path = env::var_os("PATH")?;
-    env::split_paths(&path).map(|folder| folder.join(name)).find(|file| is_executable(file))
-}
-
-fn is_executable(path: &Path) -> bool {
-    use std::os::unix::fs::PermissionsExt;
-    path.metadata().is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
 }
 
 fn first_line(command: &mut Command) -> Option<String> {

@@ -1,11 +1,11 @@
 //! Every meter of this node, each device once, and why others are refused.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use super::meter::Meter;
+use super::meter::{Meter, Scope};
 use super::nvml::{self, Gpu, Library};
-use super::rapl;
 use super::refusal::{Refusal, RefusalKind};
+use super::{hwmon, ipmi, rapl, replay};
 
 /// Where this node's hardware is found; tests put scripted hardware there.
 #[derive(Clone, Debug)]
@@ -14,11 +14,24 @@ pub struct Roots {
     pub nvml: Option<PathBuf>,
     pub sysfs: PathBuf,
     pub procfs: PathBuf,
+    /// Where programs are looked for.
+    pub programs: Vec<PathBuf>,
+    /// A recorded trace to play instead of reading hardware.
+    pub replay: Option<PathBuf>,
+    /// Where it is noted how to undo what was set. Gone after a reboot, as what was set is.
+    pub state: PathBuf,
 }
 
 impl Default for Roots {
     fn default() -> Self {
-        Self { nvml: None, sysfs: PathBuf::from("/sys"), procfs: PathBuf::from("/proc") }
+        Self {
+            nvml: None,
+            sysfs: PathBuf::from("/sys"),
+            procfs: PathBuf::from("/proc"),
+            programs: Vec::new(),
+            replay: None,
+            state: PathBuf::from("/run/jouleplan"),
+        }
     }
 }
 
@@ -62,13 +75,50 @@ pub fn find(roots: &Roots, wanted: &Wanted) -> Inventory {
         Err(Refusal::new(RefusalKind::Absent, "NVML was not asked for", ""))
     };
     let mut found = Inventory { library, gpus: Vec::new(), meters: Vec::new(), refused: Vec::new() };
+    if let Some(file) = &roots.replay {
+        match replay::meter(file) {
+            Ok(meter) => found.meters.push(meter),
+            Err(refusal) => found.refused.push(("replay", refusal)),
+        }
+        return found;
+    }
     if asked("nvml") {
         find_gpus(&mut found, wanted);
     }
     if asked("rapl") {
         add(&mut found, "rapl", rapl::meters(&roots.sysfs));
     }
+    if asked("node") {
+        find_node(&mut found, roots, wanted);
+    }
     found
+}
+
+/// The node by hwmon, else by its management controller; AMD devices by hwmon. None of them is missed where it is absent,
+/// unless it was asked for.
+fn find_node(found: &mut Inventory, roots: &Roots, wanted: &Wanted) {
+    add(found, "node", hwmon::meters(&roots.sysfs));
+    if found.meters.iter().any(|meter| meter.identity().scope == Scope::Node) {
+        return;
+    }
+    match find_program("ipmitool", &roots.programs).map(|program| ipmi::meter(&program)) {
+        Some(Ok(meter)) => found.meters.push(meter),
+        Some(Err(refusal)) => found.refused.push(("node", refusal)),
+        None if wanted.sources.is_some() => {
+            let what = "neither an ACPI power meter in hwmon nor ipmitool is here";
+            let remedy = "load `acpi_power_meter`, or install ipmitool";
+            found.refused.push(("node", Refusal::new(RefusalKind::Absent, what, remedy)));
+        }
+        None => {}
+    }
+}
+
+/// An executable of that name in the first folder that has one.
+pub fn find_program(name: &str, folders: &[PathBuf]) -> Option<PathBuf> {
+    use std::os::unix::fs::PermissionsExt;
+    let is_executable =
+        |file: &PathBuf| file.metadata().is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0);
+    folders.iter().map(|folder| folder.join(name)).find(is_executable)
 }
 
 fn find_gpus(found: &mut Inventory, wanted: &Wanted) {
@@ -104,9 +154,4 @@ pub fn visible_devices(value: Option<&str>) -> Option<Vec<String>> {
     let names: Vec<String> = value?.split(',').map(|name| name.trim().to_owned()).collect();
     let known = |name: &String| name.starts_with("GPU-") || name.parse::<u32>().is_ok();
     (!names.is_empty() && names.iter().all(known)).then_some(names)
-}
-
-/// Whether a path was given that does not exist, which is worth another message than a missing driver.
-pub fn missing(path: Option<&Path>) -> bool {
-    path.is_some_and(|path| !path.exists())
 }

@@ -78,6 +78,11 @@ pub struct Identity {
 pub trait Meter: Send {
     fn identity(&self) -> &Identity;
 
+    /// Whether a reading takes so long that others may not wait for it; it is then taken once a second at most.
+    fn is_slow(&self) -> bool {
+        false
+    }
+
     /// # Errors
     /// Why there is no reading now.
     fn read(&mut self) -> Result<Reading, Refusal>;

@@ -8,12 +8,16 @@
 pub mod command;
 pub mod conditions;
 pub mod doctor;
+pub mod hwmon;
 pub mod inventory;
+pub mod ipmi;
 pub mod meter;
 pub mod nvml;
+pub mod operating_point;
 pub mod processes;
 pub mod rapl;
 pub mod refusal;
+pub mod replay;
 pub mod sampler;
 pub mod series;
 pub mod session;

@@ -40,6 +40,13 @@ impl ProcessTable {
         })
     }
 
+    /// When a living process started, in ticks since boot. `None` for one that is gone, or a zombie, which does nothing more.
+    pub fn started(&self, pid: u32) -> Option<u64> {
+        let stat = fs::read_to_string(self.root.join(pid.to_string()).join("stat")).ok()?;
+        let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+        fields.get(19).filter(|_| fields.first() != Some(&"Z"))?.parse().ok()
+    }
+
     /// Whether `pid` is `ancestor` or descends from it.
     pub fn descends(&self, pid: u32, ancestor: u32) -> bool {
         let mut at = pid;

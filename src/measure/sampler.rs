@@ -15,6 +15,8 @@ use crate::units::Seconds;
 
 /// Between two readings while an end of a region is near.
 pub const FINE: Duration = Duration::from_millis(5);
+/// Between two readings of slow meters, at least.
+const SLOW: Duration = Duration::from_secs(1);
 const PROBE_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Something that looks at conditions and keeps what it saw.
@@ -33,7 +35,7 @@ pub struct Track {
 /// Meters being read. Dropped, it stops.
 pub struct Sampler {
     shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
+    threads: Vec<JoinHandle<()>>,
     origin: Instant,
 }
 
@@ -45,28 +47,35 @@ struct Shared {
 
 #[derive(Clone, Copy)]
 struct Pace {
-    interval: Duration,
     fine: bool,
     stop: bool,
 }
 
 impl Sampler {
     /// Starts reading, finely at first.
-    pub fn start(mut meters: Vec<Box<dyn Meter>>, mut probes: Vec<Box<dyn Probe>>, interval: Duration) -> Self {
+    pub fn start(meters: Vec<Box<dyn Meter>>, mut probes: Vec<Box<dyn Probe>>, interval: Duration) -> Self {
         let origin = Instant::now();
+        let interval_of = |meter: &dyn Meter| if meter.is_slow() { interval.max(SLOW) } else { interval };
         let track = |meter: &Box<dyn Meter>| Track {
             identity: meter.identity().clone(),
-            series: Series::new(meter.identity().method, Seconds(interval.as_secs_f64())),
+            series: Series::new(meter.identity().method, Seconds(interval_of(meter.as_ref()).as_secs_f64())),
             failing: None,
         };
         let shared = Arc::new(Shared {
             tracks: Mutex::new(meters.iter().map(track).collect()),
-            pace: Mutex::new(Pace { interval, fine: true, stop: false }),
+            pace: Mutex::new(Pace { fine: true, stop: false }),
             changed: Condvar::new(),
         });
+        let numbered = meters.into_iter().enumerate();
+        let (mut slow, mut fast): (Vec<Numbered>, Vec<Numbered>) = numbered.partition(|(_, meter)| meter.is_slow());
+        let mut threads = Vec::new();
         let theirs = Arc::clone(&shared);
-        let thread = thread::spawn(move || sample(&theirs, &mut meters, &mut probes, origin));
-        Self { shared, thread: Some(thread), origin }
+        threads.push(thread::spawn(move || sample(&theirs, &mut fast, &mut probes, origin, interval, FINE)));
+        if !slow.is_empty() {
+            let (theirs, interval) = (Arc::clone(&shared), interval.max(SLOW));
+            threads.push(thread::spawn(move || sample(&theirs, &mut slow, &mut [], origin, interval, interval)));
+        }
+        Self { shared, threads, origin }
     }
 
     /// Seconds since the sampler started, on the clock of its readings.
@@ -101,24 +110,34 @@ impl Drop for Sampler {
     fn drop(&mut self) {
         lock(&self.shared.pace).stop = true;
         self.shared.changed.notify_all();
-        if let Some(thread) = self.thread.take() {
+        for thread in self.threads.drain(..) {
             let _ = thread.join(); // a panic there has printed itself
         }
     }
 }
 
-fn sample(shared: &Shared, meters: &mut [Box<dyn Meter>], probes: &mut [Box<dyn Probe>], origin: Instant) {
+/// A meter and the index of its track.
+type Numbered = (usize, Box<dyn Meter>);
+
+fn sample(
+    shared: &Shared,
+    meters: &mut [Numbered],
+    probes: &mut [Box<dyn Probe>],
+    origin: Instant,
+    interval: Duration,
+    fine: Duration,
+) {
     let since = |instant: Instant| Seconds(instant.saturating_duration_since(origin).as_secs_f64());
     let mut next = Instant::now();
     let mut next_probe = next;
     loop {
-        for (index, meter) in meters.iter_mut().enumerate() {
+        for (index, meter) in meters.iter_mut() {
             let begun = Instant::now();
             let reading = meter.read();
             // The value is of some moment during the call.
             let at = since(begun + begun.elapsed() / 2);
             let mut tracks = lock(&shared.tracks);
-            let track = &mut tracks[index];
+            let track = &mut tracks[*index];
             match reading {
                 Ok(reading) => {
                     track.failing = None;
@@ -131,7 +150,7 @@ fn sample(shared: &Shared, meters: &mut [Box<dyn Meter>], probes: &mut [Box<dyn 
             }
         }
         let now = Instant::now();
-        if now >= next_probe {
+        if now >= next_probe && !probes.is_empty() {
             probes.iter_mut().for_each(|probe| probe.look(since(now)));
             next_probe = now + PROBE_INTERVAL;
         }
@@ -140,7 +159,7 @@ fn sample(shared: &Shared, meters: &mut [Box<dyn Meter>], probes: &mut [Box<dyn 
             if pace.stop {
                 return;
             }
-            let step = if pace.fine { pace.interval.min(FINE) } else { pace.interval };
+            let step = if pace.fine { interval.min(fine) } else { interval };
             let now = Instant::now();
             let due = next + step;
             if due <= now {

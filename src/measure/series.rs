@@ -14,6 +14,8 @@ const RECENT: f64 = 60.0;
 const THINNED_TO: f64 = 1.0;
 /// Around a pinned instant all points are kept.
 const AROUND_PIN: f64 = 2.0;
+/// The sampler reads finely this long on either side of a pinned instant.
+const FINE_AROUND_PIN: f64 = 0.25;
 /// Integrating over a hole longer than this many intervals, and longer than a second, would be a guess.
 const GAP_INTERVALS: f64 = 5.0;
 const GAP_LEAST: f64 = 1.0;
@@ -136,10 +138,11 @@ impl Series {
         self.samples
     }
 
-    /// The median time between two updates of the recent past; `None` before three of them.
+    /// The median time between two updates where readings are finest: around pinned instants. `None` before three of them.
     pub fn update_interval(&self) -> Option<Seconds> {
-        let recent = &self.points[self.points.len().saturating_sub(256)..];
-        let mut gaps: Vec<f64> = recent.windows(2).map(|pair| pair[1].at - pair[0].at).collect();
+        let near = |at: f64| self.pins.iter().any(|pin| (at - pin).abs() <= FINE_AROUND_PIN);
+        let pairs = self.points.windows(2).filter(|pair| near(pair[0].at) && near(pair[1].at));
+        let mut gaps: Vec<f64> = pairs.map(|pair| pair[1].at - pair[0].at).collect();
         if gaps.len() < 2 {
             return None;
         }
@@ -273,5 +276,134 @@ impl Series {
         kept.extend_from_slice(&self.points[old_until..]);
         self.points = kept;
         self.thinned = thinned;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NONE: Seconds = Seconds(0.0);
+
+    fn counter(wraps_at: Option<f64>) -> Series {
+        Series::new(Method::Counter { wraps_at: wraps_at.map(Joules), max_power: Watts(5_000.0) }, Seconds(0.1))
+    }
+
+    fn power(averaged_over: Seconds) -> Series {
+        Series::new(Method::Integrated { averaged_over }, Seconds(0.1))
+    }
+
+    fn joules(series: &Series, from: f64, to: f64) -> f64 {
+        series.energy(Seconds(from), Seconds(to)).unwrap().joules.0
+    }
+
+    fn refusal(series: &Series, from: f64, to: f64) -> RefusalKind {
+        series.energy(Seconds(from), Seconds(to)).unwrap_err().kind
+    }
+
+    /// 100 W for `seconds`, read every 10 ms, shown in steps of 50 ms, with an offset and a range.
+    fn stepped(series: &mut Series, seconds: u32, offset: f64, range: f64) {
+        for tick in 0..100 * seconds {
+            let shown = f64::from(tick / 5) * 0.05;
+            series.add(Seconds(f64::from(tick) * 0.01), Reading::Counter(Joules((offset + 100.0 * shown) % range)));
+        }
+    }
+
+    #[test]
+    fn a_counter_is_interpolated_between_its_steps() {
+        let mut series = counter(None);
+        stepped(&mut series, 4, 1e6, 1e12);
+        series.pin(Seconds(2.0));
+        assert!((joules(&series, 0.52, 3.49) - 297.0).abs() < 1e-6);
+        assert!((series.update_interval().unwrap().0 - 0.05).abs() < 1e-9);
+        let uncertainty = series.energy(Seconds(1.0), Seconds(3.0)).unwrap().uncertainty.0;
+        assert!((uncertainty - 5.0).abs() < 1e-6, "{uncertainty}");
+        assert_eq!(refusal(&series, 1.0, 1.07), RefusalKind::TooShort);
+        assert_eq!(refusal(&series, -1.0, 1.0), RefusalKind::Gap);
+        assert_eq!(refusal(&series, 2.0, 1.0), RefusalKind::TooShort);
+        assert_eq!(refusal(&series, f64::NAN, 1.0), RefusalKind::TooShort);
+    }
+
+    #[test]
+    fn a_wrap_around_is_undone_and_a_reset_is_not() {
+        let mut series = counter(Some(10_000.0));
+        stepped(&mut series, 4, 9_800.0, 10_000.0);
+        assert!((joules(&series, 0.5, 3.5) - 300.0).abs() < 1e-6);
+        for range in [None, Some(1e9)] {
+            let mut series = counter(range);
+            stepped(&mut series, 2, 1e6, 1e12);
+            series.add(Seconds(2.0), Reading::Counter(Joules(3.0)));
+            series.add(Seconds(2.1), Reading::Counter(Joules(13.0)));
+            series.add(Seconds(2.2), Reading::Counter(Joules(23.0)));
+            series.add(Seconds(2.3), Reading::Counter(Joules(33.0)));
+            assert_eq!(refusal(&series, 0.5, 2.2), RefusalKind::Reset);
+            assert!((joules(&series, 0.5, 1.5) - 100.0).abs() < 1e-6, "what was before the reset stands");
+            assert!((joules(&series, 2.05, 2.25) - 20.0).abs() < 1e-6, "and what came after");
+        }
+    }
+
+    #[test]
+    fn a_counter_that_leaps_is_not_believed() {
+        let mut series = counter(None);
+        stepped(&mut series, 2, 0.0, 1e12);
+        series.add(Seconds(2.0), Reading::Counter(Joules(1e9)));
+        assert_eq!(refusal(&series, 0.5, 2.0), RefusalKind::Reset);
+    }
+
+    #[test]
+    fn power_is_joined_by_trapezoids_and_holes_are_not() {
+        let mut series = power(NONE);
+        for tick in 0..=40 {
+            let at = f64::from(tick) * 0.1;
+            series.add(Seconds(at), Reading::Power(Watts(100.0 * at)));
+        }
+        assert!((joules(&series, 1.0, 3.0) - 400.0).abs() < 1e-6);
+        series.add(Seconds(6.0), Reading::Power(Watts(100.0)));
+        series.add(Seconds(6.1), Reading::Power(Watts(100.0)));
+        assert_eq!(refusal(&series, 3.0, 6.0), RefusalKind::Gap);
+        assert!((joules(&series, 1.0, 3.0) - 400.0).abs() < 1e-6);
+        let mut averaged = power(Seconds(1.0));
+        (0..50).for_each(|tick| averaged.add(Seconds(f64::from(tick) * 0.1), Reading::Power(Watts(10.0))));
+        assert_eq!(refusal(&averaged, 1.0, 2.5), RefusalKind::TooShort);
+        assert!((joules(&averaged, 1.0, 3.5) - 25.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn a_lost_device_stays_unknown_from_its_last_reading_on() {
+        let mut series = power(NONE);
+        (0..20).for_each(|tick| series.add(Seconds(f64::from(tick) * 0.1), Reading::Power(Watts(10.0))));
+        for _ in 0..3 {
+            series.fail(Seconds(2.0), Refusal::new(RefusalKind::Lost, "gone", ""));
+        }
+        assert_eq!(refusal(&series, 1.0, 1.95), RefusalKind::Lost);
+        assert_eq!(refusal(&series, 100.0, 200.0), RefusalKind::Lost);
+        assert!((joules(&series, 0.5, 1.5) - 10.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn a_reading_that_is_no_number_is_no_sample() {
+        let mut series = power(NONE);
+        (0..20).for_each(|tick| series.add(Seconds(f64::from(tick) * 0.1), Reading::Power(Watts(10.0))));
+        series.add(Seconds(2.0), Reading::Power(Watts(f64::NAN)));
+        series.add(Seconds(2.05), Reading::Power(Watts(-5.0)));
+        series.add(Seconds(2.1), Reading::Power(Watts(10.0)));
+        assert_eq!(series.samples(), 21);
+        assert!((joules(&series, 1.0, 2.1) - 11.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn a_day_of_samples_is_thinned_and_keeps_its_ends() {
+        let mut series = power(NONE);
+        series.pin(Seconds(10.03));
+        for tick in 0..864_000_u32 {
+            let at = f64::from(tick) * 0.1;
+            let load = if (10.0..10.1).contains(&at) { 1_000.0 } else { 100.0 };
+            series.add(Seconds(at), Reading::Power(Watts(load)));
+        }
+        assert!(series.points.len() < 100_000, "{}", series.points.len());
+        let all = joules(&series, 0.0, 86_399.0);
+        assert!((all - 100.0 * 86_399.0 - 90.0).abs() < 1.0, "{all}");
+        let near_pin = joules(&series, 9.95, 10.15);
+        assert!((near_pin - 110.0).abs() < 15.0, "{near_pin}");
     }
 }

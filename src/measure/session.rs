@@ -9,6 +9,7 @@ use super::conditions::{Conditions, GpuProbe, Seen};
 use super::inventory::Inventory;
 use super::meter::{Identity, Method, Scope};
 use super::nvml::{DISAGREEMENT, Gpu};
+use super::operating_point::OperatingPoint;
 use super::processes::{Family, ProcessTable};
 use super::refusal::{Refusal, RefusalKind};
 use super::sampler::{Probe, Sampler, Track};
@@ -25,6 +26,8 @@ const OTHERS_CPU_SHARE: f64 = 0.05;
 /// Idle power that changes by more than this, and by more than `DRIFT_LEAST`, is worth a warning.
 const DRIFT_SHARE: f64 = 0.10;
 const DRIFT_LEAST: f64 = 5.0;
+/// Devices round a clock to one they have; these are 15 MHz apart.
+const CLOCK_STEP_MHZ: f64 = 15.0;
 
 /// A measurement going on.
 pub struct Session {
@@ -37,6 +40,8 @@ pub struct Session {
     started_at: SystemTime,
     driver_version: Option<String>,
     refused: Vec<RefusalJson>,
+    /// What was asked to be set on the devices.
+    pub requested: OperatingPoint,
     begun: Option<Mark>,
     ended: Option<Mark>,
     /// (exit code, signal)
@@ -81,6 +86,7 @@ impl Session {
             node: node.to_owned(),
             started_at: SystemTime::now(),
             refused,
+            requested: OperatingPoint::default(),
             begun: None,
             ended: None,
             outcome: (None, None),
@@ -133,13 +139,15 @@ impl Session {
             exit_code: self.outcome.0,
             signal: self.outcome.1,
             interval_s: self.interval.as_secs_f64(),
-            gpu_energy_j: sum(devices.iter().map(|device| device.energy_j)),
+            gpu_energy_j: None,
             gpu_net_energy_j: None,
             gpu_idle_power_w: None,
             cpu_energy_j: None,
             cpu_energy_scope: None,
             node_energy_j: None,
             cpu,
+            requested_sm_clock_mhz: self.requested.sm_clock_mhz,
+            requested_power_limit_w: self.requested.power_limit.map(|limit| limit.0),
             clean: true,
             driver_version: self.driver_version.clone(),
             devices,
@@ -230,10 +238,21 @@ impl Session {
         result.cpu_energy_scope =
             result.cpu_energy_j.map(|_| if has_dram { "package+dram" } else { "package" }.to_owned());
         result.node_energy_j = of(result, &["node"], "node");
-        result.gpu_idle_power_w = sum(result.devices.iter().map(|device| {
-            let line = result.meters.iter().find(|line| chosen(line, device))?;
-            line.idle_before_w
-        }));
+        // NVIDIA devices by the meter chosen for each, others by their only one.
+        let others = || result.meters.iter().filter(|line| line.scope == "device" && line.source != "nvml");
+        let gross = result.devices.iter().map(|device| device.energy_j).chain(others().map(|line| line.energy_j));
+        let gpu_energy_j = sum(gross);
+        let idle = result
+            .devices
+            .iter()
+            .map(|device| result.meters.iter().find(|line| chosen(line, device)).and_then(|line| line.idle_before_w));
+        let gpu_idle_power_w = sum(idle.chain(others().map(|line| line.idle_before_w)));
+        // A device that could not even be opened leaves the sum unknown, not smaller.
+        let hidden = self.refused.iter().any(|refused| {
+            refused.meter.as_deref() == Some("nvml") && refused.kind != "absent" && refused.kind != "unsupported"
+        });
+        (result.gpu_energy_j, result.gpu_idle_power_w) =
+            if hidden { (None, None) } else { (gpu_energy_j, gpu_idle_power_w) };
         let seconds = result.seconds.unwrap_or_default();
         result.gpu_net_energy_j =
             result.gpu_energy_j.zip(result.gpu_idle_power_w).map(|(gross, idle)| gross - idle * seconds);
@@ -251,6 +270,17 @@ impl Session {
                 && drift.abs() > DRIFT_LEAST.max(DRIFT_SHARE * before)
             {
                 warnings.push(format!("{}: idle power drifted by {drift:+.1} W from {before:.1} W", line.name));
+            }
+        }
+        for device in &result.devices {
+            if let (Some(asked), Some(seen)) = (self.requested.sm_clock_mhz, device.sm_clock_mhz)
+                && seen.max > f64::from(asked) + CLOCK_STEP_MHZ
+            {
+                warnings.push(format!(
+                    "device {}: {asked} MHz were asked for and up to {:.0} MHz seen",
+                    device.index, seen.max
+                ));
+                result.clean = false;
             }
         }
         let counts_cpu = result.cpu_energy_j.is_some() || result.node_energy_j.is_some();

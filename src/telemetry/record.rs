@@ -24,6 +24,9 @@ pub struct Pace {
     pub duration: Option<Duration>,
 }
 
+/// Meters that make the others wait are read this often at most.
+const SLOW: Seconds = Seconds(1.0);
+
 /// What is recorded.
 pub struct Recorder {
     gpus: Vec<(Channel, Gpu)>,
@@ -38,6 +41,7 @@ pub struct Recorder {
 struct Metered {
     channel: Channel,
     meter: Box<dyn Meter>,
+    read_at: Option<Instant>,
     before: Option<(Instant, Joules)>,
 }
 
@@ -45,10 +49,15 @@ impl Recorder {
     /// All devices, packages and nodes of an inventory; `start` is the wall clock's time now.
     pub fn new(inventory: Inventory, node: &str, phase: Option<String>, start: Timestamp) -> Self {
         let channel = |scope, index| Channel { node: Some(node.to_owned()), scope, index };
-        let gpus = inventory.gpus.into_iter().map(|gpu| (channel(Scope::Device, Some(gpu.index)), gpu)).collect();
+        let of = |gpu: Gpu| (channel(Scope::Device, Some(gpu.index)), gpu);
+        let gpus: Vec<(Channel, Gpu)> = inventory.gpus.into_iter().map(of).collect();
+        let devices = gpus.iter().filter_map(|(channel, _)| channel.index).max().map_or(0, |last| last + 1);
         let (mut meters, mut packages) = (Vec::new(), 0);
         for meter in inventory.meters {
             let channel = match &meter.identity().scope {
+                // NVML's devices have said all by their snapshot; those of others are numbered behind them.
+                meter::Scope::Device { .. } if meter.identity().source == "nvml" => continue,
+                meter::Scope::Device { index, .. } => channel(Scope::Device, index.checked_add(devices)),
                 meter::Scope::Node => channel(Scope::Node, None),
                 meter::Scope::Package { socket } => {
                     // A package of several dies has a name that is no number; then packages are counted.
@@ -56,19 +65,22 @@ impl Recorder {
                     packages += 1;
                     channel(Scope::Package, Some(index))
                 }
-                meter::Scope::Device { .. } | meter::Scope::Dram { .. } | meter::Scope::Platform => continue,
+                meter::Scope::Dram { .. } | meter::Scope::Platform => continue,
             };
             // Two meters of one thing are one thing.
             if meters.iter().all(|there: &Metered| there.channel != channel) {
-                meters.push(Metered { channel, meter, before: None });
+                meters.push(Metered { channel, meter, read_at: None, before: None });
             }
         }
         Self { gpus, meters, phase, start, origin: Instant::now(), failing: BTreeMap::new() }
     }
 
-    /// What is recorded, in the order of its rows.
-    pub fn channels(&self) -> impl Iterator<Item = &Channel> {
-        self.gpus.iter().map(|(channel, _)| channel).chain(self.meters.iter().map(|metered| &metered.channel))
+    /// What is recorded, and the time between two of its readings at a pace.
+    pub fn channels(&self, pace: &Pace) -> impl Iterator<Item = (&Channel, Seconds)> {
+        let interval = Seconds(pace.interval.as_secs_f64());
+        let of = move |metered: &Metered| if metered.meter.is_slow() { interval.max(SLOW) } else { interval };
+        let gpus = self.gpus.iter().map(move |(channel, _)| (channel, interval));
+        gpus.chain(self.meters.iter().map(move |metered| (&metered.channel, of(metered))))
     }
 
     /// Reads everything once. `told` hears once why a channel stopped saying its power.
@@ -95,6 +107,10 @@ impl Recorder {
         }
         for metered in &mut self.meters {
             let now = Instant::now();
+            if metered.meter.is_slow() && metered.read_at.is_some_and(|then| (now - then).as_secs_f64() < SLOW.0) {
+                continue;
+            }
+            metered.read_at = Some(now);
             let since = metered.before.map_or(now, |(then, _)| then);
             let power = metered.power(now);
             let why = power.as_ref().err().map(Refusal::to_string);
@@ -248,8 +264,9 @@ mod tests {
     #[test]
     fn counters_become_powers_and_their_failures_gaps() {
         let mut recorder = recorder(&[Some(990.0), Some(995.0), Some(3.0), None, None, Some(5.0), Some(6.0)]);
-        assert_eq!(recorder.channels().map(Channel::to_string).collect::<Vec<_>>(), ["n1 package 1"]);
         let pace = Pace { interval: Duration::from_millis(20), duration: Some(Duration::from_millis(125)) };
+        let channels: Vec<String> = recorder.channels(&pace).map(|(channel, _)| channel.to_string()).collect();
+        assert_eq!(channels, ["n1 package 1"]);
         let (mut rows, mut reasons) = (Vec::new(), Vec::new());
         let (_keep, stop) = std::sync::mpsc::channel();
         let mut write = |sample: &[(Channel, Reading)]| {

@@ -118,10 +118,12 @@ fn check(arguments: &Arguments, to_stdout: bool) -> anyhow::Result<()> {
     if arguments.files.iter().filter(|path| is_stdin(path)).count() > 1 {
         return Err(Failure::usage("stdin (`-`) can be read once only"));
     }
-    for (name, given) in [("step", arguments.step), ("max-gap", arguments.max_gap), ("interval", arguments.interval)] {
-        if given.is_some_and(|given| given < Duration::from_millis(1)) {
-            return Err(Failure::usage(format!("--{name}: at least 1ms")));
-        }
+    // A longest gap of a day in steps of a tenth of a second is still a number of rows that fits into memory.
+    if arguments.step.is_some_and(|step| step < Duration::from_millis(100)) {
+        return Err(Failure::usage("--step: at least 100ms"));
+    }
+    if arguments.max_gap.is_some_and(|gap| gap < Duration::from_millis(1) || gap > Duration::from_secs(86_400)) {
+        return Err(Failure::usage("--max-gap: at least 1ms and at most 1day"));
     }
     let scrapes = arguments.start.is_some() || arguments.interval.is_some();
     if scrapes && arguments.format != Format::Dcgm {

@@ -23,7 +23,7 @@ use crate::telemetry::record::Pace;
 use crate::telemetry::{Recorder, Summing, Totals, gap_limit_of, record};
 use crate::units::Seconds;
 
-/// Record the power of this node's devices and processor packages
+/// Record the power of this node, its devices and its processor packages
 ///
 /// Each sample reaches the file before the next is taken. SIGINT, SIGTERM and SIGHUP end the recording, with exit code 0.
 #[derive(Debug, clap::Args)]
@@ -41,7 +41,7 @@ pub struct Arguments {
     #[arg(long)]
     phase: Option<String>,
     /// Which meters to use; one that is named must be there [default: all that are]
-    #[arg(long, value_delimiter = ',', value_parser = ["nvml", "rapl"])]
+    #[arg(long, value_delimiter = ',', value_parser = ["nvml", "rapl", "node"])]
     meters: Option<Vec<String>>,
     /// Which devices to record, by index or UUID [default: CUDA_VISIBLE_DEVICES, else all]
     #[arg(long, value_delimiter = ',')]
@@ -67,7 +67,10 @@ pub fn run(arguments: &Arguments, output: &Output) -> anyhow::Result<()> {
     let start = timestamp::from_system(SystemTime::now());
     let start = start.ok_or_else(|| anyhow::anyhow!("this computer's clock is before 1970; set it and try again"))?;
     let mut recorder = Recorder::new(inventory, &node_name(), arguments.phase.clone(), start);
-    if recorder.channels().next().is_none() {
+    let pace = Pace { interval: arguments.interval, duration: arguments.duration };
+    let of = |(channel, interval): (&Channel, Seconds)| (channel.clone(), Summing::new(gap_limit_of(interval)));
+    let mut sums: BTreeMap<Channel, Summing> = recorder.channels(&pace).map(of).collect();
+    if sums.is_empty() {
         let message = "the meters here say no power of a device or package; see `jouleplan doctor`".to_owned();
         return Err(Failure { code: super::super::exit::UNAVAILABLE, message }.into());
     }
@@ -76,9 +79,6 @@ pub fn run(arguments: &Arguments, output: &Output) -> anyhow::Result<()> {
     let sink: Box<dyn Write> =
         if to_stdout { Box::new(io::stdout()) } else { Box::new(create(&arguments.out).map_err(cannot)?) };
     let mut csv = telemetry_csv::Writer::new(sink).and_then(|mut csv| csv.flush().map(|()| csv)).map_err(cannot)?;
-    let limit = gap_limit_of(Seconds(arguments.interval.as_secs_f64()));
-    let mut sums: BTreeMap<Channel, Summing> =
-        recorder.channels().map(|channel| (channel.clone(), Summing::new(limit))).collect();
     let mut write = |sample: &[(Channel, Reading)]| {
         for (channel, reading) in sample {
             csv.row(channel, reading)?;
@@ -88,7 +88,6 @@ pub fn run(arguments: &Arguments, output: &Output) -> anyhow::Result<()> {
         }
         csv.flush()
     };
-    let pace = Pace { interval: arguments.interval, duration: arguments.duration };
     let mut told = |channel: &Channel, why: &str| output.warn(&format!("{channel} from now on without power: {why}"));
     let recorded = record(&mut recorder, &pace, &stop, &mut told, &mut write);
     match recorded {

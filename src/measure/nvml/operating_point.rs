@@ -1,14 +1,20 @@
-//! Clock locks and power limits: what may be set, and the setting itself.
+//! Clock locks and power limits of one device: what may be set, and the setting itself.
+//!
+//! NVML cannot say which clocks are locked, so a lock is undone by removing it; a power limit goes back to what it was.
+
+use nvml_wrapper::enums::device::GpuLockedClocksSetting;
+use nvml_wrapper::error::NvmlError;
 
 use super::Gpu;
 use crate::measure::refusal::{Refusal, RefusalKind};
+use crate::units::Watts;
 
-/// Watts that may be set.
+/// Power limits that may be set.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PowerLimits {
-    pub min_w: f64,
-    pub max_w: f64,
-    pub default_w: f64,
+    pub min: Watts,
+    pub max: Watts,
+    pub default: Watts,
 }
 
 impl Gpu {
@@ -19,25 +25,53 @@ impl Gpu {
         let of = |error| self.refusal(error);
         let range = device.power_management_limit_constraints().map_err(of)?;
         let default = device.power_management_limit_default().map_err(of)?;
-        let watts = |milliwatts: u32| f64::from(milliwatts) / 1e3;
-        Ok(PowerLimits { min_w: watts(range.min_limit), max_w: watts(range.max_limit), default_w: watts(default) })
+        Ok(PowerLimits { min: watts(range.min_limit), max: watts(range.max_limit), default: watts(default) })
     }
 
-    /// What this process may set, without setting it: (what, whether, remedy).
-    pub fn permissions(&self) -> Vec<(&'static str, Result<(), Refusal>, String)> {
-        let is_root = rustix::process::geteuid().is_root();
-        let check = |what: &str| {
-            let refusal = || {
-                let what = format!("device {}: {what} can be set by root alone", self.index);
-                Refusal::new(RefusalKind::Permission, what, "")
-            };
-            if is_root { Ok(()) } else { Err(refusal()) }
-        };
-        let index = self.index;
-        let slurm = "or let Slurm do it: `--gpu-freq`";
-        vec![
-            ("the SM clock", check("the SM clock"), format!("`sudo nvidia-smi -i {index} -lgc MHZ`, {slurm}")),
-            ("the power limit", check("the power limit"), format!("`sudo nvidia-smi -i {index} -pl WATTS`")),
-        ]
+    /// The limit set now.
+    ///
+    /// # Errors
+    /// That the device does not say.
+    pub fn power_limit(&self) -> Result<Watts, Refusal> {
+        self.handle()?.power_management_limit().map(watts).map_err(|error| self.refusal(error))
     }
+
+    /// # Errors
+    /// Permission, or a limit the device does not allow.
+    pub fn set_power_limit(&self, limit: Watts) -> Result<(), Refusal> {
+        // Limits are hundreds of watts; the cast saturates on nonsense, which NVML then refuses.
+        let milliwatts = (1e3 * limit.0).round() as u32;
+        let set = self.handle()?.set_power_management_limit(milliwatts);
+        set.map_err(|error| self.cannot_set("power limit", error))
+    }
+
+    /// Locks the SM clock to `mhz`, or to the nearest the device has.
+    ///
+    /// # Errors
+    /// Permission, or a device without clock locks.
+    pub fn lock_sm_clock(&self, mhz: u32) -> Result<(), Refusal> {
+        let setting = GpuLockedClocksSetting::Numeric { min_clock_mhz: mhz, max_clock_mhz: mhz };
+        self.handle()?.set_gpu_locked_clocks(setting).map_err(|error| self.cannot_set("SM clock", error))
+    }
+
+    /// Removes a lock of the SM clock, whoever set it.
+    ///
+    /// # Errors
+    /// Permission, or a device without clock locks.
+    pub fn unlock_sm_clock(&self) -> Result<(), Refusal> {
+        self.handle()?.reset_gpu_locked_clocks().map_err(|error| self.cannot_set("SM clock", error))
+    }
+
+    fn cannot_set(&self, what: &str, error: NvmlError) -> Refusal {
+        let refusal = self.refusal(error);
+        let remedy = match refusal.kind {
+            RefusalKind::Permission => "run this as root (`sudo`), or let Slurm set clocks: `--gpu-freq`".to_owned(),
+            _ => refusal.remedy,
+        };
+        Refusal { what: format!("cannot set the {what}: {}", refusal.what), remedy, ..refusal }
+    }
+}
+
+fn watts(milliwatts: u32) -> Watts {
+    Watts(f64::from(milliwatts) / 1e3)
 }
