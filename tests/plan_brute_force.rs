@@ -123,6 +123,7 @@ fn pool(rng: &mut ChaCha8Rng, index: usize) -> Pool {
         suspend,
         wake_time: Seconds(if suspend { rng.random_range(0.0..20.0) } else { 0.0 }),
         wake_energy: Joules(if suspend { rng.random_range(0.0..9000.0) } else { 0.0 }),
+        clock_control: false,
         storage_gib_per_s: None,
         slurm: SlurmTarget::default(),
     }
@@ -157,6 +158,7 @@ fn family(rng: &mut ChaCha8Rng, pool: &Pool, model: usize) -> FamilyModel {
         energy_quality: quality,
         runtime_quality: quality,
         support: Box2::default(),
+        clocks: None,
         batch_points: caps
             .iter()
             .map(|&cap| BatchPoint {

@@ -1,5 +1,6 @@
 //! A fitted family: energy and busy time per request, where they hold, and what else an operating point needs to know.
 
+use super::clock::ClockTable;
 use super::family::FamilyKey;
 use super::features::{Feature, Features};
 use super::provenance::{Figure, Provenance};
@@ -101,6 +102,8 @@ pub struct FamilyModel {
     pub runtime_quality: Quality,
     pub support: Box2,
     pub batch_points: Vec<BatchPoint>,
+    /// Other SM clocks, if any was measured; all else is at the default clock.
+    pub clocks: Option<ClockTable>,
     /// Of all devices together, before load.
     pub idle_power: Figure<Watts>,
     /// From start to ready, and the mean power of all devices meanwhile.

@@ -3,9 +3,11 @@
 //! `fit` groups samples by family, decides which features they can tell apart, takes from hardware figures what they
 //! cannot (`hardware`), fits the rest under physical limits (`phase`, `curve`), chooses the form by cross-validation
 //! (`select`) and states how good it is (`quality`). `bilinear` is the published form, for comparison; `evaluate` tests
-//! models on samples they have not seen. Clocks and SM shares other than the default are set aside here.
+//! models on samples they have not seen. `clock` tabulates other SM clocks; other power limits and SM shares are set
+//! aside here.
 
 pub mod bilinear;
+pub mod clock;
 pub mod curve;
 pub mod evaluate;
 pub mod hardware;
@@ -128,7 +130,7 @@ fn fit_family(
     settings: &Settings,
 ) -> Result<FittedFamily, String> {
     let mut notes = Vec::new();
-    let samples = default_operating_point(samples, &mut notes);
+    let (samples, other_clocks) = clock::default_operating_point(samples, &mut notes);
     let machine = Machine {
         device: context.devices.iter().find(|device| is_named(device, &key.device)),
         engine: engine_of(context.engines, key),
@@ -137,9 +139,10 @@ fn fit_family(
     };
     // The energy of a GPU family is that of its GPUs; a host's alone is another scope.
     let is_gpu = machine.device.is_some_and(|device| device.kind == DeviceKind::Gpu);
+    let in_scope = |sample: &Sample| !is_gpu || sample.gpu_energy.is_some() || sample.cpu_energy.is_none();
     let mut pairs: Vec<Pair<'_>> = samples
         .iter()
-        .filter(|sample| !is_gpu || sample.gpu_energy.is_some() || sample.cpu_energy.is_none())
+        .filter(|sample| in_scope(sample))
         .filter_map(|sample| Some((*sample, Observation::new(sample, context.data_sets)?)))
         .collect();
     if pairs.iter().all(|(_, row)| row.energy.is_none()) {
@@ -190,7 +193,7 @@ fn fit_family(
         }
     };
     let used: Vec<&Sample> = pairs.iter().map(|(sample, _)| *sample).collect();
-    let model = FamilyModel {
+    let mut model = FamilyModel {
         key: key.clone(),
         form,
         energy,
@@ -199,12 +202,29 @@ fn fit_family(
         runtime_quality,
         support: quality::support(&rows),
         batch_points: quality::batch_points(&used),
+        clocks: None,
         idle_power: idle,
         load_time: machine.load_time(),
         load_power: machine.load_power(idle.value),
         weights: machine.weights(),
         kv_bytes_per_token: machine.kv_bytes_per_token(),
     };
+    let others: Vec<(u32, Observation)> = other_clocks
+        .iter()
+        .filter(|sample| in_scope(sample))
+        .filter_map(|sample| Some((sample.sm_clock_mhz?, Observation::new(sample, context.data_sets)?)))
+        .filter(|(_, other)| rows.iter().any(|row| row.data_set == other.data_set))
+        .collect();
+    if model.form == Form::Phase {
+        let default_mhz = used.first().and_then(|sample| sample.sm_clock_mhz);
+        model.clocks = clock::table(&model, default_mhz, &others, &mut notes);
+    } else if !others.is_empty() {
+        // The published form may be negative in a phase, so it has no factors.
+        notes.push(format!(
+            "{} samples at other SM clocks set aside: only the phase form has a clock table",
+            others.len()
+        ));
+    }
     Ok(FittedFamily { model, bilinear: bilinear.map(|b| (b.energy_quality, b.runtime_quality)), notes })
 }
 
@@ -298,30 +318,6 @@ fn estimated_terms(
         terms.extend(machine.prefill().into_iter().flatten());
     }
     terms
-}
-
-/// Rows at the default clock, power limit and SM share: none stated, or the largest. The others are counted.
-fn default_operating_point<'a>(samples: &[&'a Sample], notes: &mut Vec<String>) -> Vec<&'a Sample> {
-    let mut kept = samples.to_vec();
-    type Setting = fn(&Sample) -> Option<f64>;
-    let settings: [(&str, Setting); 3] = [
-        ("SM clocks", |sample| sample.sm_clock_mhz.map(f64::from)),
-        ("power limits", |sample| sample.power_limit.map(|limit| limit.0)),
-        ("SM shares", |sample| sample.sm_share),
-    ];
-    for (name, pick) in settings {
-        let before = kept.len();
-        if kept.iter().any(|sample| pick(sample).is_none()) {
-            kept.retain(|sample| pick(sample).is_none());
-        } else {
-            let largest = kept.iter().filter_map(|sample| pick(sample)).fold(0.0, f64::max);
-            kept.retain(|sample| pick(sample).is_some_and(|value| value >= largest * 0.999));
-        }
-        if kept.len() < before {
-            notes.push(format!("{} samples at other {name} set aside", before - kept.len()));
-        }
-    }
-    kept
 }
 
 /// Mean of the samples' own figures, else the device table's, else half of the least power seen; the last two estimated.

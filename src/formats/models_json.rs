@@ -3,6 +3,7 @@
 //! A mirror of `domain::FamilyModel`. Numbers carry their unit in their name; a tabulated batch curve stands inline.
 //! Reading checks every value, since a plan believes this file: `validate` says what may stand there.
 
+mod clocks;
 mod validate;
 
 use std::collections::BTreeSet;
@@ -12,6 +13,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use self::clocks::{ClockPointJson, ClocksJson, PhaseFactorsJson};
 use super::plan_json::FamilyJson;
 use super::problems::{Collector, Problems};
 use crate::domain::features::BatchCurve;
@@ -50,6 +52,9 @@ pub struct FamilyModelJson {
     pub runtime_quality: QualityJson,
     pub support: SupportJson,
     pub batch_points: Vec<BatchPointJson>,
+    /// Absent where only the default clock was measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clocks: Option<ClocksJson>,
     /// Of all devices together, before load.
     pub idle_power_w: FigureJson,
     pub load_time_s: FigureJson,
@@ -229,6 +234,7 @@ fn to_json(model: &FamilyModel) -> FamilyModelJson {
             batch_size: model.support.batch_size,
         },
         batch_points: model.batch_points.iter().map(point_to_json).collect(),
+        clocks: model.clocks.as_ref().map(ClocksJson::from),
         idle_power_w: figure_to_json(model.idle_power, |watts: Watts| watts.0),
         load_time_s: figure_to_json(model.load_time, |seconds: Seconds| seconds.0),
         load_power_w: figure_to_json(model.load_power, |watts: Watts| watts.0),

@@ -3,7 +3,9 @@
 
 use std::collections::BTreeSet;
 
-use super::{BatchPointJson, FamilyModelJson, FigureJson, QualityJson, TermJson, form_from_name, support_from_json};
+use super::{
+    BatchPointJson, FamilyModelJson, FigureJson, QualityJson, TermJson, clocks, form_from_name, support_from_json,
+};
 use crate::domain::features::BatchCurve;
 use crate::domain::{BatchPoint, FamilyKey, FamilyModel, Feature, Figure, Form, Provenance, Quality, Term};
 use crate::formats::problems::Collector;
@@ -36,6 +38,7 @@ pub fn family(json: &FamilyModelJson, place: &str, problems: &mut Collector) -> 
         }
     }
     let batch_points = points(&json.batch_points, &mut checks);
+    let clocks = json.clocks.as_ref().map(|json| clocks::table(json, &mut checks));
     let idle_power = figure(&json.idle_power_w, "idle_power_w", 0.0, &mut checks);
     let load_time = figure(&json.load_time_s, "load_time_s", 0.0, &mut checks);
     let load_power = figure(&json.load_power_w, "load_power_w", 0.0, &mut checks);
@@ -50,6 +53,7 @@ pub fn family(json: &FamilyModelJson, place: &str, problems: &mut Collector) -> 
         runtime_quality: quality(&json.runtime_quality, "runtime_quality", &mut checks),
         support: support_from_json(&json.support),
         batch_points,
+        clocks,
         idle_power: Figure::new(Watts(idle_power.value), idle_power.provenance),
         load_time: Figure::new(Seconds(load_time.value), load_time.provenance),
         load_power: Figure::new(Watts(load_power.value), load_power.provenance),
@@ -58,23 +62,29 @@ pub fn family(json: &FamilyModelJson, place: &str, problems: &mut Collector) -> 
     };
     if checks.sound && non_negative {
         possible_power(&model, &mut checks);
+        // At another clock a phase below idle power may outweigh the other.
+        for point in model.clocks.iter().flat_map(|table| &table.points) {
+            if let Some(at_clock) = model.at_clock(point.sm_clock_mhz).filter(|_| checks.sound) {
+                possible_power(&at_clock, &mut checks);
+            }
+        }
     }
     checks.sound.then_some(model)
 }
 
-struct Checks<'a> {
+pub(super) struct Checks<'a> {
     place: &'a str,
     problems: &'a mut Collector,
     sound: bool,
 }
 
 impl Checks<'_> {
-    fn fail(&mut self, field: &str, what: String, remedy: &str) {
+    pub(super) fn fail(&mut self, field: &str, what: String, remedy: &str) {
         self.sound = false;
         self.problems.add(format!("{}.{field}", self.place), what, remedy);
     }
 
-    fn in_range(&mut self, field: &str, value: f64, low: f64, high: f64) {
+    pub(super) fn in_range(&mut self, field: &str, value: f64, low: f64, high: f64) {
         if !(value >= low && value <= high) {
             self.fail(field, format!("{value} is out of range"), &range(low, high));
         }
@@ -218,7 +228,7 @@ fn figure(json: &FigureJson, name: &str, least: f64, checks: &mut Checks<'_>) ->
     Figure::new(json.value, provenance(&json.provenance, &format!("{name}.provenance"), checks))
 }
 
-fn provenance(text: &str, field: &str, checks: &mut Checks<'_>) -> Provenance {
+pub(super) fn provenance(text: &str, field: &str, checks: &mut Checks<'_>) -> Provenance {
     match text.parse() {
         Ok(provenance) => provenance,
         Err(what) => {
