@@ -24,6 +24,8 @@ use super::session::{EDGE, Session};
 use crate::formats::meter_json::{MeterJson, State};
 
 const PASSED_ON: [i32; 6] = [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2];
+/// No meter needs longer than this for its next reading.
+const SETTLED_AFTER: Duration = Duration::from_millis(2_500);
 /// How often what is known so far is written down.
 const WRITE_EVERY: Duration = Duration::from_secs(5);
 
@@ -123,7 +125,7 @@ pub fn run(
     let status = status.ok();
     session.end(ended, status.and_then(|status| status.code()), status.and_then(|status| status.signal()));
     // First what matters, then what rounds it off: a second signal may not wait for the idle window.
-    pause(&received, EDGE);
+    settle(&session, &received, EDGE);
     session.fine(false);
     write(&session.result());
     if pause(&received, options.idle).is_none() {
@@ -147,7 +149,18 @@ fn idle_before(session: &Session, idle: Duration, received: &Receiver<Event>) ->
         }
         session.fine(true);
     }
-    pause(received, fine)
+    settle(session, received, fine)
+}
+
+/// Waits for `time`, and on until all meters have read what they must; slow ones need a second, a broken one is not waited
+/// for longer. `Some(signal)` if one came.
+fn settle(session: &Session, received: &Receiver<Event>, time: Duration) -> Option<i32> {
+    let begun = Instant::now();
+    let mut signal = pause(received, time);
+    while signal.is_none() && !session.is_settled() && begun.elapsed() < SETTLED_AFTER {
+        signal = pause(received, Duration::from_millis(10));
+    }
+    signal
 }
 
 /// Waits, unless a signal that would end a program comes.

@@ -66,12 +66,16 @@ pub fn apply(point: OperatingPoint, gpus: &[Gpu], table: &ProcessTable, folder: 
             power_limit_w,
         };
         let file = write(&restore, folder)?;
-        applied.set.push((gpu.clone(), file, restore));
+        // Only what was set is undone: undoing more could fail where setting did.
+        applied.set.push((gpu.clone(), file, RestoreJson { unlock_sm_clock: false, power_limit_w: None, ..restore }));
+        let Some((_, _, done)) = applied.set.last_mut() else { continue };
         if let Some(mhz) = point.sm_clock_mhz {
             gpu.lock_sm_clock(mhz)?;
+            done.unlock_sm_clock = true;
         }
         if let Some(limit) = point.power_limit {
             gpu.set_power_limit(limit)?;
+            done.power_limit_w = power_limit_w;
         }
     }
     Ok(applied)

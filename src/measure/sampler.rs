@@ -56,13 +56,13 @@ impl Sampler {
     pub fn start(meters: Vec<Box<dyn Meter>>, mut probes: Vec<Box<dyn Probe>>, interval: Duration) -> Self {
         let origin = Instant::now();
         let interval_of = |meter: &dyn Meter| if meter.is_slow() { interval.max(SLOW) } else { interval };
-        let track = |meter: &Box<dyn Meter>| Track {
+        let track = |meter: &dyn Meter| Track {
             identity: meter.identity().clone(),
-            series: Series::new(meter.identity().method, Seconds(interval_of(meter.as_ref()).as_secs_f64())),
+            series: Series::new(meter.identity().method, Seconds(interval_of(meter).as_secs_f64())),
             failing: None,
         };
         let shared = Arc::new(Shared {
-            tracks: Mutex::new(meters.iter().map(track).collect()),
+            tracks: Mutex::new(meters.iter().map(|meter| track(meter.as_ref())).collect()),
             pace: Mutex::new(Pace { fine: true, stop: false }),
             changed: Condvar::new(),
         });

@@ -56,6 +56,8 @@ pub struct Series {
     thinned: usize,
     pins: Vec<f64>,
     last: Option<(f64, f64)>,
+    /// Whether the latest point of a counter is a step that was seen, with nothing unknown since.
+    is_anchored: bool,
     breaks: Vec<Break>,
     samples: usize,
 }
@@ -70,6 +72,7 @@ impl Series {
             thinned: 0,
             pins: Vec::new(),
             last: None,
+            is_anchored: false,
             breaks: Vec::new(),
             samples: 0,
         }
@@ -88,9 +91,10 @@ impl Series {
         }
         self.samples += 1;
         let Some((before, old)) = self.last.replace((at, value)) else {
-            // After a lost device came back, energy counts on from where it was.
-            let joules = self.points.last().map_or(0.0, |point| point.joules);
-            self.points.push(Point { at, joules });
+            // A power is of now; a counter's value is as old as its last step, so its first change is the first point.
+            if matches!(self.method, Method::Integrated { .. }) {
+                self.points.push(Point { at, joules: 0.0 });
+            }
             return;
         };
         let total = self.points.last().map_or(0.0, |point| point.joules);
@@ -99,7 +103,14 @@ impl Series {
                 if let Some(added) = self.counted(before, old, at, value, wraps_at, max_power)
                     && added > 0.0
                 {
-                    self.points.push(Point { at, joules: total + added });
+                    let joules = if self.is_anchored { total + added } else { total };
+                    self.points.push(Point { at, joules });
+                    if !self.is_anchored
+                        && let Some(hidden) = self.breaks.last_mut()
+                    {
+                        hidden.to = at;
+                    }
+                    self.is_anchored = true;
                 }
             }
             Method::Integrated { .. } => {
@@ -134,6 +145,11 @@ impl Series {
         self.points.first().map(|point| Seconds(point.at))
     }
 
+    /// Until when energy is known.
+    pub fn until(&self) -> Option<Seconds> {
+        self.points.last().map(|point| Seconds(point.at))
+    }
+
     pub fn samples(&self) -> usize {
         self.samples
     }
@@ -165,8 +181,7 @@ impl Series {
             Method::Counter { .. } => LEAST_UPDATES * step.unwrap_or(0.0),
             Method::Integrated { averaged_over } => LEAST_UPDATES * step.unwrap_or(0.0).max(averaged_over.0),
         };
-        // `!(a >= b)` rather than `a < b`: a time that is no number is refused as well.
-        if inside < LEAST_UPDATES as usize || !(to - from >= least) {
+        if inside < LEAST_UPDATES as usize || to - from < least {
             let what = match step.map(|step| step.max(least / LEAST_UPDATES)) {
                 Some(step) => format!(
                     "{:.0} ms hold {inside} updates of this meter, which come every {:.0} ms",
@@ -177,6 +192,14 @@ impl Series {
             };
             let remedy = "measure for longer, for example by repeating the command";
             return Err(Refusal::new(RefusalKind::TooShort, what, remedy));
+        }
+        let known = match self.method {
+            // A step in the making is part of the uncertainty.
+            Method::Counter { .. } => self.points.last().map(|last| last.at + LEAST_UPDATES * step.unwrap_or(0.0)),
+            Method::Integrated { .. } => self.points.last().map(|last| last.at),
+        };
+        if known.is_none_or(|known| to > known) {
+            return Err(Refusal::new(RefusalKind::Gap, "no reading since the region ended", "measure again"));
         }
         let (start, end) = (self.at(from), self.at(to));
         match (start, end) {
@@ -221,10 +244,9 @@ impl Series {
         } else {
             format!("the counter rose by {:.0} J in {:.3} s, more than {max:.0} allow", value - old, at - before)
         };
-        self.push_break(before, at, Refusal::new(RefusalKind::Reset, what, "measure again"));
-        // A point without energy, so that what follows is interpolated from here.
-        let total = self.points.last().map_or(0.0, |point| point.joules);
-        self.points.push(Point { at, joules: total });
+        // Until the next step, which is the first that is known whole.
+        self.push_break(before, f64::INFINITY, Refusal::new(RefusalKind::Reset, what, "measure again"));
+        self.is_anchored = false;
         None
     }
 
@@ -338,8 +360,26 @@ mod tests {
             series.add(Seconds(2.3), Reading::Counter(Joules(33.0)));
             assert_eq!(refusal(&series, 0.5, 2.2), RefusalKind::Reset);
             assert!((joules(&series, 0.5, 1.5) - 100.0).abs() < 1e-6, "what was before the reset stands");
-            assert!((joules(&series, 2.05, 2.25) - 20.0).abs() < 1e-6, "and what came after");
+            series.add(Seconds(2.4), Reading::Counter(Joules(43.0)));
+            assert_eq!(refusal(&series, 2.05, 2.25), RefusalKind::Reset, "the first step after it is not known whole");
+            assert!((joules(&series, 2.15, 2.4) - 25.0).abs() < 1e-6, "and what came after");
         }
+    }
+
+    #[test]
+    fn energy_before_the_first_step_and_after_the_last_reading_is_not_guessed() {
+        let mut series = counter(None);
+        // The first reading is 40 ms old: by the first change 5 J were counted in 10 ms.
+        for (at, value) in [(0.04, 0.0), (0.05, 5.0), (0.1, 10.0), (0.15, 15.0), (0.2, 20.0), (0.25, 25.0)] {
+            series.add(Seconds(at), Reading::Counter(Joules(value)));
+        }
+        assert_eq!(series.first(), Some(Seconds(0.05)));
+        assert_eq!(refusal(&series, 0.04, 0.2), RefusalKind::Gap);
+        assert!((joules(&series, 0.05, 0.25) - 20.0).abs() < 1e-9);
+        assert_eq!(refusal(&series, 0.05, 0.4), RefusalKind::Gap);
+        let mut series = power(NONE);
+        (0..20).for_each(|tick| series.add(Seconds(f64::from(tick) * 0.1), Reading::Power(Watts(10.0))));
+        assert_eq!(refusal(&series, 0.5, 2.0), RefusalKind::Gap);
     }
 
     #[test]
@@ -404,6 +444,7 @@ mod tests {
         let all = joules(&series, 0.0, 86_399.0);
         assert!((all - 100.0 * 86_399.0 - 90.0).abs() < 1.0, "{all}");
         let near_pin = joules(&series, 9.95, 10.15);
-        assert!((near_pin - 110.0).abs() < 15.0, "{near_pin}");
+        // Half the rise, the whole fall, and 50 ms at 100 W.
+        assert!((near_pin - 87.5).abs() < 1e-3, "{near_pin}");
     }
 }

@@ -119,6 +119,14 @@ impl Session {
         self.closed = Some(self.sampler.now());
     }
 
+    /// Whether every meter that works has energy known up to now (before the command) or past its end.
+    pub fn is_settled(&self) -> bool {
+        let from = self.ended.map_or(Seconds(0.0), |ended| ended.at);
+        let reaches =
+            |track: &Track| track.failing.is_some() || track.series.until().is_some_and(|until| until >= from);
+        self.sampler.with(|tracks| tracks.iter().all(reaches))
+    }
+
     /// What is known now.
     pub fn result(&self) -> MeterJson {
         let now = self.sampler.now();
@@ -197,7 +205,8 @@ impl Session {
         };
         let Some(begun) = self.begun else { return line };
         line.idle_before_w = series.mean_power(first_reading(series), begun.at).ok().map(|power| power.0);
-        let until = self.ended.map_or(now, |ended| ended.at);
+        // While the command runs, as far as readings reach.
+        let until = self.ended.map_or_else(|| series.until().unwrap_or(now), |ended| ended.at);
         match series.energy(begun.at, until) {
             Ok(energy) => {
                 let seconds = until - begun.at;

@@ -104,7 +104,7 @@ fn what_is_refused_is_never_zero() {
             assert!(refused.iter().any(|r| r["what"].as_str().unwrap().contains(&about)), "{about}: {result}");
         }
         assert!(result.get("gpu_energy_j").is_none(), "a sum without its parts: {result}");
-        assert_close(&result["devices"].as_array().unwrap().last().unwrap()["energy_j"], rig.truth(&result, 8), 0.02);
+        assert_close(&result["devices"].as_array().unwrap().last().unwrap()["energy_j"], rig.truth(&result, 8), 0.05);
     }
 }
 

@@ -95,7 +95,7 @@ pub(super) fn power(gpu: &Gpu, instant: bool) -> Result<Watts, Refusal> {
         return instant_power(gpu);
     }
     let milliwatts = gpu.handle()?.power_usage().map_err(|error| gpu.refusal(error))?;
-    Ok(Watts(f64::from(milliwatts) / 1e3))
+    believable(gpu, f64::from(milliwatts))
 }
 
 /// The power of this moment, from driver 530 on.
@@ -109,12 +109,16 @@ pub(super) fn instant_power(gpu: &Gpu) -> Result<Watts, Refusal> {
         SampleValue::I64(value) => value as f64,
         SampleValue::F64(value) => value,
     };
-    // Some devices answer 0 with success where they mean that they cannot say.
-    if !(milliwatts > 0.0) {
-        let what = format!("device {}: its power of the moment reads {milliwatts}", gpu.index);
-        return Err(Refusal::new(RefusalKind::Unsupported, what, ""));
+    believable(gpu, milliwatts)
+}
+
+/// Some devices answer 0 with success where they mean that they cannot say.
+fn believable(gpu: &Gpu, milliwatts: f64) -> Result<Watts, Refusal> {
+    if milliwatts > 0.0 {
+        return Ok(Watts(milliwatts / 1e3));
     }
-    Ok(Watts(milliwatts / 1e3))
+    let what = format!("device {} ({}) says that it draws {milliwatts} W", gpu.index, gpu.name);
+    Err(Refusal::new(RefusalKind::Unsupported, what, ""))
 }
 
 /// Whether the plain power reading is a mean over a second: on Ampere and newer, other than GA100.
