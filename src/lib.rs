@@ -28,6 +28,7 @@
 //! | [`stats`] | least squares, non-negative least squares, cross-validation, scores | |
 //! | [`formats`] | one file an external format, read and written; every problem of a file at once | [`formats::problems`] |
 //! | [`fit`] | samples to models: what samples identify is fitted, the rest estimated from hardware and marked | [`fit::fit`] |
+//! | [`telemetry`] | power over time: energy of traces and their gaps, fixed steps, recording | [`telemetry::energy`] |
 //! | [`options`] | the deployments a queue may use, and who may use which | [`options::build`] |
 //! | [`plan`] | relaxation, bound, whole instances, placement, baselines | [`plan::solve()`] |
 //! | [`check`] | a plan verified from first principles, a rule a file | [`check::check`] |

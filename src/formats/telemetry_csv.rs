@@ -52,7 +52,7 @@ pub fn parse(text: &str, path: &Path) -> Result<Imported, Problems> {
     let mut at = [None; COLUMNS.len()];
     for (column, name) in COLUMNS.iter().enumerate() {
         at[column] = if REQUIRED.contains(name) { table.require(name) } else { table.column(name) };
-        if table.header().iter().filter(|other| other == &name).count() > 1 {
+        if table.header().iter().filter(|other| *other == name).count() > 1 {
             table.problems.add("line 1", format!("column `{name}` occurs twice"), "keep one of them");
         }
     }

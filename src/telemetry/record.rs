@@ -159,6 +159,9 @@ impl Metered {
     }
 }
 
+/// Takes the rows of one sample.
+type Write<'a> = dyn FnMut(&[(Channel, Reading)]) -> io::Result<()> + 'a;
+
 /// Reads at the interval and hands each sample to `write`, until the time is over or `stop` says so or is gone.
 ///
 /// # Errors
@@ -168,7 +171,7 @@ pub fn record(
     pace: &Pace,
     stop: &Receiver<()>,
     told: &mut dyn FnMut(&Channel, &str),
-    write: &mut dyn FnMut(&[(Channel, Reading)]) -> io::Result<()>,
+    write: &mut Write<'_>,
 ) -> io::Result<()> {
     let mut due = recorder.origin;
     let end = pace.duration.and_then(|duration| recorder.origin.checked_add(duration));
@@ -225,7 +228,7 @@ mod tests {
     /// Answers with one scripted value after another.
     struct Scripted {
         identity: Identity,
-        joules: std::vec::IntoIter<Option<f64>>,
+        joules: Vec<Option<f64>>,
     }
 
     impl Meter for Scripted {
@@ -234,7 +237,8 @@ mod tests {
         }
 
         fn read(&mut self) -> Result<meter::Reading, Refusal> {
-            match self.joules.next().flatten() {
+            let next = if self.joules.is_empty() { None } else { self.joules.remove(0) };
+            match next {
                 Some(joules) => Ok(meter::Reading::Counter(Joules(joules))),
                 None => Err(Refusal::new(RefusalKind::Unreadable, "gone", "")),
             }
@@ -251,7 +255,7 @@ mod tests {
             resolution: 1e-6,
             provenance: Provenance::Measured,
         };
-        let meter: Box<dyn Meter> = Box::new(Scripted { identity, joules: joules.to_vec().into_iter() });
+        let meter: Box<dyn Meter> = Box::new(Scripted { identity, joules: joules.to_vec() });
         let inventory = Inventory {
             library: Err(Refusal::new(RefusalKind::Absent, "", "")),
             gpus: Vec::new(),

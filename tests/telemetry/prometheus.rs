@@ -139,9 +139,11 @@ fn a_range_query_of_a_real_prometheus_is_imported() {
 /// Joules and known seconds of a device, counted in steps of the query.
 fn expected(answer: &str, device: usize) -> (f64, f64) {
     let answer: Value = serde_json::from_str(answer).unwrap();
-    let series = answer["data"]["result"].as_array().unwrap().iter().find(|series| {
-        series["metric"]["gpu"] == device.to_string() && series["metric"]["__name__"] == "DCGM_FI_DEV_POWER_USAGE"
-    });
+    let device = device.to_string();
+    let series =
+        answer["data"]["result"].as_array().unwrap().iter().find(|series| {
+            series["metric"]["gpu"] == *device && series["metric"]["__name__"] == "DCGM_FI_DEV_POWER_USAGE"
+        });
     let value = |point: &Value| {
         let tenths = (10.0 * point[0].as_f64().unwrap()).round() as i64;
         (tenths, point[1].as_str().unwrap().parse::<f64>().unwrap())
