@@ -49,7 +49,9 @@ pub fn places(times: &[Timestamp]) -> Result<Vec<Option<u32>>, Unclear> {
             from = before;
         }
     }
-    name(from, to);
+    if to - from < devices {
+        name(from, to);
+    }
     Ok(places)
 }
 
