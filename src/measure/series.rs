@@ -343,7 +343,7 @@ mod tests {
         assert_eq!(refusal(&series, 1.0, 1.07), RefusalKind::TooShort);
         assert_eq!(refusal(&series, -1.0, 1.0), RefusalKind::Gap);
         assert_eq!(refusal(&series, 2.0, 1.0), RefusalKind::TooShort);
-        assert_eq!(refusal(&series, f64::NAN, 1.0), RefusalKind::TooShort);
+        assert!(series.energy(Seconds(f64::NAN), Seconds(1.0)).is_err());
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::rig::{IDLE, Rig, assert_close, assert_code, assert_no_zero, binary, l
 fn energy_is_true_by_counter_and_by_integration() {
     let rig = Rig::new(&[json!({}), json!({"counter_step_s": 0.1})]);
     let script =
-        "load 0 1; sleep 1; load 0 0.25; load 1 0.5; sleep 1.5; load 0 0.75; sleep 1; load 0 0; sleep 0.5; load 1 0";
+        "load 0 1; sleep 1; load 0 0.25; load 1 0.5; sleep 1.5; load 0 0.75; sleep 1; load 1 0; load 0 0; sleep 0.5";
     let (output, result) = rig.meter(&["--interval", "10ms", "--idle", "1s"], script);
     assert_code(&output, 0);
     for device in 0..2 {
@@ -18,7 +18,7 @@ fn energy_is_true_by_counter_and_by_integration() {
         for meter in ["counter", "power"] {
             let line = line(&result, &format!("nvml:{device}:{meter}"));
             assert_close(&line["energy_j"], truth, 0.005);
-            assert_close(&line["idle_before_w"], IDLE, 0.005);
+            assert_close(&line["idle_before_w"], IDLE, 0.02);
             assert_eq!(line["provenance"], "measured");
         }
         assert_eq!(result["devices"][device]["status"], "measured");
