@@ -25,7 +25,7 @@
 //! |---|---|---|
 //! | [`units`] | joules, watts, seconds, bytes as types | |
 //! | [`domain`] | requests, jobs, clusters, models, deployments, schedules: plain values and the rules they carry | [`domain::deployment`] |
-//! | [`stats`] | least squares, non-negative least squares, cross-validation, scores | |
+//! | [`stats`] | least squares with tests and intervals, non-negative least squares, bootstrap, cross-validation, scores | |
 //! | [`formats`] | one file an external format, read and written; every problem of a file at once | [`formats::problems`] |
 //! | [`measure`] | meters, a sampler, a command's energy, operating points that are always undone | [`measure::session`] |
 //! | [`fit`] | samples to models: what samples identify is fitted, the rest estimated from hardware and marked | [`fit::fit`] |
@@ -34,7 +34,7 @@
 //! | [`plan`] | relaxation, bound, whole instances, placement, baselines | [`plan::solve()`] |
 //! | [`check`] | a plan verified from first principles, a rule a file | [`check::check`] |
 //! | [`slurm`] | a batch script an instance, and the script that submits them | |
-//! | [`report`] | plan.json, tables, explanations and text, from a plan and its problem | |
+//! | [`report`] | plan.json, tables, explanations and text, from a plan and its problem; the quality report of a fit | |
 //! | [`cli`] | one file a verb | [`cli::run`] |
 //!
 //! # How a plan comes about

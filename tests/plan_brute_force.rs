@@ -140,7 +140,14 @@ fn family(rng: &mut ChaCha8Rng, pool: &Pool, model: usize) -> FamilyModel {
         (fitted(seconds * watts), fitted(seconds))
     };
     let terms = [term(Feature::OutputPerBatch, 0.02), term(Feature::Output, 0.004), term(Feature::Input, 0.001)];
-    let quality = Quality { samples: 3, r2: None, r2_uncentred: None, cv_mape: None, negative_predictions: 0 };
+    let quality = Quality {
+        samples: 3,
+        r2: None,
+        r2_uncentred: None,
+        cv_mape: None,
+        error_factors: None,
+        negative_predictions: 0,
+    };
     let caps: &[u32] = if rng.random_bool(0.5) { &[1] } else { &[1, 3] };
     FamilyModel {
         key: FamilyKey {

@@ -65,7 +65,7 @@ fn our_form_holds_in_cross_validation_and_is_never_negative() {
             assert_physical(model);
             if seed == 0 {
                 let names: Vec<_> = model.energy.iter().map(|term| term.feature.name()).collect();
-                let bilinear = family.bilinear.map(|(energy, _)| energy.cv_mape);
+                let bilinear = family.bilinear.as_ref().map(|published| published.energy.fitted.quality.cv_mape);
                 eprintln!("{}: terms {names:?}, bilinear CV {bilinear:?}, notes {:?}", model.key, family.notes);
             }
         }

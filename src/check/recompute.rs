@@ -278,7 +278,14 @@ mod tests {
 
     fn model() -> FamilyModel {
         let curve = BatchCurve { points: vec![(4.0, 0.9), (16.0, 0.4), (64.0, 0.25)] };
-        let quality = Quality { samples: 9, r2: None, r2_uncentred: None, cv_mape: None, negative_predictions: 0 };
+        let quality = Quality {
+            samples: 9,
+            r2: None,
+            r2_uncentred: None,
+            cv_mape: None,
+            error_factors: None,
+            negative_predictions: 0,
+        };
         let fitted = |feature, value| Term::fitted(feature, value, Provenance::Measured);
         FamilyModel {
             key: FamilyKey {

@@ -138,6 +138,7 @@ fn scaled(term: &Term, factor: f64, provenance: Provenance) -> Term {
         low: term.low * factor,
         high: term.high * factor,
         standard_error: term.standard_error.map(|error| error * factor.abs()),
+        interval: term.interval.map(|(low, high)| (low * factor, high * factor)).map(|(a, b)| (a.min(b), a.max(b))),
         provenance: term.provenance.weaker(provenance),
         ..term.clone()
     }

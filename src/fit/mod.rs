@@ -7,7 +7,9 @@
 //! aside here.
 
 pub mod bilinear;
+pub mod cells;
 pub mod clock;
+pub mod cross_validate;
 pub mod curve;
 pub mod evaluate;
 pub mod hardware;
@@ -15,18 +17,23 @@ pub mod observation;
 pub mod phase;
 pub mod quality;
 pub mod select;
+pub mod suggest;
+pub mod transfer;
+pub mod uncertainty;
 
 use std::collections::BTreeMap;
 
 use rayon::prelude::*;
 
+use self::bilinear::Published;
+use self::cells::Cell;
 use self::hardware::{EstimatedTerm, Machine};
 use self::observation::Observation;
-use self::phase::{PhaseFit, PowerLimits};
+use self::phase::{PhaseFit, PowerLimits, Spec};
+use self::quality::{FittedTarget, OutOfFold};
 use self::select::{CrossValidated, Identified, Setting};
 use crate::domain::{
-    DataSetPrompts, DeviceKind, DeviceType, Engine, FamilyKey, FamilyModel, Figure, Form, Provenance, Quality, Sample,
-    Term,
+    DataSetPrompts, DeviceKind, DeviceType, Engine, FamilyKey, FamilyModel, Figure, Form, Provenance, Sample, Term,
 };
 use crate::stats::mean;
 use crate::units::Watts;
@@ -74,8 +81,10 @@ impl Default for Settings {
 #[derive(Clone, Debug, PartialEq)]
 pub struct FittedFamily {
     pub model: FamilyModel,
-    /// Scores of the published bilinear form on the same samples: energy and runtime, where lengths allow it.
-    pub bilinear: Option<(Quality, Quality)>,
+    /// The published bilinear form on the same samples, where lengths allow it.
+    pub bilinear: Option<Published>,
+    /// Every sample used beside its prediction, in the order given.
+    pub cells: Vec<Cell>,
     pub notes: Vec<String>,
 }
 
@@ -173,33 +182,30 @@ fn fit_family(
     let idle = attempt.idle;
 
     let provenance = rows.iter().map(|row| row.provenance).fold(Provenance::Measured, Provenance::weaker);
-    let bilinear = bilinear_model(&rows, provenance, settings);
-    let (form, energy, runtime, energy_quality, runtime_quality) = match (&bilinear, settings.form) {
+    let bilinear = Published::new(&rows, provenance, settings.folds, settings.seed);
+    let (form, energy, runtime) = match (&bilinear, settings.form) {
         (Some(published), FormChoice::Bilinear) => {
-            let Published { energy, runtime, energy_quality, runtime_quality } = published.clone();
-            (Form::Bilinear, energy, runtime, energy_quality, runtime_quality)
+            (Form::Bilinear, published.energy.fitted.clone(), published.runtime.fitted.clone())
         }
         (None, FormChoice::Bilinear) => {
             return Err("the bilinear form needs three or more recorded, varying lengths".into());
         }
         (_, FormChoice::Auto | FormChoice::Phase) => {
-            let (energy, runtime) = attempt.fit.terms(provenance);
-            // As fitted: a row whose prompt is unknown counts, without the estimated prefill that nothing was taken off for.
-            let predict = |row: &Observation| attempt.fit.predict(row);
-            let (of_energy, of_runtime) = (|row: &_| Some(predict(row)?.0), |row: &_| Some(predict(row)?.1));
-            let energy_quality = quality::quality(&rows, |row| row.energy, of_energy, attempt.energy_cv);
-            let runtime_quality = quality::quality(&rows, |row| row.runtime, of_runtime, attempt.runtime_cv);
-            (Form::Phase, energy, runtime, energy_quality, runtime_quality)
+            let (mut energy, mut runtime) = attempt.judged(&rows, provenance, settings.seed);
+            if let Some(range) = estimate_range(&rows, context.data_sets) {
+                [&mut energy.terms, &mut runtime.terms].into_iter().for_each(|terms| widen(terms, range));
+            }
+            (Form::Phase, energy, runtime)
         }
     };
     let used: Vec<&Sample> = pairs.iter().map(|(sample, _)| *sample).collect();
     let mut model = FamilyModel {
         key: key.clone(),
         form,
-        energy,
-        runtime,
-        energy_quality,
-        runtime_quality,
+        energy: energy.terms,
+        runtime: runtime.terms,
+        energy_quality: energy.quality,
+        runtime_quality: runtime.quality,
         support: quality::support(&rows),
         batch_points: quality::batch_points(&used),
         clocks: None,
@@ -225,7 +231,23 @@ fn fit_family(
             others.len()
         ));
     }
-    Ok(FittedFamily { model, bilinear: bilinear.map(|b| (b.energy_quality, b.runtime_quality)), notes })
+    let cells = cells::cells(&rows, energy.out_of_fold.as_ref(), runtime.out_of_fold.as_ref());
+    Ok(FittedFamily { model, bilinear, cells, notes })
+}
+
+/// How far off rows may be that are estimates themselves: the widest that the table states for their data sets.
+fn estimate_range(rows: &[&Observation], data_sets: &[DataSetPrompts]) -> Option<(f64, f64)> {
+    rows.iter()
+        .filter(|row| row.provenance == Provenance::Estimated)
+        .filter_map(|row| DataSetPrompts::find(data_sets, &row.data_set)?.estimate_range)
+        .reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
+}
+
+/// Gives fitted coefficients the range of the rows they come from; those from hardware figures have their own.
+fn widen(terms: &mut [Term], (low, high): (f64, f64)) {
+    for term in terms.iter_mut().filter(|term| term.low == term.high) {
+        (term.low, term.high) = (term.value * low, term.value * high);
+    }
 }
 
 /// A sample with what the regressions see of it.
@@ -234,8 +256,10 @@ type Pair<'a> = (&'a Sample, Observation);
 /// A fit of our own form to some rows.
 struct Attempt {
     fit: PhaseFit,
-    energy_cv: Option<f64>,
-    runtime_cv: Option<f64>,
+    spec: Spec,
+    limits: PowerLimits,
+    /// Energy and runtime of rows left out; absent where rows are too few.
+    out_of_fold: Option<(OutOfFold, OutOfFold)>,
     idle: Figure<Watts>,
     notes: Vec<String>,
 }
@@ -252,7 +276,24 @@ impl Attempt {
         let spec = select::best(&rows, kv_cache, setting).ok_or(UNFIT)?;
         let fit = PhaseFit::new(&rows, &estimated, limits, &spec).ok_or(UNFIT)?;
         let validated = CrossValidated::new(&rows, &spec, setting, &select::quality_folds(rows.len(), setting));
-        Ok(Self { fit, energy_cv: validated.energy_mape(), runtime_cv: validated.runtime_mape(), idle, notes })
+        Ok(Self { fit, spec, limits, out_of_fold: validated.into_parts(), idle, notes })
+    }
+
+    /// Energy and runtime, with what their coefficients and predictions are worth.
+    fn judged(self, rows: &[&Observation], provenance: Provenance, seed: u64) -> (FittedTarget, FittedTarget) {
+        let Self { fit, spec, limits, out_of_fold, .. } = self;
+        let (mut energy, mut runtime) = fit.terms(provenance);
+        uncertainty::Fit { rows, fit: &fit, spec: &spec, limits }.judge(&mut energy, &mut runtime, seed);
+        // As fitted: a row whose prompt is unknown counts, without the estimated prefill that nothing was taken off for.
+        let (of_energy, of_runtime) =
+            (|row: &Observation| Some(fit.predict(row)?.0), |row: &Observation| Some(fit.predict(row)?.1));
+        let (energy_left_out, runtime_left_out) = out_of_fold.unzip();
+        let energy_quality = quality::quality(rows, |row| row.energy, of_energy, energy_left_out.as_ref());
+        let runtime_quality = quality::quality(rows, |row| row.runtime, of_runtime, runtime_left_out.as_ref());
+        (
+            FittedTarget { terms: energy, quality: energy_quality, out_of_fold: energy_left_out },
+            FittedTarget { terms: runtime, quality: runtime_quality, out_of_fold: runtime_left_out },
+        )
     }
 
     /// Larger of the mean relative errors of energy and runtime on the fitted rows.
@@ -361,27 +402,6 @@ fn main_data_set(pairs: &[Pair<'_>]) -> Option<String> {
     }
     // The first name of the most frequent ones.
     counts.iter().rev().max_by_key(|(_, count)| **count).map(|(name, _)| (*name).to_owned())
-}
-
-#[derive(Clone)]
-struct Published {
-    energy: Vec<Term>,
-    runtime: Vec<Term>,
-    energy_quality: Quality,
-    runtime_quality: Quality,
-}
-
-fn bilinear_model(rows: &[&Observation], provenance: Provenance, settings: &Settings) -> Option<Published> {
-    let energy = bilinear::fit(rows, |row| row.energy, provenance).ok()?;
-    let runtime = bilinear::fit(rows, |row| row.runtime, provenance).ok()?;
-    let cv = |target: fn(&Observation) -> Option<f64>| bilinear::cv_mape(rows, target, settings.folds, settings.seed);
-    let (of_energy, of_runtime) = (|row: &_| quality::predict(&energy, row), |row: &_| quality::predict(&runtime, row));
-    Some(Published {
-        energy_quality: quality::quality(rows, |row| row.energy, of_energy, cv(|row| row.energy)),
-        runtime_quality: quality::quality(rows, |row| row.runtime, of_runtime, cv(|row| row.runtime)),
-        energy,
-        runtime,
-    })
 }
 
 fn is_named(device: &DeviceType, name: &str) -> bool {

@@ -80,6 +80,9 @@ pub struct TermJson {
     pub high: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub standard_error: Option<f64>,
+    /// Of a fitted coefficient, by Student's t or the bootstrap.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub interval_95: Option<(f64, f64)>,
     pub provenance: String,
     /// For `o(b)`: the value per output token at batches, interpolated in the logarithms of both.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -104,6 +107,9 @@ pub struct QualityJson {
     /// Mean absolute relative error in cross-validation, a fraction.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cv_mape: Option<f64>,
+    /// 90 % of measurements lie between these multiples of their cross-validated prediction.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error_factors_90: Option<(f64, f64)>,
     pub negative_predictions: usize,
 }
 
@@ -251,6 +257,7 @@ fn term_to_json(term: &Term) -> TermJson {
         low: bound(term.low),
         high: bound(term.high),
         standard_error: term.standard_error,
+        interval_95: term.interval,
         provenance: term.provenance.to_string(),
         curve: match &term.feature {
             Feature::OutputAtBatch(BatchCurve { points }) => Some(
@@ -265,8 +272,8 @@ fn term_to_json(term: &Term) -> TermJson {
 }
 
 fn quality_to_json(quality: &Quality) -> QualityJson {
-    let Quality { samples, r2, r2_uncentred, cv_mape, negative_predictions } = *quality;
-    QualityJson { samples, r2, r2_uncentred, cv_mape, negative_predictions }
+    let Quality { samples, r2, r2_uncentred, cv_mape, error_factors, negative_predictions } = *quality;
+    QualityJson { samples, r2, r2_uncentred, cv_mape, error_factors_90: error_factors, negative_predictions }
 }
 
 fn point_to_json(point: &BatchPoint) -> BatchPointJson {

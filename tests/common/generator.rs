@@ -131,7 +131,14 @@ pub fn family(rng: &mut ChaCha8Rng, cluster: &Cluster, index: usize) -> FamilyMo
             runtime.push(Term::fitted(feature, value, Provenance::Imported));
         }
     }
-    let quality = Quality { samples: 8, r2: None, r2_uncentred: None, cv_mape: None, negative_predictions: 0 };
+    let quality = Quality {
+        samples: 8,
+        r2: None,
+        r2_uncentred: None,
+        cv_mape: None,
+        error_factors: None,
+        negative_predictions: 0,
+    };
     let latency =
         |rng: &mut ChaCha8Rng, low: f64| rng.random_bool(0.9).then(|| Seconds(rng.random_range(low..low * 5.0)));
     let mut batch_points = Vec::new();

@@ -3,8 +3,14 @@ use crate::domain::{ClockPoint, ClockTable, FamilyKey, Parallel, PhaseFactors, P
 
 fn model() -> FamilyModel {
     let curve = |points: &[(f64, f64)]| Feature::OutputAtBatch(BatchCurve { points: points.to_vec() });
-    let quality =
-        Quality { samples: 2, r2: Some(0.75), r2_uncentred: Some(0.875), cv_mape: None, negative_predictions: 0 };
+    let quality = Quality {
+        samples: 2,
+        r2: Some(0.75),
+        r2_uncentred: Some(0.875),
+        cv_mape: None,
+        error_factors: None,
+        negative_predictions: 0,
+    };
     FamilyModel {
         key: FamilyKey {
             model: "m".into(),
@@ -68,6 +74,25 @@ fn what_is_written_is_read_back() {
     assert_eq!(parse(text.as_bytes(), Path::new("m.json")).unwrap(), vec![model()]);
     let with_mark = format!("\u{feff}{text}");
     assert!(parse(with_mark.as_bytes(), Path::new("m.json")).is_ok());
+}
+
+#[test]
+fn errors_and_intervals_are_read_back_and_judged() {
+    let mut judged = model();
+    judged.runtime[1] = Term {
+        standard_error: Some(1e-5),
+        interval: Some((0.00008, 0.00012)),
+        ..Term::fitted(Feature::Input, 0.0001, Provenance::Imported)
+    };
+    judged.energy_quality.error_factors = Some((0.875, 1.25));
+    let text = write(&[judged.clone()], &samples());
+    assert_eq!(parse(text.as_bytes(), Path::new("m.json")).unwrap(), vec![judged.clone()]);
+    judged.runtime[1].interval = Some((0.00012, 0.00008));
+    judged.energy_quality.error_factors = Some((1.25, 0.875));
+    let message = problems_of(&write(&[judged], &samples()));
+    for place in ["families[0].runtime_s[1].interval_95[0]", "families[0].energy_quality.error_factors_90[0]"] {
+        assert!(message.contains(place), "{place} missing in {message}");
+    }
 }
 
 #[test]

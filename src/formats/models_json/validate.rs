@@ -130,9 +130,14 @@ fn terms(list: &[TermJson], name: &str, non_negative: bool, checks: &mut Checks<
         if let Some(error) = json.standard_error {
             checks.in_range(&at("standard_error"), error, 0.0, LARGEST);
         }
+        if let Some((low, high)) = json.interval_95 {
+            checks.in_range(&at("interval_95[0]"), low, if non_negative { 0.0 } else { -f64::MAX }, high);
+            checks.in_range(&at("interval_95[1]"), high, -f64::MAX, f64::MAX);
+        }
         let provenance = provenance(&json.provenance, &at("provenance"), checks);
         let Some(feature) = feature(json, &at, checks) else { continue };
-        terms.push(Term { feature, value: json.value, low, high, standard_error: json.standard_error, provenance });
+        let TermJson { value, standard_error, interval_95: interval, .. } = *json;
+        terms.push(Term { feature, value, low, high, standard_error, interval, provenance });
     }
     terms
 }
@@ -219,8 +224,13 @@ fn quality(json: &QualityJson, name: &str, checks: &mut Checks<'_>) -> Quality {
     if let Some(error) = json.cv_mape {
         checks.in_range(&format!("{name}.cv_mape"), error, 0.0, LARGEST);
     }
-    let QualityJson { samples, r2, r2_uncentred, cv_mape, negative_predictions } = *json;
-    Quality { samples, r2, r2_uncentred, cv_mape, negative_predictions }
+    if let Some((low, high)) = json.error_factors_90 {
+        checks.in_range(&format!("{name}.error_factors_90[0]"), low, 0.0, high);
+        checks.in_range(&format!("{name}.error_factors_90[1]"), high, 0.0, f64::MAX);
+    }
+    let QualityJson { samples, r2, r2_uncentred, cv_mape, error_factors_90: error_factors, negative_predictions } =
+        *json;
+    Quality { samples, r2, r2_uncentred, cv_mape, error_factors, negative_predictions }
 }
 
 fn figure(json: &FigureJson, name: &str, least: f64, checks: &mut Checks<'_>) -> Figure<f64> {
