@@ -29,6 +29,7 @@
 //! | [`formats`] | one file an external format, read and written; every problem of a file at once | [`formats::problems`] |
 //! | [`measure`] | meters, a sampler, a command's energy, operating points that are always undone | [`measure::session`] |
 //! | [`fit`] | samples to models: what samples identify is fitted, the rest estimated from hardware and marked | [`fit::fit`] |
+//! | [`telemetry`] | power over time: energy of traces and their gaps, fixed steps, recording | [`telemetry::energy`] |
 //! | [`options`] | the deployments a queue may use, and who may use which | [`options::build`] |
 //! | [`plan`] | relaxation, bound, whole instances, placement, baselines | [`plan::solve()`] |
 //! | [`check`] | a plan verified from first principles, a rule a file | [`check::check`] |
@@ -95,4 +96,5 @@ pub mod plan;
 pub mod report;
 pub mod slurm;
 pub mod stats;
+pub mod telemetry;
 pub mod units;

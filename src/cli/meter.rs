@@ -58,7 +58,7 @@ pub fn run(arguments: &Arguments, output: &Output) -> anyhow::Result<()> {
         return Err(Failure::usage("--interval: at least 1ms"));
     }
     let roots = Roots { replay: arguments.replay.clone(), ..roots() };
-    let inventory = find(arguments, &roots)?;
+    let inventory = find(&arguments.meters, &arguments.devices, &roots, "the command was not run")?;
     for (source, refusal) in &inventory.refused {
         output.note(&format!("no {source} here: {refusal}"));
     }
@@ -123,14 +123,20 @@ pub fn node_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
-fn find(arguments: &Arguments, roots: &Roots) -> anyhow::Result<Inventory> {
+/// The meters of the named sources and devices, all where none are named; `otherwise` says what their lack means.
+pub fn find(
+    meters: &Option<Vec<String>>,
+    devices: &Option<Vec<String>>,
+    roots: &Roots,
+    otherwise: &str,
+) -> anyhow::Result<Inventory> {
     let visible = std::env::var("CUDA_VISIBLE_DEVICES").ok();
     let wanted = Wanted {
-        sources: arguments.meters.clone(),
-        devices: arguments.devices.clone().or_else(|| inventory::visible_devices(visible.as_deref())),
+        sources: meters.clone(),
+        devices: devices.clone().or_else(|| inventory::visible_devices(visible.as_deref())),
     };
     let inventory = inventory::find(roots, &wanted);
-    let named = |source: &str| arguments.meters.as_ref().is_some_and(|named| named.iter().any(|name| name == source));
+    let named = |source: &str| meters.as_ref().is_some_and(|named| named.iter().any(|name| name == source));
     let missing: Vec<&Refusal> = inventory
         .refused
         .iter()
@@ -141,9 +147,7 @@ fn find(arguments: &Arguments, roots: &Roots) -> anyhow::Result<Inventory> {
         let denied = missing.iter().any(|refusal| refusal.kind == RefusalKind::Permission);
         let lines: Vec<String> = missing.iter().map(|refusal| refusal.to_string()).collect();
         let code = if denied { PERMISSION } else { UNAVAILABLE };
-        return Err(
-            Failure { code, message: format!("no meter, so the command was not run:\n{}", lines.join("\n")) }.into()
-        );
+        return Err(Failure { code, message: format!("no meter, so {otherwise}:\n{}", lines.join("\n")) }.into());
     }
     Ok(inventory)
 }

@@ -22,6 +22,7 @@ mod plan;
 mod progress;
 mod recorded;
 mod schema;
+mod telemetry;
 
 use std::process::ExitCode;
 
@@ -53,6 +54,7 @@ enum Verb {
     Explain(explain::Arguments),
     Meter(meter::Arguments),
     Doctor(doctor::Arguments),
+    Telemetry(telemetry::Arguments),
     Schema(schema::Arguments),
     Completions(completions::Arguments),
     Man(man::Arguments),
@@ -78,6 +80,7 @@ pub fn run() -> ExitCode {
         Verb::Explain(arguments) => explain::run(&arguments, &output),
         Verb::Meter(arguments) => meter::run(&arguments, &output),
         Verb::Doctor(arguments) => doctor::run(&arguments, &output),
+        Verb::Telemetry(arguments) => telemetry::run(&arguments, &output),
         Verb::Schema(arguments) => schema::run(&arguments, &output),
         Verb::Completions(arguments) => completions::run(&arguments, &output),
         Verb::Man(arguments) => man::run(&arguments, &output),

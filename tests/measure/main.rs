@@ -4,5 +4,6 @@ mod devices;
 mod doctor;
 mod operating_points;
 mod processors;
+mod recording;
 mod rig;
 mod running;
