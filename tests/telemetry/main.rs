@@ -1,6 +1,7 @@
-//! Power traces from outside: a real Prometheus, broken logs, and a recording of scripted hardware.
+//! Power traces from outside: a real Prometheus, broken logs, a recording of scripted hardware, and of a real board.
 
 mod commands;
+mod h200;
 mod mutations;
 mod prometheus;
 mod recording;
