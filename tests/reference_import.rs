@@ -182,7 +182,7 @@ fn every_bundled_row_has_a_device_and_an_engine() {
             assert!(engines_toml::find(&engines, model, precision).is_some(), "{model} in {precision}");
         }
     }
-    assert_eq!(files, 4);
+    assert_eq!(files, 5);
 }
 
 #[test]
