@@ -1,7 +1,7 @@
 //! Samples to models: energy and busy time per request of every family, with what they rest on.
 //!
 //! `fit` groups samples by family, decides which features they can tell apart, takes from hardware figures what they
-//! cannot (`hardware`), fits the rest under physical limits (`phase`, `curve`), chooses the form by cross-validation
+//! cannot (`hardware`), fits the rest under physical limits (`phase`, `joint`, `curve`), chooses the form by cross-validation
 //! (`select`) and states how good it is (`quality`). `bilinear` is the published form, for comparison; `evaluate` tests
 //! models on samples they have not seen. Clocks and SM shares other than the default are set aside here.
 
@@ -9,6 +9,7 @@ pub mod bilinear;
 pub mod curve;
 pub mod evaluate;
 pub mod hardware;
+pub mod joint;
 pub mod observation;
 pub mod phase;
 pub mod quality;
