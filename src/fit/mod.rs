@@ -2,7 +2,7 @@
 //!
 //! `fit` groups samples by family, decides which features they can tell apart, takes from hardware figures what they
 //! cannot (`hardware`), fits the rest under physical limits (`phase`, `joint`, `curve`), chooses the form by cross-validation
-//! (`select`) and states how good it is (`quality`). `bilinear` is the published form, for comparison; `evaluate` tests
+//! (`select`) and states how good it is (`quality`). Trials that do not belong are listed and not used (`outliers`). `bilinear` is the published form, for comparison; `evaluate` tests
 //! models on samples they have not seen. Clocks and SM shares other than the default are set aside here.
 
 pub mod bilinear;
@@ -11,6 +11,7 @@ pub mod evaluate;
 pub mod hardware;
 pub mod joint;
 pub mod observation;
+pub mod outliers;
 pub mod phase;
 pub mod quality;
 pub mod select;
@@ -21,6 +22,7 @@ use rayon::prelude::*;
 
 use self::hardware::{EstimatedTerm, Machine};
 use self::observation::Observation;
+use self::outliers::Outlier;
 use self::phase::{PhaseFit, PowerLimits};
 use self::select::{CrossValidated, Identified, Setting};
 use crate::domain::{
@@ -75,6 +77,8 @@ pub struct FittedFamily {
     pub model: FamilyModel,
     /// Scores of the published bilinear form on the same samples: energy and runtime, where lengths allow it.
     pub bilinear: Option<(Quality, Quality)>,
+    /// Trials that were not used.
+    pub outliers: Vec<Outlier>,
     pub notes: Vec<String>,
 }
 
@@ -104,7 +108,7 @@ pub fn fit(samples: &[Sample], context: &Context<'_>, settings: &Settings) -> Fi
     let fitted: Vec<(FamilyKey, Result<FittedFamily, String>)> = families
         .into_par_iter()
         .map(|(key, rows)| {
-            let result = fit_family(&key, &rows, context, settings);
+            let result = fit_family(&key, &rows, samples, context, settings);
             (key, result)
         })
         .collect();
@@ -125,6 +129,7 @@ pub fn fit(samples: &[Sample], context: &Context<'_>, settings: &Settings) -> Fi
 fn fit_family(
     key: &FamilyKey,
     samples: &[&Sample],
+    all: &[Sample],
     context: &Context<'_>,
     settings: &Settings,
 ) -> Result<FittedFamily, String> {
@@ -152,12 +157,19 @@ fn fit_family(
     if pairs.len() < samples.len() {
         notes.push(format!("{} samples without energy, runtime or batch left out", samples.len() - pairs.len()));
     }
+    let mut outliers = outliers::take(&mut pairs, all, key.kv_cache, |rows| {
+        let mut said_later = Vec::new();
+        let idle = idle_power(rows, &machine, &mut said_later).value;
+        let limits = power_limits(rows, idle, &machine, &mut said_later);
+        (estimated_terms(rows, key.kv_cache, &machine, limits), limits)
+    });
     let mut attempt = Attempt::new(&pairs, key.kv_cache, &machine, settings)?;
     if let Some(main) = main_data_set(&pairs) {
         let worst = attempt.disagreement(&pairs);
         if worst > DISAGREEMENT {
             let before = pairs.len();
             pairs.retain(|(_, row)| row.data_set == main);
+            outliers.retain(|outlier| all.get(outlier.sample).is_some_and(|s| s.data_set.as_deref() == Some(&*main)));
             attempt = Attempt::new(&pairs, key.kv_cache, &machine, settings)?;
             notes.push(format!(
                 "its data sets disagree by {:.0} % in one model; only {main} is fitted, {} samples are set aside",
@@ -165,6 +177,9 @@ fn fit_family(
                 before - pairs.len()
             ));
         }
+    }
+    if !outliers.is_empty() {
+        notes.push(format!("{} of its trials are far from the others and not used", outliers.len()));
     }
     let rows: Vec<&Observation> = pairs.iter().map(|(_, row)| row).collect();
     attempt.remark(&rows, &machine, key.kv_cache, &mut notes);
@@ -206,7 +221,7 @@ fn fit_family(
         weights: machine.weights(),
         kv_bytes_per_token: machine.kv_bytes_per_token(),
     };
-    Ok(FittedFamily { model, bilinear: bilinear.map(|b| (b.energy_quality, b.runtime_quality)), notes })
+    Ok(FittedFamily { model, bilinear: bilinear.map(|b| (b.energy_quality, b.runtime_quality)), outliers, notes })
 }
 
 /// A sample with what the regressions see of it.
