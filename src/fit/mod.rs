@@ -179,7 +179,7 @@ fn fit_family(
         }
     }
     if !outliers.is_empty() {
-        notes.push(format!("{} of its trials are far from the others and not used", outliers.len()));
+        notes.push(format!("{} of its trials far from the others, not used", outliers.len()));
     }
     let rows: Vec<&Observation> = pairs.iter().map(|(_, row)| row).collect();
     attempt.remark(&rows, &machine, key.kv_cache, &mut notes);

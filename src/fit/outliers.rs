@@ -2,9 +2,9 @@
 //!
 //! A trial is held against the median of its repeats where there are three or more, else against a fit that outliers
 //! cannot pull: iteratively reweighted with Tukey's biweight (Huber and Ronchetti, Robust Statistics, chapter 7). It is
-//! out if it is off by half as much again *and* by five deviations, the deviation being the median's: noise of short
-//! trials stays in. Steady states average such things away and are not judged; where more than a fifth would be out, the
-//! form is wrong and not the trials, and nothing is.
+//! out if it is off by half as much again *and* by five deviations, the deviation being the median's, and its nearest
+//! neighbours are not off likewise: noise of short trials and errors of the form stay in. Steady states average such
+//! things away and are not judged. Where the form would put more than a fifth out, none is.
 
 use std::collections::BTreeMap;
 
@@ -31,7 +31,9 @@ const REPEATS: usize = 3;
 /// Fewer trials, in all or per feature, cannot outvote one of them.
 const LEAST_TRIALS: usize = 10;
 const TRIALS_PER_FEATURE: usize = 3;
+/// Share of the trials without repeats.
 const MOST_OUT: f64 = 0.2;
+const NEIGHBOURS: usize = 3;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OutlierKind {
@@ -96,10 +98,12 @@ pub fn take(
             .map(|((&index, row), expected)| (index, compare(row, expected)))
             .collect();
         let spread = Spread::of(compared.values());
-        found.extend(compared.into_iter().filter(|(index, pair)| lone.contains(index) && spread.is_out(pair)));
-    }
-    if found.len() as f64 > MOST_OUT * judged.trials.len() as f64 {
-        return Vec::new();
+        let off = |index: &&usize| compared.get(*index).is_some_and(|pair| spread.is_out(pair));
+        let out: Vec<usize> = lone.iter().filter(off).copied().collect();
+        if out.len() as f64 <= MOST_OUT * lone.len() as f64 {
+            let alone = out.into_iter().map(|index| (index, compared[&index]));
+            found.extend(alone.filter(|(index, pair)| !judged.shared(*index, pair, &compared)));
+        }
     }
     let first = pairs.first().map(|(sample, _)| *sample);
     let outliers = found.iter().map(|(&index, &(energy, runtime))| {
@@ -148,6 +152,28 @@ impl Judged<'_> {
             group.sort_by_key(|&index| (self.pairs[index].0.trial, index));
         }
         groups
+    }
+
+    /// Whether most of the trials nearest in lengths and batch are off likewise, by half as much at least: then the form
+    /// is wrong there.
+    fn shared(&self, index: usize, pair: &Pair, compared: &BTreeMap<usize, Pair>) -> bool {
+        let place = |index: usize| {
+            let row = &self.pairs[index].1;
+            [row.tokens.input.unwrap_or(1.0), row.tokens.output, row.batch].map(|value| value.max(1.0).ln())
+        };
+        let here = place(index);
+        let distance = |other: usize| here.iter().zip(place(other)).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+        let mut others: Vec<usize> = compared.keys().copied().filter(|other| *other != index).collect();
+        others.sort_by(|&a, &b| distance(a).total_cmp(&distance(b)));
+        let off = |(energy, runtime): &Pair| [energy, runtime].map(|c| c.map_or(0.0, |c| c.ratio()));
+        let likewise = |other: &Pair| {
+            let (own, other) = (off(pair), off(other));
+            // In whatever it is out by.
+            let target = usize::from(own[1].abs() > own[0].abs());
+            other[target] / own[target] >= 0.5
+        };
+        let nearest = others.iter().take(NEIGHBOURS).filter(|other| likewise(&compared[other])).count();
+        2 * nearest > NEIGHBOURS
     }
 
     fn against_repeats(&self, repeats: &[Vec<usize>]) -> BTreeMap<usize, Pair> {
