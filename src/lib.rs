@@ -25,14 +25,14 @@
 //! |---|---|---|
 //! | [`units`] | joules, watts, seconds, bytes as types | |
 //! | [`domain`] | requests, jobs, clusters, models, deployments, schedules: plain values and the rules they carry | [`domain::deployment`] |
-//! | [`stats`] | least squares, non-negative least squares, cross-validation, scores | |
+//! | [`stats`] | least squares with tests and intervals, non-negative least squares, bootstrap, cross-validation, scores | |
 //! | [`formats`] | one file an external format, read and written; every problem of a file at once | [`formats::problems`] |
 //! | [`fit`] | samples to models: what samples identify is fitted, the rest estimated from hardware and marked | [`fit::fit`] |
 //! | [`options`] | the deployments a queue may use, and who may use which | [`options::build`] |
 //! | [`plan`] | relaxation, bound, whole instances, placement, baselines | [`plan::solve()`] |
 //! | [`check`] | a plan verified from first principles, a rule a file | [`check::check`] |
 //! | [`slurm`] | a batch script an instance, and the script that submits them | |
-//! | [`report`] | plan.json, tables, explanations and text, from a plan and its problem | |
+//! | [`report`] | plan.json, tables, explanations and text, from a plan and its problem; the quality report of a fit | |
 //! | [`cli`] | one file a verb | [`cli::run`] |
 //!
 //! # How a plan comes about

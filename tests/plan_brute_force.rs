@@ -123,6 +123,7 @@ fn pool(rng: &mut ChaCha8Rng, index: usize) -> Pool {
         suspend,
         wake_time: Seconds(if suspend { rng.random_range(0.0..20.0) } else { 0.0 }),
         wake_energy: Joules(if suspend { rng.random_range(0.0..9000.0) } else { 0.0 }),
+        clock_control: false,
         storage_gib_per_s: None,
         slurm: SlurmTarget::default(),
     }
@@ -139,7 +140,14 @@ fn family(rng: &mut ChaCha8Rng, pool: &Pool, model: usize) -> FamilyModel {
         (fitted(seconds * watts), fitted(seconds))
     };
     let terms = [term(Feature::OutputPerBatch, 0.02), term(Feature::Output, 0.004), term(Feature::Input, 0.001)];
-    let quality = Quality { samples: 3, r2: None, r2_uncentred: None, cv_mape: None, negative_predictions: 0 };
+    let quality = Quality {
+        samples: 3,
+        r2: None,
+        r2_uncentred: None,
+        cv_mape: None,
+        error_factors: None,
+        negative_predictions: 0,
+    };
     let caps: &[u32] = if rng.random_bool(0.5) { &[1] } else { &[1, 3] };
     FamilyModel {
         key: FamilyKey {
@@ -157,6 +165,7 @@ fn family(rng: &mut ChaCha8Rng, pool: &Pool, model: usize) -> FamilyModel {
         energy_quality: quality,
         runtime_quality: quality,
         support: Box2::default(),
+        clocks: None,
         batch_points: caps
             .iter()
             .map(|&cap| BatchPoint {

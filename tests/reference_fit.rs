@@ -3,7 +3,7 @@
 
 mod reference_data;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use jouleplan::domain::{DeviceKind, FamilyModel, Form, Provenance, Sample};
@@ -49,7 +49,7 @@ fn our_form_holds_in_cross_validation_and_is_never_negative() {
             assert_physical(model);
             if seed == 0 {
                 let names: Vec<_> = model.energy.iter().map(|term| term.feature.name()).collect();
-                let bilinear = family.bilinear.map(|(energy, _)| energy.cv_mape);
+                let bilinear = family.bilinear.as_ref().map(|published| published.energy.fitted.quality.cv_mape);
                 eprintln!("{}: terms {names:?}, bilinear CV {bilinear:?}, notes {:?}", model.key, family.notes);
             }
         }
@@ -236,4 +236,43 @@ fn sweeps_predict_the_grid() {
         assert!(energy <= 0.06 && runtime <= 0.08);
     }
     assert_eq!(evaluation.groups.len(), 1, "{:?}", evaluation.without_model);
+}
+
+/// The V100 clock sweeps (both phases mixed in four length classes, prefill alone, decode alone): each interior clock left
+/// out and predicted from the others. Errors are of cells, the trials of one length class at one clock.
+#[test]
+fn a_left_out_clock_is_predicted_from_its_neighbours() {
+    for (name, file) in [
+        ("v100_clock_sweep.toml", "log_freq/workload_tpj_freq_raw.csv"),
+        ("v100_prefill_sweep.toml", "sweet_spot_prefill_summary.csv"),
+        ("v100_decode_sweep.toml", "sweet_spot_decode_summary.csv"),
+    ] {
+        let Some(path) = reference(&format!("energy/v100_dvfs/{file}")) else { return };
+        let map = Path::new(env!("CARGO_MANIFEST_DIR")).join("profiles/maps").join(name);
+        let samples = csv_map::import(&map, &[path]).expect("the clock sweep is readable");
+        let clocks: BTreeSet<u32> = samples.iter().filter_map(|sample| sample.sm_clock_mhz).collect();
+        assert_eq!(clocks.len(), 12);
+        let (mut energy, mut runtime) = (Vec::new(), Vec::new());
+        for &clock in clocks.iter().skip(1).take(10) {
+            let (test, train): (Vec<Sample>, Vec<Sample>) =
+                samples.iter().cloned().partition(|sample| sample.sm_clock_mhz == Some(clock));
+            let models = fitted(&train, Settings::default()).models();
+            let mut cells: BTreeMap<String, Vec<Sample>> = BTreeMap::new();
+            for sample in test {
+                cells.entry(format!("{:?}", sample.tokens)).or_default().push(sample);
+            }
+            for cell in cells.values() {
+                let evaluation = evaluate(&models, cell, &[]);
+                assert_eq!(evaluation.unpredictable, 0);
+                energy.push(evaluation.groups[0].energy_mape.expect("energies"));
+                runtime.push(evaluation.groups[0].runtime_mape.expect("runtimes"));
+            }
+        }
+        for (target, errors) in [("energy", energy), ("runtime", runtime)] {
+            let mean = errors.iter().sum::<f64>() / errors.len() as f64;
+            let most = errors.iter().copied().fold(0.0, f64::max);
+            eprintln!("{name}, {} cells at left-out clocks: {target} mean {mean:.4}, largest {most:.4}", errors.len());
+            assert!(mean <= 0.03 && most <= 0.06, "{name}: {target} mean {mean}, largest {most}");
+        }
+    }
 }

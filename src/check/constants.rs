@@ -10,7 +10,8 @@ use super::report::{Log, Rule};
 use super::tolerance::{close, coefficient, joules, seconds};
 use crate::domain::{Deployment, FamilyKey, FamilyModel};
 
-/// Rules `C-DEPLOYMENT` (id, family known, batch cap measured, devices of the pool, k fits a node, weights fit memory),
+/// Rules `C-DEPLOYMENT` (id, family known, batch cap measured, clock measured at that batch and the
+/// pool's to set, devices of the pool, k fits a node, weights fit memory),
 /// `C-CONSTANTS` (batch, net energy with its low, high and estimated parts, busy time, load, tail, token limit,
 /// latencies, idle power; and the safety margin they contain) and, for a doubled id, `C-UNKNOWN`.
 ///
@@ -35,7 +36,8 @@ pub(super) fn check_constants<'a>(input: &CheckInput<'a>, log: &mut Log) -> Vec<
                 .find(|point| point.max_num_seqs == claimed.max_num_seqs)
                 .ok_or_else(|| format!("batch cap {} was never measured", claimed.max_num_seqs))?;
             let requests = &input.workload.requests;
-            recompute::deployment(model, point, claimed.pool, input.cluster, requests, plan.safety)
+            let clock = claimed.sm_clock_mhz;
+            recompute::deployment(model, point, clock, claimed.pool, input.cluster, requests, plan.safety)
         })
         .collect();
 

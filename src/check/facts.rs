@@ -122,7 +122,7 @@ impl<'a> Facts<'a> {
         };
         let served = instance.served.clone();
         let rates = match model {
-            Some(model) => instance_rates(&deployment.rates, model, served.len(), plan.safety),
+            Some(model) => instance_rates(&deployment.rates, model, deployment.sm_clock_mhz, served.len(), plan.safety),
             None => deployment.rates,
         };
         let workload = self.input.workload;

@@ -1,11 +1,12 @@
 //! The rates and constants of a deployment, computed again from family model, pool and workload.
 //!
-//! Deliberately its own code down to the expansion of each regression term, so that a slip in `domain::deployment` or
-//! `Feature::polynomial` shows as a difference here. Only the types and the six length features are shared.
+//! Deliberately its own code down to the expansion of each regression term and the factors of a clock, so that a slip in
+//! `domain::deployment`, `domain::clock` or `Feature::polynomial` shows as a difference here. Only the types and the six length features are shared.
 
 use crate::domain::features::BatchCurve;
 use crate::domain::{
-    BatchPoint, Cluster, Deployment, FamilyModel, Feature, Features, Rates, Requests, Term, dot, features,
+    BatchPoint, Cluster, Deployment, FamilyModel, Feature, Features, PhaseFactors, Provenance, Rates, Requests, Term,
+    dot, features,
 };
 use crate::units::{Joules, Seconds};
 
@@ -13,6 +14,8 @@ use crate::units::{Joules, Seconds};
 const MEMORY_SHARE: f64 = 0.9;
 /// The drain of an instance over its longest request's slot seconds.
 const TAIL_SHARE: f64 = 0.8;
+/// How far beyond the batches that a clock was measured at it may be used, as a factor.
+const CLOCK_BATCH_TOLERANCE: f64 = 1.1;
 
 /// A deployment as it must be, and the size of what was added up in its coefficients.
 #[derive(Clone, Debug)]
@@ -23,10 +26,11 @@ pub(super) struct Recomputed<'a> {
     pub(super) gross_energy: Features,
 }
 
-/// The deployment of `model` at `point` in the pool of that index, or why the pool cannot offer it.
+/// The deployment of `model` at `point` and a clock in the pool of that index, or why the pool cannot offer it.
 pub(super) fn deployment<'a>(
     model: &'a FamilyModel,
     point: &BatchPoint,
+    clock: Option<u32>,
     pool_index: usize,
     cluster: &Cluster,
     requests: &Requests,
@@ -40,11 +44,18 @@ pub(super) fn deployment<'a>(
     if devices == 0 || devices > pool.devices_per_node {
         return Err(format!("it needs {devices} devices, a node of {} has {}", pool.name, pool.devices_per_node));
     }
+    let at_default = match clock {
+        None => true,
+        Some(_) if !pool.clock_control => return Err(format!("jobs of pool {} cannot set the SM clock", pool.name)),
+        Some(clock) => measured_clock(model, clock, point.batch_size)?,
+    };
+    let factors = Factors::new(model, clock);
     let batch = point.batch_size.min(requests.len() as f64).max(1.0);
     let outside = || "its model has a term that six length features cannot express".to_owned();
-    let full = rates_at(model, batch, safety).ok_or_else(outside)?;
-    let single = rates_at(model, 1.0, 0.0).ok_or_else(outside)?;
-    let net = |value: fn(&Term) -> f64, keep: fn(&Term) -> bool| net_energy(model, batch, value, keep);
+    let full = rates_at(model, factors, batch, safety).ok_or_else(outside)?;
+    let single = rates_at(model, factors, 1.0, 0.0).ok_or_else(outside)?;
+    let net = |value: fn(&Term) -> f64| net_energy(model, factors, batch, value, |_| true);
+    let estimated = |term: &Term| [term.provenance, factors.of(term).provenance].contains(&Provenance::Estimated);
 
     let mut max_tokens = f64::INFINITY;
     if let Some(weights) = &model.weights {
@@ -73,28 +84,35 @@ pub(super) fn deployment<'a>(
     }
 
     let deployment = Deployment {
-        id: format!("{}/seqs{}@{}", model.key, point.max_num_seqs, pool.name),
+        id: match clock {
+            Some(clock) => format!("{}/seqs{}@{clock}MHz@{}", model.key, point.max_num_seqs, pool.name),
+            None => format!("{}/seqs{}@{}", model.key, point.max_num_seqs, pool.name),
+        },
         family: model.key.clone(),
         pool: pool_index,
         devices,
         max_num_seqs: point.max_num_seqs,
+        sm_clock_mhz: clock,
         batch_size: batch,
         rates: full,
-        net_energy_low: net(|term| term.low, |_| true).ok_or_else(outside)?,
-        net_energy_high: net(|term| term.high, |_| true).ok_or_else(outside)?,
-        net_energy_estimated: net(|term| term.value, |term| term.provenance == crate::domain::Provenance::Estimated)
-            .ok_or_else(outside)?,
+        net_energy_low: net(|term| term.low).ok_or_else(outside)?,
+        net_energy_high: net(|term| term.high).ok_or_else(outside)?,
+        net_energy_estimated: net_energy(model, factors, batch, |term| term.value, estimated).ok_or_else(outside)?,
         load_time: load * (1.0 + safety),
         load_energy: (load_power * load).max(Joules::ZERO),
         tail_time: Seconds(tail_time),
         tail_energy: Joules(tail_energy),
         max_tokens,
-        ttft_p99: point.ttft_p99,
-        tbt_p99: point.tbt_p99,
+        ttft_p99: point.ttft_p99.filter(|_| at_default),
+        tbt_p99: point.tbt_p99.filter(|_| at_default),
         support: model.support,
         idle_power: model.idle_power.value,
     };
-    let sizes = |terms: &[Term]| expand(terms, batch, |term| term.value.abs().max(term.high.abs()), |_| true);
+    let size = |term: &Term| {
+        let factors = factors.of(term);
+        term.value.abs().max(term.high.abs()) * (factors.net_energy + factors.time)
+    };
+    let sizes = |terms: &[Term]| expand(terms, batch, size, |_| true);
     let (energy, runtime) = (sizes(&model.energy).ok_or_else(outside)?, sizes(&model.runtime).ok_or_else(outside)?);
     let idle = model.idle_power.value.0.abs();
     let gross_energy = std::array::from_fn(|k| energy[k].abs() + idle * runtime[k].abs());
@@ -103,13 +121,19 @@ pub(super) fn deployment<'a>(
 
 /// Rates of an instance that serves `requests` requests: at the batch those can fill, and then no coefficient below
 /// its value at the full batch.
-pub(super) fn instance_rates(full: &Rates, model: &FamilyModel, requests: usize, safety: f64) -> Rates {
+pub(super) fn instance_rates(
+    full: &Rates,
+    model: &FamilyModel,
+    clock: Option<u32>,
+    requests: usize,
+    safety: f64,
+) -> Rates {
     let batch = (requests as f64).max(1.0);
     if batch >= full.batch_size {
         return *full;
     }
     // A family that has rates at the full batch has them at every batch.
-    let Some(mut reached) = rates_at(model, batch, safety) else { return *full };
+    let Some(mut reached) = rates_at(model, Factors::new(model, clock), batch, safety) else { return *full };
     for k in 0..6 {
         reached.net_energy[k] = reached.net_energy[k].max(full.net_energy[k]);
         reached.busy_time[k] = reached.busy_time[k].max(full.busy_time[k]);
@@ -117,23 +141,65 @@ pub(super) fn instance_rates(full: &Rates, model: &FamilyModel, requests: usize,
     reached
 }
 
-fn rates_at(model: &FamilyModel, batch: f64, safety: f64) -> Option<Rates> {
-    let mut busy_time = expand(&model.runtime, batch, |term| term.value, |_| true)?;
+/// Whether `clock`, which must have been measured near that batch, is the default.
+fn measured_clock(model: &FamilyModel, clock: u32, batch: f64) -> Result<bool, String> {
+    let table = model.clocks.as_ref().ok_or_else(|| format!("its family was never measured at {clock} MHz"))?;
+    let at_default = table.default_mhz == Some(clock);
+    let mut points = table.points.iter().filter(|point| point.sm_clock_mhz == clock);
+    let (low, high) = points.next().ok_or_else(|| format!("its family was never measured at {clock} MHz"))?.batch_size;
+    if at_default || (batch * CLOCK_BATCH_TOLERANCE >= low && batch <= high * CLOCK_BATCH_TOLERANCE) {
+        return Ok(at_default);
+    }
+    Err(format!("{clock} MHz was measured at batches of {low} to {high}, not {batch}"))
+}
+
+/// What a clock does to the terms of each phase; at the default or unset clock nothing.
+#[derive(Clone, Copy, Debug)]
+struct Factors {
+    prefill: PhaseFactors,
+    decode: PhaseFactors,
+}
+
+impl Factors {
+    fn new(model: &FamilyModel, clock: Option<u32>) -> Self {
+        let mut points = model.clocks.iter().flat_map(|table| &table.points);
+        match clock.and_then(|clock| points.find(|point| point.sm_clock_mhz == clock)) {
+            Some(point) => Self { prefill: point.prefill, decode: point.decode },
+            None => {
+                let none = PhaseFactors { net_energy: 1.0, time: 1.0, provenance: Provenance::Measured };
+                Self { prefill: none, decode: none }
+            }
+        }
+    }
+
+    /// Terms that no output token is in are of the prefill.
+    fn of(&self, term: &Term) -> &PhaseFactors {
+        match term.feature {
+            Feature::Constant | Feature::Input | Feature::InputSquared => &self.prefill,
+            _ => &self.decode,
+        }
+    }
+}
+
+fn rates_at(model: &FamilyModel, factors: Factors, batch: f64, safety: f64) -> Option<Rates> {
+    let mut busy_time = expand(&model.runtime, batch, |term| term.value * factors.of(term).time, |_| true)?;
     for seconds in &mut busy_time {
         *seconds *= 1.0 + safety;
     }
-    Some(Rates { batch_size: batch, net_energy: net_energy(model, batch, |term| term.value, |_| true)?, busy_time })
+    let net_energy = net_energy(model, factors, batch, |term| term.value, |_| true)?;
+    Some(Rates { batch_size: batch, net_energy, busy_time })
 }
 
-/// e = E - idle * T over the kept terms; `value` picks central, low or high of the energy alone.
+/// e = factor * (E - idle * T) over the kept terms; `value` picks central, low or high of the energy alone.
 fn net_energy(
     model: &FamilyModel,
+    factors: Factors,
     batch: f64,
     value: impl Fn(&Term) -> f64,
     keep: impl Fn(&Term) -> bool + Copy,
 ) -> Option<Features> {
-    let mut net = expand(&model.energy, batch, value, keep)?;
-    let busy = expand(&model.runtime, batch, |term| term.value, keep)?;
+    let mut net = expand(&model.energy, batch, |term| value(term) * factors.of(term).net_energy, keep)?;
+    let busy = expand(&model.runtime, batch, |term| term.value * factors.of(term).net_energy, keep)?;
     for (joules, seconds) in net.iter_mut().zip(busy) {
         *joules -= model.idle_power.value.0 * seconds;
     }
@@ -207,12 +273,19 @@ fn longest(rates: &Rates, max_tokens: f64, requests: &Requests) -> Option<(u32, 
 mod tests {
     use super::*;
     use crate::domain::deployment::rates;
-    use crate::domain::{Box2, FamilyKey, Figure, Form, Parallel, Provenance, Quality};
+    use crate::domain::{Box2, ClockPoint, ClockTable, FamilyKey, Figure, Form, Parallel, Quality};
     use crate::units::Watts;
 
     fn model() -> FamilyModel {
         let curve = BatchCurve { points: vec![(4.0, 0.9), (16.0, 0.4), (64.0, 0.25)] };
-        let quality = Quality { samples: 9, r2: None, r2_uncentred: None, cv_mape: None, negative_predictions: 0 };
+        let quality = Quality {
+            samples: 9,
+            r2: None,
+            r2_uncentred: None,
+            cv_mape: None,
+            error_factors: None,
+            negative_predictions: 0,
+        };
         let fitted = |feature, value| Term::fitted(feature, value, Provenance::Measured);
         FamilyModel {
             key: FamilyKey {
@@ -245,6 +318,15 @@ mod tests {
             runtime_quality: quality,
             support: Box2::default(),
             batch_points: vec![],
+            clocks: Some(ClockTable {
+                default_mhz: None,
+                points: vec![ClockPoint {
+                    sm_clock_mhz: 900,
+                    prefill: PhaseFactors { net_energy: 0.6, time: 1.8, provenance: Provenance::Imported },
+                    decode: PhaseFactors { net_energy: 0.7, time: 1.2, provenance: Provenance::Estimated },
+                    batch_size: (1.0, 64.0),
+                }],
+            }),
             idle_power: Figure::estimated(Watts(140.0)),
             load_time: Figure::estimated(Seconds(60.0)),
             load_power: Figure::estimated(Watts(300.0)),
@@ -255,11 +337,17 @@ mod tests {
 
     #[test]
     fn two_independent_expansions_agree_at_every_batch() {
-        let model = model();
-        for batch in [1.0, 2.5, 4.0, 9.0, 16.0, 40.0, 64.0, 300.0] {
-            let (ours, theirs) = (rates_at(&model, batch, 0.1).unwrap(), rates(&model, batch, 0.1).unwrap());
+        let family = model();
+        let clocks = [None, Some(900)];
+        for (clock, batch) in clocks
+            .into_iter()
+            .flat_map(|clock| [1.0, 2.5, 4.0, 9.0, 16.0, 40.0, 64.0, 300.0].map(|batch| (clock, batch)))
+        {
+            let model = clock.map_or(family.clone(), |clock| family.at_clock(clock).unwrap());
+            let factors = Factors::new(&family, clock);
+            let (ours, theirs) = (rates_at(&family, factors, batch, 0.1).unwrap(), rates(&model, batch, 0.1).unwrap());
             for k in 0..6 {
-                assert!((ours.net_energy[k] - theirs.net_energy[k]).abs() <= 1e-12 * theirs.net_energy[k].abs());
+                assert!((ours.net_energy[k] - theirs.net_energy[k]).abs() <= 1e-11 * theirs.net_energy[k].abs());
                 assert!((ours.busy_time[k] - theirs.busy_time[k]).abs() <= 1e-12 * theirs.busy_time[k].abs());
             }
             // ... and both with the definition of the terms.
@@ -273,7 +361,7 @@ mod tests {
     fn a_term_outside_the_six_features_offers_nothing() {
         let mut model = model();
         model.runtime.push(Term::fitted(Feature::ContextAbove(256.0), 1e-9, Provenance::Measured));
-        assert!(rates_at(&model, 8.0, 0.0).is_none());
+        assert!(rates_at(&model, Factors::new(&model, None), 8.0, 0.0).is_none());
     }
 
     #[test]

@@ -39,7 +39,10 @@ pub fn run(arguments: &Arguments, output: &Output) -> anyhow::Result<()> {
         output.warn(&format!("no model of {family}, {samples} samples left out"));
     }
     if evaluation.unpredictable > 0 {
-        output.warn(&format!("{} samples say too little about their lengths to predict", evaluation.unpredictable));
+        output.warn(&format!(
+            "{} samples say too little about their lengths to predict, or are at clocks the models do not reach",
+            evaluation.unpredictable
+        ));
     }
     if arguments.json {
         output.json(&to_json(&evaluation))?;

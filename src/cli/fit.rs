@@ -1,36 +1,62 @@
-//! `fit`: samples to models, with how good each is.
+//! `fit`: samples to models, with how good each is; families nobody measured, and what to measure next.
 
-use std::path::PathBuf;
+mod cross_validation;
+mod suggest;
+mod transfer;
+
+use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 use serde_json::{Value, json};
 
+use self::cross_validation::Cv;
 use super::arguments::{is_stdin, read_engines, read_samples};
 use super::exit::Failure;
 use super::output::Output;
 use crate::domain::{FamilyKey, FamilyModel, Quality};
+use crate::fit::bilinear::Published;
+use crate::fit::cross_validate::{FamilyErrors, cross_validate};
+use crate::fit::outliers::{Compared, Outlier, OutlierKind};
+use crate::fit::transfer::Transferred;
 use crate::fit::{Context, FitReport, FormChoice, Settings, fit};
+use crate::formats::write::{WriteError, write_atomic};
 use crate::formats::{data_sets_toml, devices_toml, models_json};
+use crate::report::fit_quality;
 use crate::report::text::{Table, count, percent, plain};
 
 /// Fit energy and runtime models to samples
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// Samples CSVs; `-` is stdin
-    #[arg(required = true)]
+    #[arg(required_unless_present = "suggest")]
     samples: Vec<PathBuf>,
     /// Models file to write; `-` is stdout
-    #[arg(long)]
-    out: PathBuf,
+    #[arg(long, required_unless_present = "suggest")]
+    out: Option<PathBuf>,
     /// Regression form; auto takes the best of our own
     #[arg(long, value_enum, default_value_t = Form::Auto)]
     form: Form,
+    /// Show how well families are predicted without what is left out; kfold in --json if absent
+    #[arg(long, value_enum)]
+    cv: Option<Cv>,
+    /// Also estimate this family, which nobody measured, from those that were: MODEL[:PRECISION]@DEVICE[xN]
+    #[arg(long, value_name = "FAMILY", value_parser = transfer::target, requires = "out")]
+    transfer: Vec<transfer::Target>,
+    /// Name the cells most worth measuring next, for each family; without samples, for a new one
+    #[arg(long, value_name = "N", num_args = 0..=1, require_equals = true, default_missing_value = suggest::DEFAULT_CELLS,
+        value_parser = clap::value_parser!(u32).range(1..=1000))]
+    suggest: Option<u32>,
+    #[command(flatten)]
+    grid: suggest::GridArguments,
     /// How models are served and built, for estimates; the bundled file if absent
     #[arg(long)]
     engines: Option<PathBuf>,
     /// Seed of the cross-validation's folds
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Folder for a quality report: a text, and charts as SVG
+    #[arg(long, value_name = "DIR")]
+    report: Option<PathBuf>,
     /// Print one JSON object instead of a table
     #[arg(long)]
     json: bool,
@@ -54,15 +80,22 @@ impl From<Form> for FormChoice {
 }
 
 pub fn run(arguments: &Arguments, output: &Output) -> anyhow::Result<()> {
-    let to_stdout = is_stdin(&arguments.out);
-    if to_stdout && arguments.json {
-        return Err(Failure::usage("--json and --out - would both write to stdout"));
+    let to_stdout = arguments.out.as_deref().is_some_and(is_stdin);
+    if to_stdout && (arguments.json || arguments.suggest.is_some()) {
+        return Err(Failure::usage(
+            "two results would both go to stdout: give --out a file, or leave out --json and --suggest",
+        ));
     }
     let engines = read_engines(arguments.engines.as_deref())?;
     let (samples, files) = read_samples(&arguments.samples)?;
+    let suggestions = match arguments.suggest {
+        Some(count) => arguments.grid.suggest(&samples, count as usize).map_err(Failure::usage)?,
+        None => Vec::new(),
+    };
     let (devices, data_sets) = (devices_toml::builtin(), data_sets_toml::builtin());
     let context = Context { engines: &engines, devices: &devices, data_sets: &data_sets };
     let settings = Settings { form: arguments.form.into(), seed: arguments.seed, ..Settings::default() };
+    let Some(out) = &arguments.out else { return suggest_only(arguments, output, &suggestions) };
     let report = fit(&samples, &context, &settings);
     for (family, why) in &report.unfitted {
         output.warn(&format!("{family} is not fitted: {why}"));
@@ -70,16 +103,69 @@ pub fn run(arguments: &Arguments, output: &Output) -> anyhow::Result<()> {
     if report.families.is_empty() {
         return Err(Failure::bad_data("no family could be fitted: give samples with energies, runtimes and lengths"));
     }
-    output.file(&arguments.out, models_json::write(&report.models(), &files).as_bytes())?;
+    let mut models = report.models();
+    let transferred = transfer::estimate(&arguments.transfer, &models, &context)
+        .map_err(|problems| Failure::bad_data(problems.join("\n")))?;
+    models.extend(transferred.iter().map(|family| family.model.clone()));
+    let mode = arguments.cv.unwrap_or(Cv::Kfold).into();
+    let errors = cross_validate(&samples, &report, &context, &settings, mode);
+    output.file(out, models_json::write(&models, &files).as_bytes())?;
+    if let Some(folder) = &arguments.report {
+        write_report(folder, &report)?;
+    }
     if arguments.json {
-        output.json(&to_json(&report))?;
+        let mut json = to_json(&report, &transferred);
+        json["cv"] = cross_validation::to_json(mode, &errors);
+        if arguments.suggest.is_some() {
+            json["suggest"] = suggest::to_json(&suggestions);
+        }
+        output.json(&json)?;
     } else if !to_stdout {
-        output.data(table(&report).as_bytes())?;
+        output.data(tables(arguments, &report, &errors, &suggestions).as_bytes())?;
         notes(&report).iter().for_each(|note| output.note(&plain(note)));
-        let models = count(report.families.len() as u64, "model");
-        output.note(&format!("{models} from {} samples in {}", report.samples, arguments.out.display()));
+        transferred.iter().for_each(|family| output.note(&plain(&transfer::note(family))));
+        suggest::notes(&suggestions).iter().for_each(|note| output.note(&plain(note)));
+        let written = count(models.len() as u64, "model");
+        output.note(&format!("{written} from {} samples in {}", report.samples, out.display()));
     }
     Ok(())
+}
+
+fn write_report(folder: &Path, report: &FitReport) -> anyhow::Result<()> {
+    let files = fit_quality::files(report)?;
+    std::fs::create_dir_all(folder).map_err(|source| WriteError::Cannot { path: folder.to_owned(), source })?;
+    for file in files {
+        write_atomic(&folder.join(file.name), file.content.as_bytes())?;
+    }
+    Ok(())
+}
+
+/// Without --out nothing is fitted.
+fn suggest_only(arguments: &Arguments, output: &Output, suggestions: &[suggest::Suggestion]) -> anyhow::Result<()> {
+    if arguments.json {
+        output.json(&json!({"suggest": suggest::to_json(suggestions)}))?;
+    } else {
+        output.data(suggest::table(suggestions).as_bytes())?;
+        suggest::notes(suggestions).iter().for_each(|note| output.note(&plain(note)));
+    }
+    Ok(())
+}
+
+/// The quality of the fits, then what else was asked for.
+fn tables(
+    arguments: &Arguments,
+    report: &FitReport,
+    errors: &[FamilyErrors],
+    suggestions: &[suggest::Suggestion],
+) -> String {
+    let mut tables = vec![table(report)];
+    if arguments.cv.is_some() {
+        tables.push(cross_validation::table(errors));
+    }
+    if arguments.suggest.is_some() {
+        tables.push(suggest::table(suggestions));
+    }
+    tables.join("\n")
 }
 
 fn table(report: &FitReport) -> String {
@@ -98,7 +184,7 @@ fn table(report: &FitReport) -> String {
             share(energy_quality.cv_mape),
             share(runtime_quality.cv_mape),
             energy_quality.r2.map_or("-".to_owned(), |r2| format!("{r2:.4}")),
-            share(family.bilinear.and_then(|(energy, _)| energy.cv_mape)),
+            share(family.bilinear.as_ref().and_then(|published| published.energy.fitted.quality.cv_mape)),
         ]);
     }
     table.render(0)
@@ -123,7 +209,7 @@ fn notes(report: &FitReport) -> Vec<String> {
     families.into_iter().map(line).collect()
 }
 
-fn to_json(report: &FitReport) -> Value {
+fn to_json(report: &FitReport, transferred: &[Transferred]) -> Value {
     let models = report.families.iter().map(|family| {
         let model = &family.model;
         let points: Vec<Value> = model
@@ -138,9 +224,10 @@ fn to_json(report: &FitReport) -> Value {
             "operating_point": operating_point(&model.key, points),
             "energy": quality(model.form.as_str(), &model.energy_quality),
             "runtime": quality(model.form.as_str(), &model.runtime_quality),
-            "bilinear": family.bilinear.map(|(energy, runtime)| {
-                json!({"energy": quality("bilinear", &energy), "runtime": quality("bilinear", &runtime)})
+            "bilinear": family.bilinear.as_ref().map(|Published { energy, runtime }| {
+                json!({"energy": quality("bilinear", &energy.fitted.quality), "runtime": quality("bilinear", &runtime.fitted.quality)})
             }),
+            "outliers": family.outliers.iter().map(outlier).collect::<Vec<_>>(),
             "notes": family.notes,
         })
     });
@@ -148,9 +235,25 @@ fn to_json(report: &FitReport) -> Value {
         report.unfitted.iter().map(|(family, why)| json!({"family": family.to_string(), "reason": why})).collect();
     json!({
         "models": models.collect::<Vec<_>>(),
+        "transferred": transferred.iter().map(transfer::to_json).collect::<Vec<_>>(),
         "unfitted": unfitted,
         "samples": report.samples,
         "warmups": report.warmups,
+    })
+}
+
+/// `sample` counts from 1, over all files.
+fn outlier(outlier: &Outlier) -> Value {
+    let pair = |compared: Option<Compared>| compared.map(|c| json!({"measured": c.measured, "expected": c.expected}));
+    json!({
+        "sample": outlier.sample.saturating_add(1),
+        "cold_start": outlier.kind == OutlierKind::ColdStart,
+        "input_tokens": outlier.input_tokens,
+        "output_tokens": outlier.output_tokens,
+        "batch_size": outlier.batch_size,
+        "trial": outlier.trial,
+        "energy_j": pair(outlier.energy),
+        "runtime_s": pair(outlier.runtime),
     })
 }
 
@@ -166,12 +269,13 @@ fn operating_point(key: &FamilyKey, batch_points: Vec<Value>) -> Value {
 }
 
 fn quality(form: &str, quality: &Quality) -> Value {
-    let Quality { samples, r2, r2_uncentred, cv_mape, negative_predictions } = *quality;
+    let Quality { samples, r2, r2_uncentred, cv_mape, error_factors, negative_predictions } = *quality;
     json!({
         "form": form,
         "r2": r2,
         "r2_uncentred": r2_uncentred,
         "cv_mape": cv_mape,
+        "error_factors_90": error_factors,
         "n": samples,
         "negative_predictions": negative_predictions,
     })

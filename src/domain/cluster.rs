@@ -66,6 +66,8 @@ pub struct Pool {
     pub wake_energy: Joules,
     /// GiB per second from storage to device, if known: bounds the load time.
     pub storage_gib_per_s: Option<f64>,
+    /// Whether jobs may set the SM clock of their devices (Slurm's --gpu-freq).
+    pub clock_control: bool,
     pub slurm: SlurmTarget,
 }
 

@@ -1,4 +1,5 @@
-//! The prompts of a benchmark's data set, where the measurements themselves do not record input lengths.
+//! What a data set's rows do not say themselves: its prompts, where input lengths are not recorded, and how far off rows
+//! may be that are estimates.
 
 use super::provenance::Provenance;
 
@@ -12,6 +13,8 @@ pub struct DataSetPrompts {
     pub high: f64,
     pub provenance: Provenance,
     pub source: String,
+    /// Factors on energy and time between which the truth is to lie, where the rows themselves are estimates.
+    pub estimate_range: Option<(f64, f64)>,
 }
 
 impl DataSetPrompts {

@@ -2,6 +2,8 @@
 //!
 //! The constants are fixed before solving and written to plan.json: plan, checker and bound charge the same.
 
+use std::borrow::Cow;
+
 use super::family::FamilyKey;
 use super::features::{Features, dot, features};
 use super::model::{Box2, Case, FamilyModel};
@@ -17,6 +19,8 @@ pub struct Deployment {
     /// k: devices per instance.
     pub devices: u32,
     pub max_num_seqs: u32,
+    /// SM clock that its jobs set; `None`: whatever the device runs at by itself.
+    pub sm_clock_mhz: Option<u32>,
     /// b: mean running batch, in every `b * T`. Never more than the requests there are.
     pub batch_size: f64,
     /// What a request costs at `batch_size`.
@@ -85,6 +89,11 @@ impl Deployment {
         f64::from(input) + f64::from(output) <= self.max_tokens
     }
 
+    /// Its family's model at its clock.
+    pub fn at_its_clock<'a>(&self, model: &'a FamilyModel) -> Cow<'a, FamilyModel> {
+        self.sm_clock_mhz.and_then(|clock| model.at_clock(clock)).map_or(Cow::Borrowed(model), Cow::Owned)
+    }
+
     /// Rates of an instance that serves only `requests` requests: it cannot batch more than those. Never cheaper nor
     /// faster than at the full batch, so that the bound, which prices every request at the full batch, stays a bound.
     /// `model` is the family's; `safety` the margin on seconds.
@@ -93,7 +102,7 @@ impl Deployment {
         if batch >= self.batch_size {
             return self.rates;
         }
-        match rates(model, batch, safety) {
+        match rates(&self.at_its_clock(model), batch, safety) {
             Some(at_batch) => Rates {
                 batch_size: batch,
                 net_energy: std::array::from_fn(|k| at_batch.net_energy[k].max(self.rates.net_energy[k])),

@@ -2,6 +2,7 @@
 //!
 //! Plain values with the rules that hold for them by themselves. No I/O, no serde (that is `formats`), no solver.
 
+pub mod clock;
 pub mod cluster;
 pub mod data_set;
 pub mod deployment;
@@ -14,6 +15,7 @@ pub mod sample;
 pub mod schedule;
 pub mod workload;
 
+pub use clock::{ClockPoint, ClockTable, Phase, PhaseFactors};
 pub use cluster::{Cluster, DeviceKind, DeviceType, Pool, Site, SlurmTarget};
 pub use data_set::DataSetPrompts;
 pub use deployment::{Deployment, Rates};

@@ -1,5 +1,6 @@
 //! A fitted family: energy and busy time per request, where they hold, and what else an operating point needs to know.
 
+use super::clock::ClockTable;
 use super::family::FamilyKey;
 use super::features::{Feature, Features};
 use super::provenance::{Figure, Provenance};
@@ -35,16 +36,19 @@ pub struct Term {
     pub high: f64,
     /// Standard error, where the fit is unconstrained and overdetermined.
     pub standard_error: Option<f64>,
+    /// What holds a fitted coefficient with 95 %, its form taken as given: by Student's t where the fit is unconstrained,
+    /// else by the bootstrap. A bootstrap's percentiles need not hold `value`.
+    pub interval: Option<(f64, f64)>,
     pub provenance: Provenance,
 }
 
 impl Term {
     pub fn fitted(feature: Feature, value: f64, provenance: Provenance) -> Self {
-        Self { feature, value, low: value, high: value, standard_error: None, provenance }
+        Self { feature, value, low: value, high: value, standard_error: None, interval: None, provenance }
     }
 
     pub fn estimated(feature: Feature, value: f64, low: f64, high: f64) -> Self {
-        Self { feature, value, low, high, standard_error: None, provenance: Provenance::Estimated }
+        Self { feature, value, low, high, standard_error: None, interval: None, provenance: Provenance::Estimated }
     }
 }
 
@@ -74,6 +78,9 @@ pub struct Quality {
     pub r2_uncentred: Option<f64>,
     /// Mean absolute relative error in 5-fold cross-validation, as a fraction.
     pub cv_mape: Option<f64>,
+    /// 90 % of measurements lie between these multiples of their prediction: the model's error on samples it has not
+    /// seen, from cross-validation. Absent of fewer than three of them, and where the samples are estimates.
+    pub error_factors: Option<(f64, f64)>,
     /// Predictions below zero on the samples (none for our own forms).
     pub negative_predictions: usize,
 }
@@ -101,6 +108,8 @@ pub struct FamilyModel {
     pub runtime_quality: Quality,
     pub support: Box2,
     pub batch_points: Vec<BatchPoint>,
+    /// Other SM clocks, if any was measured; all else is at the default clock.
+    pub clocks: Option<ClockTable>,
     /// Of all devices together, before load.
     pub idle_power: Figure<Watts>,
     /// From start to ready, and the mean power of all devices meanwhile.

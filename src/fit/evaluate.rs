@@ -29,11 +29,12 @@ pub struct Evaluation {
     /// Families without a model, with their samples.
     pub without_model: Vec<(FamilyKey, usize)>,
     pub warmups: usize,
-    /// Samples whose lengths are too little known to predict.
+    /// Samples whose lengths are too little known to predict, or at clocks beyond those of the model.
     pub unpredictable: usize,
 }
 
-/// Predicts every sample but warm-ups and compares. Unknown input lengths are completed from `data_sets`, as in fitting.
+/// Predicts every sample but warm-ups and compares. Unknown input lengths are completed from `data_sets`,
+/// as in fitting; where the model knows other clocks, each sample is predicted at its own.
 pub fn evaluate(models: &[FamilyModel], samples: &[Sample], data_sets: &[DataSetPrompts]) -> Evaluation {
     let mut result = Evaluation::default();
     let mut families: BTreeMap<FamilyKey, Vec<&Sample>> = BTreeMap::new();
@@ -49,14 +50,21 @@ pub fn evaluate(models: &[FamilyModel], samples: &[Sample], data_sets: &[DataSet
             result.without_model.push((family, samples.len()));
             continue;
         };
-        let rows: Vec<Observation> = samples.iter().filter_map(|sample| Observation::new(sample, data_sets)).collect();
-        let predicted: Vec<(&Observation, f64, f64)> = rows
+        let predicted: Vec<(Observation, f64, f64)> = samples
             .iter()
-            .filter_map(|row| Some((row, predict(&model.energy, row)?, predict(&model.runtime, row)?)))
+            .filter_map(|sample| {
+                let row = Observation::new(sample, data_sets)?;
+                let at_clock = match sample.sm_clock_mhz.filter(|_| model.clocks.is_some()) {
+                    Some(clock) => &model.at_clock(clock)?,
+                    None => model,
+                };
+                let (energy, runtime) = (predict(&at_clock.energy, &row)?, predict(&at_clock.runtime, &row)?);
+                Some((row, energy, runtime))
+            })
             .collect();
         result.unpredictable += samples.len() - predicted.len();
-        let pairs = |target: fn(&Observation) -> Option<f64>, guess: fn(&(&Observation, f64, f64)) -> f64| {
-            predicted.iter().filter_map(|row| Some((target(row.0)?, guess(row)))).unzip::<f64, f64, Vec<_>, Vec<_>>()
+        let pairs = |target: fn(&Observation) -> Option<f64>, guess: fn(&(Observation, f64, f64)) -> f64| {
+            predicted.iter().filter_map(|row| Some((target(&row.0)?, guess(row)))).unzip::<f64, f64, Vec<_>, Vec<_>>()
         };
         let (energy, energy_guess) = pairs(|row| row.energy, |row| row.1);
         let (runtime, runtime_guess) = pairs(|row| row.runtime, |row| row.2);

@@ -1,11 +1,16 @@
 //! Samples to models: energy and busy time per request of every family, with what they rest on.
 //!
 //! `fit` groups samples by family, decides which features they can tell apart, takes from hardware figures what they
-//! cannot (`hardware`), fits the rest under physical limits (`phase`, `joint`, `curve`), chooses the form by cross-validation
-//! (`select`) and states how good it is (`quality`). Trials that do not belong are listed and not used (`outliers`). `bilinear` is the published form, for comparison; `evaluate` tests
-//! models on samples they have not seen. Clocks and SM shares other than the default are set aside here.
+//! cannot (`hardware`), fits the rest under physical limits (`phase`, `joint`, `curve`), chooses the form by
+//! cross-validation (`select`) and states how good it is (`quality`). Trials that do not belong are listed and not used
+//! (`outliers`). `bilinear` is the published form, for comparison; `evaluate` tests models on samples they have not seen.
+//! `clock` tabulates other SM clocks; other power limits and SM shares are set aside here.
 
+mod attempt;
 pub mod bilinear;
+pub mod cells;
+pub mod clock;
+pub mod cross_validate;
 pub mod curve;
 pub mod evaluate;
 pub mod hardware;
@@ -15,29 +20,26 @@ pub mod outliers;
 pub mod phase;
 pub mod quality;
 pub mod select;
+pub mod suggest;
+pub mod transfer;
+pub mod uncertainty;
 
 use std::collections::BTreeMap;
 
 use rayon::prelude::*;
 
-use self::hardware::{EstimatedTerm, Machine};
+use self::attempt::{Attempt, Pair, estimated_terms, idle_power, power_limits};
+use self::bilinear::Published;
+use self::cells::Cell;
+use self::hardware::Machine;
 use self::observation::Observation;
 use self::outliers::Outlier;
-use self::phase::{PhaseFit, PowerLimits};
-use self::select::{CrossValidated, Identified, Setting};
 use crate::domain::{
-    DataSetPrompts, DeviceKind, DeviceType, Engine, FamilyKey, FamilyModel, Figure, Form, Provenance, Quality, Sample,
-    Term,
+    DataSetPrompts, DeviceKind, DeviceType, Engine, FamilyKey, FamilyModel, Form, Provenance, Sample, Term,
 };
-use crate::stats::mean;
-use crate::units::Watts;
 
 pub use evaluate::{Evaluation, GroupError, evaluate};
 
-/// Boards and their meters exceed the TDP by a few percent.
-const POWER_TOLERANCE: f64 = 1.05;
-/// Idle power as a share of the least power seen, where nothing is known.
-const IDLE_OF_LEAST_POWER: f64 = 0.5;
 /// Data sets of one family that disagree by more than this are not fitted together.
 const DISAGREEMENT: f64 = 0.10;
 
@@ -75,8 +77,10 @@ impl Default for Settings {
 #[derive(Clone, Debug, PartialEq)]
 pub struct FittedFamily {
     pub model: FamilyModel,
-    /// Scores of the published bilinear form on the same samples: energy and runtime, where lengths allow it.
-    pub bilinear: Option<(Quality, Quality)>,
+    /// The published bilinear form on the same samples, where lengths allow it.
+    pub bilinear: Option<Published>,
+    /// Every sample used beside its prediction, in the order given.
+    pub cells: Vec<Cell>,
     /// Trials that were not used.
     pub outliers: Vec<Outlier>,
     pub notes: Vec<String>,
@@ -134,7 +138,7 @@ fn fit_family(
     settings: &Settings,
 ) -> Result<FittedFamily, String> {
     let mut notes = Vec::new();
-    let samples = default_operating_point(samples, &mut notes);
+    let (samples, other_clocks) = clock::default_operating_point(samples, &mut notes);
     let machine = Machine {
         device: context.devices.iter().find(|device| is_named(device, &key.device)),
         engine: engine_of(context.engines, key),
@@ -143,9 +147,10 @@ fn fit_family(
     };
     // The energy of a GPU family is that of its GPUs; a host's alone is another scope.
     let is_gpu = machine.device.is_some_and(|device| device.kind == DeviceKind::Gpu);
+    let in_scope = |sample: &Sample| !is_gpu || sample.gpu_energy.is_some() || sample.cpu_energy.is_none();
     let mut pairs: Vec<Pair<'_>> = samples
         .iter()
-        .filter(|sample| !is_gpu || sample.gpu_energy.is_some() || sample.cpu_energy.is_none())
+        .filter(|sample| in_scope(sample))
         .filter_map(|sample| Some((*sample, Observation::new(sample, context.data_sets)?)))
         .collect();
     if pairs.iter().all(|(_, row)| row.energy.is_none()) {
@@ -179,195 +184,80 @@ fn fit_family(
         }
     }
     if !outliers.is_empty() {
-        notes.push(format!("{} of its trials far from the others, not used", outliers.len()));
+        let list: Vec<String> = outliers.iter().map(Outlier::to_string).collect();
+        notes.push(format!("far from the other trials and not used: {}", list.join("; ")));
     }
     let rows: Vec<&Observation> = pairs.iter().map(|(_, row)| row).collect();
     attempt.remark(&rows, &machine, key.kv_cache, &mut notes);
     let idle = attempt.idle;
 
     let provenance = rows.iter().map(|row| row.provenance).fold(Provenance::Measured, Provenance::weaker);
-    let bilinear = bilinear_model(&rows, provenance, settings);
-    let (form, energy, runtime, energy_quality, runtime_quality) = match (&bilinear, settings.form) {
+    let bilinear = Published::new(&rows, provenance, settings.folds, settings.seed);
+    let (form, energy, runtime) = match (&bilinear, settings.form) {
         (Some(published), FormChoice::Bilinear) => {
-            let Published { energy, runtime, energy_quality, runtime_quality } = published.clone();
-            (Form::Bilinear, energy, runtime, energy_quality, runtime_quality)
+            (Form::Bilinear, published.energy.fitted.clone(), published.runtime.fitted.clone())
         }
         (None, FormChoice::Bilinear) => {
             return Err("the bilinear form needs three or more recorded, varying lengths".into());
         }
         (_, FormChoice::Auto | FormChoice::Phase) => {
-            let (energy, runtime) = attempt.fit.terms(provenance);
-            // As fitted: a row whose prompt is unknown counts, without the estimated prefill that nothing was taken off for.
-            let predict = |row: &Observation| attempt.fit.predict(row);
-            let (of_energy, of_runtime) = (|row: &_| Some(predict(row)?.0), |row: &_| Some(predict(row)?.1));
-            let energy_quality = quality::quality(&rows, |row| row.energy, of_energy, attempt.energy_cv);
-            let runtime_quality = quality::quality(&rows, |row| row.runtime, of_runtime, attempt.runtime_cv);
-            (Form::Phase, energy, runtime, energy_quality, runtime_quality)
+            let (mut energy, mut runtime) = attempt.judged(&rows, provenance, settings.seed);
+            if let Some(range) = estimate_range(&rows, context.data_sets) {
+                [&mut energy.terms, &mut runtime.terms].into_iter().for_each(|terms| widen(terms, range));
+            }
+            (Form::Phase, energy, runtime)
         }
     };
     let used: Vec<&Sample> = pairs.iter().map(|(sample, _)| *sample).collect();
-    let model = FamilyModel {
+    let mut model = FamilyModel {
         key: key.clone(),
         form,
-        energy,
-        runtime,
-        energy_quality,
-        runtime_quality,
+        energy: energy.terms,
+        runtime: runtime.terms,
+        energy_quality: energy.quality,
+        runtime_quality: runtime.quality,
         support: quality::support(&rows),
         batch_points: quality::batch_points(&used),
+        clocks: None,
         idle_power: idle,
         load_time: machine.load_time(),
         load_power: machine.load_power(idle.value),
         weights: machine.weights(),
         kv_bytes_per_token: machine.kv_bytes_per_token(),
     };
-    Ok(FittedFamily { model, bilinear: bilinear.map(|b| (b.energy_quality, b.runtime_quality)), outliers, notes })
+    let others: Vec<(u32, Observation)> = other_clocks
+        .iter()
+        .filter(|sample| in_scope(sample))
+        .filter_map(|sample| Some((sample.sm_clock_mhz?, Observation::new(sample, context.data_sets)?)))
+        .filter(|(_, other)| rows.iter().any(|row| row.data_set == other.data_set))
+        .collect();
+    if model.form == Form::Phase {
+        let default_mhz = used.first().and_then(|sample| sample.sm_clock_mhz);
+        model.clocks = clock::table(&model, default_mhz, &others, &mut notes);
+    } else if !others.is_empty() {
+        // The published form may be negative in a phase, so it has no factors.
+        notes.push(format!(
+            "{} samples at other SM clocks set aside: only the phase form has a clock table",
+            others.len()
+        ));
+    }
+    let cells = cells::cells(&rows, energy.out_of_fold.as_ref(), runtime.out_of_fold.as_ref());
+    Ok(FittedFamily { model, bilinear, cells, outliers, notes })
 }
 
-/// A sample with what the regressions see of it.
-type Pair<'a> = (&'a Sample, Observation);
-
-/// A fit of our own form to some rows.
-struct Attempt {
-    fit: PhaseFit,
-    energy_cv: Option<f64>,
-    runtime_cv: Option<f64>,
-    idle: Figure<Watts>,
-    notes: Vec<String>,
+/// How far off rows may be that are estimates themselves: the widest that the table states for their data sets.
+fn estimate_range(rows: &[&Observation], data_sets: &[DataSetPrompts]) -> Option<(f64, f64)> {
+    rows.iter()
+        .filter(|row| row.provenance == Provenance::Estimated)
+        .filter_map(|row| DataSetPrompts::find(data_sets, &row.data_set)?.estimate_range)
+        .reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
 }
 
-impl Attempt {
-    fn new(pairs: &[Pair<'_>], kv_cache: bool, machine: &Machine<'_>, settings: &Settings) -> Result<Self, String> {
-        const UNFIT: &str = "its samples are too few, or too little is known of their lengths, to fit any form";
-        let rows: Vec<&Observation> = pairs.iter().map(|(_, row)| row).collect();
-        let mut notes = Vec::new();
-        let idle = idle_power(&rows, machine, &mut notes);
-        let limits = power_limits(&rows, idle.value, machine, &mut notes);
-        let estimated = estimated_terms(&rows, kv_cache, machine, limits);
-        let setting = Setting { estimated: &estimated, limits, folds: settings.folds, seed: settings.seed };
-        let spec = select::best(&rows, kv_cache, setting).ok_or(UNFIT)?;
-        let fit = PhaseFit::new(&rows, &estimated, limits, &spec).ok_or(UNFIT)?;
-        let validated = CrossValidated::new(&rows, &spec, setting, &select::quality_folds(rows.len(), setting));
-        Ok(Self { fit, energy_cv: validated.energy_mape(), runtime_cv: validated.runtime_mape(), idle, notes })
+/// Gives fitted coefficients the range of the rows they come from; those from hardware figures have their own.
+fn widen(terms: &mut [Term], (low, high): (f64, f64)) {
+    for term in terms.iter_mut().filter(|term| term.low == term.high) {
+        (term.low, term.high) = (term.value * low, term.value * high);
     }
-
-    /// Larger of the mean relative errors of energy and runtime on the fitted rows.
-    fn disagreement(&self, pairs: &[Pair<'_>]) -> f64 {
-        let error = |target: fn(&Observation) -> Option<f64>, pick: fn((f64, f64)) -> f64| {
-            let errors: Vec<f64> = pairs
-                .iter()
-                .filter_map(|(_, row)| Some((pick(self.fit.predict(row)?) / target(row)? - 1.0).abs()))
-                .collect();
-            mean(&errors).unwrap_or(0.0)
-        };
-        error(|row| row.energy, |(energy, _)| energy).max(error(|row| row.runtime, |(_, runtime)| runtime))
-    }
-
-    fn remark(&self, rows: &[&Observation], machine: &Machine<'_>, kv_cache: bool, notes: &mut Vec<String>) {
-        notes.extend(self.notes.iter().cloned());
-        if self.fit.estimated_scale < 1.0 {
-            notes.push(format!(
-                "hardware estimates scaled to {:.0} %: they exceeded half of a measurement",
-                self.fit.estimated_scale * 100.0
-            ));
-        }
-        let assumed = rows.iter().find(|row| row.input_assumed);
-        if let Some(row) = assumed {
-            notes.push(format!(
-                "input lengths unknown; the mean prompt of {} is assumed and its prefill taken off",
-                row.data_set
-            ));
-        }
-        let unknown = rows.iter().filter(|row| row.tokens.input.is_none()).count();
-        if unknown > 0 {
-            notes.push(format!("{unknown} samples with unknown input lengths: no prefill could be taken off"));
-        }
-        if rows.iter().any(|row| row.spread_assumed) {
-            notes.push("spread of output lengths unknown, taken as exponential".into());
-        }
-        if kv_cache && !Identified::new(rows).input && self.fit.estimated.is_empty() {
-            let missing = if machine.device.is_none() { "device table entry" } else { "architecture in engines.toml" };
-            notes.push(format!("the cost of input tokens is unknown: not in the samples, and no {missing}"));
-        }
-    }
-}
-
-/// What the samples cannot identify and hardware figures can. Without a KV cache the context is recomputed at every
-/// step and nothing is added.
-fn estimated_terms(
-    rows: &[&Observation],
-    kv_cache: bool,
-    machine: &Machine<'_>,
-    limits: PowerLimits,
-) -> Vec<EstimatedTerm> {
-    let identified = Identified::new(rows);
-    let mut terms = Vec::new();
-    if !kv_cache {
-        return terms;
-    }
-    if !identified.context {
-        let powers: Vec<f64> = rows.iter().filter_map(|row| row.power()).collect();
-        let power = mean(&powers).unwrap_or(limits.limit).clamp(limits.idle, limits.limit);
-        terms.extend(machine.context_read(power));
-    }
-    if !identified.input {
-        terms.extend(machine.prefill().into_iter().flatten());
-    }
-    terms
-}
-
-/// Rows at the default clock, power limit and SM share: none stated, or the largest. The others are counted.
-fn default_operating_point<'a>(samples: &[&'a Sample], notes: &mut Vec<String>) -> Vec<&'a Sample> {
-    let mut kept = samples.to_vec();
-    type Setting = fn(&Sample) -> Option<f64>;
-    let settings: [(&str, Setting); 3] = [
-        ("SM clocks", |sample| sample.sm_clock_mhz.map(f64::from)),
-        ("power limits", |sample| sample.power_limit.map(|limit| limit.0)),
-        ("SM shares", |sample| sample.sm_share),
-    ];
-    for (name, pick) in settings {
-        let before = kept.len();
-        if kept.iter().any(|sample| pick(sample).is_none()) {
-            kept.retain(|sample| pick(sample).is_none());
-        } else {
-            let largest = kept.iter().filter_map(|sample| pick(sample)).fold(0.0, f64::max);
-            kept.retain(|sample| pick(sample).is_some_and(|value| value >= largest * 0.999));
-        }
-        if kept.len() < before {
-            notes.push(format!("{} samples at other {name} set aside", before - kept.len()));
-        }
-    }
-    kept
-}
-
-/// Mean of the samples' own figures, else the device table's, else half of the least power seen; the last two estimated.
-fn idle_power(rows: &[&Observation], machine: &Machine<'_>, notes: &mut Vec<String>) -> Figure<Watts> {
-    let own: Vec<f64> = rows.iter().filter_map(|row| row.idle_power).collect();
-    if let Some(watts) = mean(&own) {
-        let provenance = rows.iter().map(|row| row.provenance).fold(Provenance::Measured, Provenance::weaker);
-        return Figure::new(Watts(watts), provenance);
-    }
-    machine.idle_power().unwrap_or_else(|| {
-        let least = rows.iter().filter_map(|row| row.power()).fold(f64::INFINITY, f64::min);
-        notes.push("idle power unknown: taken as half of the least power seen".into());
-        Figure::estimated(Watts(if least.is_finite() { IDLE_OF_LEAST_POWER * least } else { 0.0 }))
-    })
-}
-
-/// TDP or the most seen, whichever is larger, with a tolerance. Idle power above a measured mean is reported.
-fn power_limits(rows: &[&Observation], idle: Watts, machine: &Machine<'_>, notes: &mut Vec<String>) -> PowerLimits {
-    let powers: Vec<f64> = rows.iter().filter_map(|row| row.power()).collect();
-    let most = powers.iter().copied().fold(0.0, f64::max);
-    let below_idle = powers.iter().filter(|power| **power < idle.0).count();
-    if below_idle > 0 {
-        notes.push(format!("{below_idle} samples draw less than idle power ({:.0} W): check both", idle.0));
-    }
-    let above = machine.tdp().map_or(0, |tdp| powers.iter().filter(|power| **power > tdp.0 * POWER_TOLERANCE).count());
-    if above > 0 {
-        notes.push(format!("{above} samples draw more than the devices' TDP"));
-    }
-    let limit = machine.tdp().map_or(most, |tdp| tdp.0.max(most)) * POWER_TOLERANCE;
-    PowerLimits { idle: idle.0, limit: limit.max(idle.0 * POWER_TOLERANCE) }
 }
 
 /// The data set with the most rows, if there are several.
@@ -381,27 +271,6 @@ fn main_data_set(pairs: &[Pair<'_>]) -> Option<String> {
     }
     // The first name of the most frequent ones.
     counts.iter().rev().max_by_key(|(_, count)| **count).map(|(name, _)| (*name).to_owned())
-}
-
-#[derive(Clone)]
-struct Published {
-    energy: Vec<Term>,
-    runtime: Vec<Term>,
-    energy_quality: Quality,
-    runtime_quality: Quality,
-}
-
-fn bilinear_model(rows: &[&Observation], provenance: Provenance, settings: &Settings) -> Option<Published> {
-    let energy = bilinear::fit(rows, |row| row.energy, provenance).ok()?;
-    let runtime = bilinear::fit(rows, |row| row.runtime, provenance).ok()?;
-    let cv = |target: fn(&Observation) -> Option<f64>| bilinear::cv_mape(rows, target, settings.folds, settings.seed);
-    let (of_energy, of_runtime) = (|row: &_| quality::predict(&energy, row), |row: &_| quality::predict(&runtime, row));
-    Some(Published {
-        energy_quality: quality::quality(rows, |row| row.energy, of_energy, cv(|row| row.energy)),
-        runtime_quality: quality::quality(rows, |row| row.runtime, of_runtime, cv(|row| row.runtime)),
-        energy,
-        runtime,
-    })
 }
 
 fn is_named(device: &DeviceType, name: &str) -> bool {

@@ -7,6 +7,7 @@
 //! things away and are not judged. Where the form would put more than a fifth out, none is.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use super::hardware::EstimatedTerm;
 use super::observation::Observation;
@@ -70,6 +71,24 @@ pub struct Outlier {
     pub energy: Option<Compared>,
     /// Instance-seconds.
     pub runtime: Option<Compared>,
+}
+
+/// As notes list it; samples count from 1, over all files.
+impl fmt::Display for Outlier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let start = if self.kind == OutlierKind::ColdStart { "cold start, " } else { "" };
+        write!(f, "{start}sample {} (", self.sample.saturating_add(1))?;
+        if let Some(input) = self.input_tokens {
+            write!(f, "{input:.0} in, ")?;
+        }
+        write!(f, "{:.0} out, batch {:.0})", self.output_tokens, self.batch_size)?;
+        for (compared, unit) in [(self.energy, "J"), (self.runtime, "s")] {
+            if let Some(Compared { measured, expected }) = compared {
+                write!(f, " {measured:.4} {unit} for {expected:.4}")?;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Takes the outliers out of `pairs`. `known` gives what hardware says about some rows: estimated terms and power limits;

@@ -52,6 +52,11 @@ impl Spec {
     pub fn size(&self) -> usize {
         self.batch.features().len() + self.features.len()
     }
+
+    /// The columns of the regression: batch terms, then the others.
+    pub fn all_features(&self) -> Vec<Feature> {
+        self.batch.features().into_iter().chain(self.features.iter().cloned()).collect()
+    }
 }
 
 /// Power of all devices of an instance, in watts.
@@ -91,9 +96,8 @@ impl PhaseFit {
     ) -> Option<Self> {
         let estimated_scale = estimated_scale(rows, estimated);
         let remainders: Vec<Remainder> = rows.iter().map(|row| remainder(row, estimated, estimated_scale)).collect();
-        let mut features = spec.batch.features();
-        let batch_terms = features.len();
-        features.extend(spec.features.iter().cloned());
+        let features = spec.all_features();
+        let batch_terms = spec.batch.features().len();
 
         let (energy, runtime) = joint(rows, &remainders, &features, limits, weights)?;
         let mut fit = Self { energy, runtime, estimated: estimated.to_vec(), estimated_scale };
@@ -129,6 +133,11 @@ impl PhaseFit {
             }
         }
         Some((energy, runtime))
+    }
+
+    /// What is left of a row's measurements for the fitted terms.
+    pub fn remainder(&self, row: &Observation) -> Remainder {
+        remainder(row, &self.estimated, self.estimated_scale)
     }
 
     /// The terms of a family model: energy and runtime.

@@ -5,8 +5,9 @@ use super::curve::batch_groups;
 use super::hardware::EstimatedTerm;
 use super::observation::Observation;
 use super::phase::{BatchForm, PhaseFit, PowerLimits, Spec};
+use super::quality::OutOfFold;
 use crate::domain::Feature;
-use crate::stats::{k_folds, leave_one_out, mape, mean};
+use crate::stats::{k_folds, leave_one_out, mean};
 
 /// A length or batch that varies by less than this factor cannot tell two features apart.
 const VARIES: f64 = 1.2;
@@ -191,23 +192,28 @@ pub fn quality_folds(count: usize, setting: Setting<'_>) -> Vec<Vec<usize>> {
     if count < FEW_ROWS { leave_one_out(count) } else { k_folds(count, setting.folds, setting.seed) }
 }
 
-/// Where only the batch varies, whole interior batches are left out: plans are made at measured batches, so nothing is
-/// ever asked beyond the first and last.
+/// Where only the batch varies, whole interior batches are left out.
 fn selection_folds(rows: &[&Observation], setting: Setting<'_>) -> Vec<Vec<usize>> {
-    let identified = Identified::new(rows);
-    let groups = batch_groups(rows);
-    if identified.batch && !identified.constant && groups.len() >= 4 {
-        groups[1..groups.len() - 1].to_vec()
-    } else {
-        quality_folds(rows.len(), setting)
-    }
+    interior_groups(rows).unwrap_or_else(|| quality_folds(rows.len(), setting))
 }
 
-/// Out-of-fold predictions beside their measurements.
+/// Rows at the batches between the first and last, where only the batch varies and there are two of them or more: plans
+/// are made at measured batches, so nothing is ever asked beyond the ends.
+pub fn interior_batches(rows: &[&Observation]) -> Option<Vec<usize>> {
+    interior_groups(rows).map(|groups| groups.concat())
+}
+
+fn interior_groups(rows: &[&Observation]) -> Option<Vec<Vec<usize>>> {
+    let identified = Identified::new(rows);
+    let groups = batch_groups(rows);
+    (identified.batch && !identified.constant && groups.len() >= 4).then(|| groups[1..groups.len() - 1].to_vec())
+}
+
+/// Predictions of the rows that a fit has not seen.
 #[derive(Clone, Debug, Default)]
 pub struct CrossValidated {
-    energy: (Vec<f64>, Vec<f64>),
-    runtime: (Vec<f64>, Vec<f64>),
+    energy: OutOfFold,
+    runtime: OutOfFold,
     failed: bool,
 }
 
@@ -221,36 +227,31 @@ impl CrossValidated {
                 result.failed = true;
                 break;
             };
-            for row in fold.iter().map(|&index| rows[index]) {
-                let Some((energy, runtime)) = fit.predict(row) else {
+            for &index in fold {
+                let Some((energy, runtime)) = fit.predict(rows[index]) else {
                     result.failed = true;
                     break;
                 };
-                if let Some(measured) = row.energy {
-                    result.energy.0.push(measured);
-                    result.energy.1.push(energy);
+                if let Some(measured) = rows[index].energy {
+                    result.energy.push(index, measured, energy);
                 }
-                if let Some(measured) = row.runtime {
-                    result.runtime.0.push(measured);
-                    result.runtime.1.push(runtime);
+                if let Some(measured) = rows[index].runtime {
+                    result.runtime.push(index, measured, runtime);
                 }
             }
         }
         result
     }
 
-    pub fn energy_mape(&self) -> Option<f64> {
-        if self.failed { None } else { mape(&self.energy.0, &self.energy.1) }
-    }
-
-    pub fn runtime_mape(&self) -> Option<f64> {
-        if self.failed { None } else { mape(&self.runtime.0, &self.runtime.1) }
+    /// Energy and runtime; `None` if a fold could not be fitted or predicted.
+    pub fn into_parts(self) -> Option<(OutOfFold, OutOfFold)> {
+        (!self.failed).then_some((self.energy, self.runtime))
     }
 
     /// Mean of both errors, or the one there is.
     fn error(&self) -> Option<f64> {
-        let errors: Vec<f64> = [self.energy_mape(), self.runtime_mape()].into_iter().flatten().collect();
-        mean(&errors)
+        let errors: Vec<f64> = [self.energy.mape(), self.runtime.mape()].into_iter().flatten().collect();
+        if self.failed { None } else { mean(&errors) }
     }
 }
 

@@ -1,9 +1,9 @@
 use super::outliers::OutlierKind;
 use super::*;
 use crate::domain::model::Case;
-use crate::domain::{Feature, Measurement, Moments};
+use crate::domain::{Feature, Measurement, Moments, Phase};
 use crate::formats::{data_sets_toml, devices_toml, engines_toml};
-use crate::units::{Joules, Seconds};
+use crate::units::{Joules, Seconds, Watts};
 
 fn fitted(samples: &[Sample], form: FormChoice) -> FitReport {
     let (engines, devices, data_sets) = (engines_toml::builtin(), devices_toml::builtin(), data_sets_toml::builtin());
@@ -243,4 +243,78 @@ fn evaluation_names_families_without_a_model_and_counts_extrapolation() {
     let group = &evaluation.groups[0];
     assert_eq!((group.samples, group.extrapolated_share), (2, 0.5));
     assert!(group.energy_mape.unwrap() < 0.05 && group.energy_bias.unwrap().abs() < 0.05);
+}
+
+/// `lengths_and_batches` at 1,400 MHz with its idle power, and at two lower clocks with known factors on each phase.
+fn clock_sweep(inputs: &[f64]) -> Vec<Sample> {
+    const IDLE: f64 = 70.0;
+    let mut samples = Vec::new();
+    for (clock, prefill, decode) in
+        [(700, (1.9, 0.5), (1.3, 0.7)), (1000, (1.4, 0.6), (1.1, 0.8)), (1400, (1.0, 1.0), (1.0, 1.0))]
+    {
+        for batch in [1.0, 8.0, 64.0] {
+            for &input in inputs {
+                for output in [16.0, 128.0, 1024.0] {
+                    let seconds = [2e-4 * input, 0.02 * output / batch + 1e-4 * output];
+                    let time = prefill.0 * seconds[0] + decode.0 * seconds[1];
+                    let net = 300.0 * prefill.1 * seconds[0] + 200.0 * decode.1 * seconds[1];
+                    samples.push(Sample {
+                        sm_clock_mhz: Some(clock),
+                        idle_power: Some(Watts(IDLE)),
+                        runtime: Some(Seconds(40.0 * time)),
+                        gpu_energy: Some(Joules(40.0 * (net + IDLE * time))),
+                        ..trial(input, output, batch, "1")
+                    });
+                }
+            }
+        }
+    }
+    samples
+}
+
+#[test]
+fn clocks_get_factors_by_phase_and_keep_the_default_as_it_is() {
+    let samples = clock_sweep(&[32.0, 256.0, 2048.0]);
+    let report = fitted(&samples, FormChoice::Auto);
+    let model = &report.families[0].model;
+    let default: Vec<Sample> = samples.iter().filter(|s| s.sm_clock_mhz == Some(1400)).cloned().collect();
+    assert_eq!(model.energy, fitted(&default, FormChoice::Auto).families[0].model.energy);
+    let table = model.clocks.as_ref().unwrap();
+    assert_eq!((table.default_mhz, table.points.len()), (Some(1400), 3));
+    for (clock, phase, (time, net)) in [
+        (700, Phase::Prefill, (1.9, 0.5)),
+        (700, Phase::Decode, (1.3, 0.7)),
+        (1000, Phase::Prefill, (1.4, 0.6)),
+        (1000, Phase::Decode, (1.1, 0.8)),
+        (1400, Phase::Decode, (1.0, 1.0)),
+    ] {
+        let found = table.point(clock).unwrap().factors(phase);
+        assert!(
+            (found.time / time - 1.0).abs() < 0.01 && (found.net_energy / net - 1.0).abs() < 0.01,
+            "{clock}: {found:?}"
+        );
+        assert_ne!(found.provenance, Provenance::Estimated);
+    }
+    assert_eq!(table.points[0].batch_size, (1.0, 64.0));
+    // No coefficient of the net energy goes negative at any clock, whatever time does.
+    let at_700 = model.at_clock(700).unwrap().net_energy_coefficients(8.0, Case::Central).unwrap();
+    assert!(at_700.iter().all(|coefficient| *coefficient >= 0.0), "{at_700:?}");
+    // Every sample is predicted at its own clock; none beyond the measured ones.
+    let mut test = samples.clone();
+    test.push(Sample { sm_clock_mhz: Some(600), ..samples[0].clone() });
+    let evaluation = evaluate(&report.models(), &test, &[]);
+    assert_eq!((evaluation.groups[0].samples, evaluation.unpredictable), (samples.len(), 1));
+    assert!(evaluation.groups[0].energy_mape.unwrap() < 0.01, "{:?}", evaluation.groups);
+    assert!(evaluation.groups[0].runtime_mape.unwrap() < 0.01, "{:?}", evaluation.groups);
+}
+
+#[test]
+fn samples_that_mix_the_phases_alike_give_one_factor_and_mark_the_minor_phase() {
+    let report = fitted(&clock_sweep(&[1.0]), FormChoice::Auto);
+    let (model, notes) = (&report.families[0].model, &report.families[0].notes);
+    let point = *model.clocks.as_ref().unwrap().point(700).unwrap();
+    assert_eq!((point.prefill.time, point.prefill.net_energy), (point.decode.time, point.decode.net_energy));
+    assert_eq!((point.prefill.provenance, point.decode.provenance), (Provenance::Estimated, Provenance::Imported));
+    assert!((point.decode.time / 1.3 - 1.0).abs() < 0.02, "{point:?}");
+    assert!(notes.iter().any(|note| note.contains("do not tell prefill from decode at 700, 1000 MHz")), "{notes:?}");
 }

@@ -2,7 +2,7 @@
 //!
 //! What the file leaves out comes from the device table and is then marked estimated; what neither knows is an error, not
 //! a guess. Site keys that would change the plan but are not planned with yet are refused rather than ignored.
-//! `clock_control` and `mps` are read and have no effect yet: only measured default clocks are offered.
+//! `mps` is read and has no effect yet: SM shares are not offered.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -96,6 +96,7 @@ fn read_pool(section: &mut Section, devices: &[DeviceType]) -> Pool {
         suspend,
         wake_time: Seconds(section.number("wake_s", 0.0, MAX_WAKE_SECONDS).unwrap_or(0.0)),
         wake_energy: Joules(section.number("wake_j", 0.0, 1e12).unwrap_or(0.0)),
+        clock_control: section.one_of("clock_control", &[("none", false), ("gpu-freq", true)]).unwrap_or(false),
         storage_gib_per_s: section.number("storage_gbps", f64::MIN_POSITIVE, 1e6).map(gib_per_s),
         slurm: SlurmTarget {
             partition: section.text("partition"),
@@ -105,7 +106,6 @@ fn read_pool(section: &mut Section, devices: &[DeviceType]) -> Pool {
             qos: section.text("qos"),
         },
     };
-    section.one_of("clock_control", &[("none", ()), ("gpu-freq", ())]);
     section.flag("mps");
     pool
 }

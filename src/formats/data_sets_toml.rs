@@ -1,5 +1,6 @@
 //! Mean prompt lengths of benchmark data sets whose measurements record no input lengths (`profiles/data_sets.toml`,
-//! built in). Only means with a range: whoever needs a distribution has to measure it.
+//! built in), and how far off estimated rows may be. Only means with a range: whoever needs a distribution has to measure
+//! it.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -51,10 +52,15 @@ fn entry(mut section: Section<'_>, seen: &mut BTreeSet<String>) -> Option<DataSe
     let [mean, low, high] =
         ["mean_input_tokens", "low", "high"].map(|key| section.number(key, f64::MIN_POSITIVE, MAX_TOKENS));
     let (provenance, source) = (section.parsed("provenance", str::parse::<Provenance>), section.text("source"));
+    let (estimate_low, estimate_high) =
+        (section.number("estimate_low", 0.01, 1.0), section.number("estimate_high", 1.0, 100.0));
     section.note_unknown_keys();
     let (mean_input_tokens, low, high) = (mean?, low?, high?);
     if !(low <= mean_input_tokens && mean_input_tokens <= high) {
         section.problem("mean_input_tokens", "the figures are no range", "low <= mean <= high");
+    }
+    if estimate_low.is_some() != estimate_high.is_some() {
+        section.problem("estimate_low", "only one end of the range is given", "give estimate_low and estimate_high");
     }
     Some(DataSetPrompts {
         name_prefix: name_prefix?,
@@ -63,6 +69,7 @@ fn entry(mut section: Section<'_>, seen: &mut BTreeSet<String>) -> Option<DataSe
         high,
         provenance: provenance?,
         source: source?,
+        estimate_range: estimate_low.zip(estimate_high),
     })
 }
 
@@ -76,6 +83,8 @@ mod tests {
         let mean = |table: &[DataSetPrompts], name| DataSetPrompts::find(table, name).map(|e| e.mean_input_tokens);
         assert_eq!(mean(&table, "mlenergy_v3/gpqa"), Some(210.0));
         assert_eq!(mean(&table, "my-own"), None);
+        let range = |name| DataSetPrompts::find(&table, name).and_then(|entry| entry.estimate_range);
+        assert_eq!((range("mlenergy_v3/gpqa"), range("mlenergy_v3-carried/lm-arena-chat")), (None, Some((0.7, 1.4))));
         table.push(DataSetPrompts { name_prefix: "mlenergy".into(), mean_input_tokens: 1.0, ..table[0].clone() });
         assert_eq!(mean(&table, "mlenergy_v3/gpqa"), Some(210.0));
         assert_eq!(mean(&table, "mlenergy_v4/x"), Some(1.0));

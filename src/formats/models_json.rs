@@ -3,6 +3,7 @@
 //! A mirror of `domain::FamilyModel`. Numbers carry their unit in their name; a tabulated batch curve stands inline.
 //! Reading checks every value, since a plan believes this file: `validate` says what may stand there.
 
+mod clocks;
 mod validate;
 
 use std::collections::BTreeSet;
@@ -12,6 +13,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use self::clocks::{ClockPointJson, ClocksJson, PhaseFactorsJson};
 use super::plan_json::FamilyJson;
 use super::problems::{Collector, Problems};
 use crate::domain::features::BatchCurve;
@@ -50,6 +52,9 @@ pub struct FamilyModelJson {
     pub runtime_quality: QualityJson,
     pub support: SupportJson,
     pub batch_points: Vec<BatchPointJson>,
+    /// Absent where only the default clock was measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clocks: Option<ClocksJson>,
     /// Of all devices together, before load.
     pub idle_power_w: FigureJson,
     pub load_time_s: FigureJson,
@@ -75,6 +80,9 @@ pub struct TermJson {
     pub high: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub standard_error: Option<f64>,
+    /// Of a fitted coefficient, by Student's t or the bootstrap.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub interval_95: Option<(f64, f64)>,
     pub provenance: String,
     /// For `o(b)`: the value per output token at batches, interpolated in the logarithms of both.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -102,6 +110,9 @@ pub struct QualityJson {
     /// Mean absolute relative error in cross-validation, a fraction.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cv_mape: Option<f64>,
+    /// 90 % of measurements lie between these multiples of their cross-validated prediction.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error_factors_90: Option<(f64, f64)>,
     pub negative_predictions: usize,
 }
 
@@ -232,6 +243,7 @@ fn to_json(model: &FamilyModel) -> FamilyModelJson {
             batch_size: model.support.batch_size,
         },
         batch_points: model.batch_points.iter().map(point_to_json).collect(),
+        clocks: model.clocks.as_ref().map(ClocksJson::from),
         idle_power_w: figure_to_json(model.idle_power, |watts: Watts| watts.0),
         load_time_s: figure_to_json(model.load_time, |seconds: Seconds| seconds.0),
         load_power_w: figure_to_json(model.load_power, |watts: Watts| watts.0),
@@ -248,6 +260,7 @@ fn term_to_json(term: &Term) -> TermJson {
         low: bound(term.low),
         high: bound(term.high),
         standard_error: term.standard_error,
+        interval_95: term.interval,
         provenance: term.provenance.to_string(),
         curve: match &term.feature {
             Feature::OutputAtBatch(BatchCurve { points }) => Some(
@@ -263,8 +276,8 @@ fn term_to_json(term: &Term) -> TermJson {
 }
 
 fn quality_to_json(quality: &Quality) -> QualityJson {
-    let Quality { samples, r2, r2_uncentred, cv_mape, negative_predictions } = *quality;
-    QualityJson { samples, r2, r2_uncentred, cv_mape, negative_predictions }
+    let Quality { samples, r2, r2_uncentred, cv_mape, error_factors, negative_predictions } = *quality;
+    QualityJson { samples, r2, r2_uncentred, cv_mape, error_factors_90: error_factors, negative_predictions }
 }
 
 fn point_to_json(point: &BatchPoint) -> BatchPointJson {

@@ -197,6 +197,9 @@ pub struct DeploymentJson {
     pub family: FamilyJson,
     pub pool: String,
     pub max_num_seqs: u32,
+    /// Clock that its jobs set; absent where they set none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sm_clock_mhz: Option<u32>,
     pub batch_size: f64,
     /// Net joules per request on (1, i, o, i*o, i^2, o^2).
     pub net_energy_j: [f64; 6],

@@ -12,14 +12,28 @@ pub const MEMORY_SHARE: f64 = 0.9;
 /// The drain after the last full batch, as a share of the longest request's time in its slot.
 pub const TAIL_SHARE: f64 = 0.8;
 
-/// `None` if the weights do not fit or a term has no coefficients on the six features.
+/// `None` if the weights do not fit or a term has no coefficients on the six features. `sm_clock_mhz` is a clock of the
+/// family's table, or `None` where none is set.
 pub(super) fn deployment(
     input: &OptionsInput,
     pool_index: usize,
     pool: &Pool,
     family: &FamilyModel,
     point: &BatchPoint,
+    sm_clock_mhz: Option<u32>,
 ) -> Option<Deployment> {
+    // Latencies were measured at the default clock.
+    let default_clock = sm_clock_mhz == family.clocks.as_ref().and_then(|table| table.default_mhz);
+    let latency = |measured: Option<Seconds>| measured.filter(|_| sm_clock_mhz.is_none() || default_clock);
+    let clock = sm_clock_mhz.map_or(String::new(), |clock| format!("@{clock}MHz"));
+    let at_clock;
+    let family = match sm_clock_mhz {
+        Some(clock) => {
+            at_clock = family.at_clock(clock)?;
+            &at_clock
+        }
+        None => family,
+    };
     let batch_size = point.batch_size.min(input.workload.requests.len() as f64).max(1.0);
     let rates_at_batch = rates(family, batch_size, input.safety)?;
     let max_tokens = max_tokens(pool, family, batch_size)?;
@@ -27,11 +41,12 @@ pub(super) fn deployment(
     let net_load_power = (family.load_power.value - family.idle_power.value).max(crate::units::Watts::ZERO);
     let (tail_time, tail_energy) = tail(input, family, &rates_at_batch, max_tokens);
     Some(Deployment {
-        id: format!("{}/seqs{}@{}", family.key, point.max_num_seqs, pool.name),
+        id: format!("{}/seqs{}{clock}@{}", family.key, point.max_num_seqs, pool.name),
         family: family.key.clone(),
         pool: pool_index,
         devices: family.key.devices,
         max_num_seqs: point.max_num_seqs,
+        sm_clock_mhz,
         batch_size,
         rates: rates_at_batch,
         net_energy_low: family.net_energy_coefficients(batch_size, Case::Low)?,
@@ -42,8 +57,8 @@ pub(super) fn deployment(
         tail_time,
         tail_energy,
         max_tokens,
-        ttft_p99: point.ttft_p99,
-        tbt_p99: point.tbt_p99,
+        ttft_p99: latency(point.ttft_p99),
+        tbt_p99: latency(point.tbt_p99),
         support: family.support,
         idle_power: family.idle_power.value,
     })

@@ -178,6 +178,7 @@ mod tests {
             pool: 0,
             devices: 1,
             max_num_seqs: seqs,
+            sm_clock_mhz: None,
             batch_size: 1.0,
             rates: Rates { batch_size: 1.0, net_energy: [1.0; 6], busy_time: [1.0; 6] },
             net_energy_low: [1.0; 6],

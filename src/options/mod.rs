@@ -1,15 +1,16 @@
-//! The deployments a queue may use: every measured batch point of every family in every pool that holds its device,
-//! reduced to coefficients and constants, and which of them each group of requests is allowed.
+//! The deployments a queue may use: every measured batch point of every family in every pool that holds its device, at
+//! every measured clock where the pool's jobs may set it, reduced to coefficients and constants, and which of them each
+//! group of requests is allowed.
 //!
 //! Limits that depend on a request's lengths (memory, own deadline) stay with the deployment and are applied per request
-//! by `plan`. Clocks and SM shares are not offered yet: only what was measured at default clocks.
+//! by `plan`. SM shares are not offered.
 
 mod constants;
 mod eligibility;
 
 use std::collections::BTreeSet;
 
-use crate::domain::{AccuracyTable, Cluster, Deployment, FamilyModel, Form, Workload};
+use crate::domain::{AccuracyTable, BatchPoint, Cluster, Deployment, FamilyModel, Form, Pool, Workload};
 
 pub use constants::{MEMORY_SHARE, TAIL_SHARE};
 pub use eligibility::{Refusal, refusal};
@@ -40,12 +41,12 @@ pub const MAX_DEPLOYMENTS: usize = u16::MAX as usize;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{0} deployments (pools times batch points of the models) are more than {MAX_DEPLOYMENTS}; merge pools of the same \
+    "{0} deployments (pools times batch points and clocks of the models) are more than {MAX_DEPLOYMENTS}; merge pools of the same \
      hardware, or plan with fewer models"
 )]
 pub struct TooManyDeployments(pub usize);
 
-/// Deployments in the order of pools, then families, then batch caps.
+/// Deployments in the order of pools, then families, then batch caps, then clocks.
 ///
 /// # Errors
 /// More than `MAX_DEPLOYMENTS`.
@@ -66,9 +67,11 @@ pub fn build(input: &OptionsInput) -> Result<Options, TooManyDeployments> {
                 warnings.insert(format!("memory of {} is unknown and not checked; add it to engines.toml", family.key));
             }
             for point in &family.batch_points {
-                if let Some(deployment) = constants::deployment(input, pool_index, pool, family, point) {
-                    deployments.push(deployment);
-                    model.push(model_index);
+                for clock in clocks(pool, family, point) {
+                    if let Some(deployment) = constants::deployment(input, pool_index, pool, family, point, clock) {
+                        deployments.push(deployment);
+                        model.push(model_index);
+                    }
                 }
             }
         }
@@ -79,6 +82,13 @@ pub fn build(input: &OptionsInput) -> Result<Options, TooManyDeployments> {
     let accuracy = eligibility::accuracy(input, &deployments);
     let allowed = eligibility::allowed(input, &deployments, &accuracy, &mut warnings);
     Ok(Options { deployments, model, accuracy, allowed, warnings: warnings.into_iter().collect() })
+}
+
+/// SM clocks of a batch point; `None` sets none.
+fn clocks(pool: &Pool, family: &FamilyModel, point: &BatchPoint) -> Vec<Option<u32>> {
+    let Some(table) = family.clocks.as_ref().filter(|_| pool.clock_control) else { return vec![None] };
+    let unset = table.default_mhz.is_none().then_some(None);
+    unset.into_iter().chain(table.offered(point.batch_size).map(Some)).collect()
 }
 
 fn unplannable(family: &FamilyModel) -> Option<String> {

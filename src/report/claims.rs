@@ -211,6 +211,7 @@ fn deployment(json: &DeploymentJson, cluster: &Cluster) -> Deployment {
         pool: cluster.pools.iter().position(|pool| pool.name == json.pool).unwrap_or(cluster.pools.len()),
         devices: json.family.devices,
         max_num_seqs: json.max_num_seqs,
+        sm_clock_mhz: json.sm_clock_mhz,
         batch_size: json.batch_size,
         rates: Rates { batch_size: json.batch_size, net_energy: json.net_energy_j, busy_time: json.busy_time_s },
         net_energy_low: json.net_energy_low_j,

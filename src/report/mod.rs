@@ -1,11 +1,14 @@
 //! What is said about a plan: plan.json and the tables of the plan directory, the claims the checker judges, why a
-//! request went where it did, and text for people.
+//! request went where it did, and text for people. And about a fit: its quality report.
 //!
-//! Everything is derived from the placed schedule and its problem; nothing is decided here and nothing is printed.
+//! Everything is derived from the placed schedule and its problem, or from the fit; nothing is decided here and nothing is
+//! printed.
 
+pub mod chart;
 pub mod claims;
 pub mod estimates;
 pub mod explain;
+pub mod fit_quality;
 pub mod infeasible;
 pub mod plan_json;
 pub mod request_index;

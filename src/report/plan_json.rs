@@ -121,6 +121,7 @@ fn deployment(deployment: &Deployment, problem: &PlanProblem) -> DeploymentJson 
         family: (&deployment.family).into(),
         pool: problem.cluster.pools[deployment.pool].name.clone(),
         max_num_seqs: deployment.max_num_seqs,
+        sm_clock_mhz: deployment.sm_clock_mhz,
         batch_size: deployment.batch_size,
         net_energy_j: deployment.rates.net_energy,
         net_energy_low_j: deployment.net_energy_low,

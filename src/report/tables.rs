@@ -45,7 +45,10 @@ pub fn write_directory(
             requests: figures.requests as u64,
             energy: Joules(figures.active),
             load: Joules(figures.start),
-            provenance: energy_provenance(&problem.models[problem.options.model[instance.deployment]]),
+            provenance: {
+                let model = &problem.models[problem.options.model[instance.deployment]];
+                energy_provenance(&deployments[instance.deployment].at_its_clock(model))
+            },
         })
         .collect();
     let powered: Vec<PoweredFigures> =

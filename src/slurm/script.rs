@@ -91,6 +91,7 @@ pub fn directives(job: &Job<'_>) -> Result<Vec<(&'static str, String)>, String> 
     match pool.kind {
         DeviceKind::Gpu => {
             options.push(("gres", gres(slurm.gres.as_deref(), devices)));
+            options.extend(deployment.sm_clock_mhz.map(|clock| ("gpu-freq", clock.to_string())));
             if let Some(cpus) = pool.cpus_per_device {
                 options.push(("cpus-per-task", (u64::from(devices) * u64::from(cpus)).to_string()));
             }

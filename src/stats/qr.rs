@@ -1,5 +1,5 @@
-//! QR decomposition by Householder reflections with column pivoting: rank, least squares, and the diagonal of
-//! (X'X)^-1 for standard errors. Columns are scaled to unit length first, so that rank does not depend on units.
+//! QR decomposition by Householder reflections with column pivoting: rank, least squares, and (X'X)^-1 for standard
+//! errors. Columns are scaled to unit length first, so that rank does not depend on units.
 //!
 //! Golub and Van Loan, Matrix Computations, section 5.4. Small dense problems only: tens of columns.
 
@@ -80,13 +80,13 @@ impl PivotedQr {
         coefficients
     }
 
-    /// Diagonal of (X'X)^-1, one entry per column of X; `None` without full column rank.
-    pub fn inverse_gram_diagonal(&self) -> Option<Array1<f64>> {
+    /// (X'X)^-1, a row and a column per column of X; `None` without full column rank.
+    pub fn inverse_gram(&self) -> Option<Array2<f64>> {
         if !self.has_full_column_rank() {
             return None;
         }
-        let mut diagonal = Array1::zeros(self.rank);
-        // Row k of R^-1 has squared length (X'X)^-1[k, k]: its column j solves R x = e_j.
+        // Rows of R^-1, put where the columns of X stand: its column j solves R z = e_j.
+        let mut inverse = Array2::<f64>::zeros((self.rank, self.rank));
         for j in 0..self.rank {
             let mut column = vec![0.0; self.rank];
             for row in (0..=j).rev() {
@@ -96,10 +96,10 @@ impl PivotedQr {
             }
             for (row, value) in column.into_iter().enumerate() {
                 let of = self.pivots[row];
-                diagonal[of] += value * value / (self.scale[of] * self.scale[of]);
+                inverse[[of, j]] = value / self.scale[of];
             }
         }
-        Some(diagonal)
+        Some(inverse.dot(&inverse.t()))
     }
 
     /// One reflection on the longest remaining column; false if none is left that is not zero.
@@ -160,14 +160,15 @@ mod tests {
         let x = array![[1.0, 1e9, 3.0], [2.0, 2e9, 1.0], [3.0, 3e9, 7.0], [4.0, 4e9, 2.0]];
         let qr = PivotedQr::new(&x);
         assert_eq!(qr.rank(), 2);
-        assert!(qr.inverse_gram_diagonal().is_none());
+        assert!(qr.inverse_gram().is_none());
     }
 
     #[test]
-    fn the_inverse_gram_diagonal_is_that_of_the_normal_equations() {
+    fn the_inverse_gram_matrix_is_that_of_the_normal_equations() {
         let x = array![[1.0, 2.0], [1.0, 3.0], [1.0, 5.0]];
         // X'X = [[3, 10], [10, 38]], determinant 14.
-        let diagonal = PivotedQr::new(&x).inverse_gram_diagonal().unwrap();
-        assert!((diagonal[0] - 38.0 / 14.0).abs() < 1e-12 && (diagonal[1] - 3.0 / 14.0).abs() < 1e-12);
+        let inverse = PivotedQr::new(&x).inverse_gram().unwrap();
+        let expected = array![[38.0, -10.0], [-10.0, 3.0]] / 14.0;
+        assert!((&inverse - &expected).iter().all(|difference| difference.abs() < 1e-12), "{inverse}");
     }
 }

@@ -33,7 +33,7 @@ fn the_bundled_models_are_what_fit_makes_of_the_bundled_samples() {
     for key in ["family", "model", "device", "operating_point", "energy", "runtime"] {
         assert!(!models[0][key].is_null(), "{key}");
     }
-    for key in ["form", "r2", "r2_uncentred", "cv_mape", "n", "negative_predictions"] {
+    for key in ["form", "r2", "r2_uncentred", "cv_mape", "error_factors_90", "n", "negative_predictions"] {
         assert!(!models[0]["energy"][key].is_null(), "{key}");
     }
     let both: Vec<&str> = models.iter().filter(|m| m["device"] == "H100").filter_map(|m| m["model"].as_str()).collect();
@@ -91,6 +91,29 @@ fn samples_go_through_pipes() {
     let table = run(&["evaluate", "--models", "cpu.json", "-"]);
     assert!(stdout(&table).contains("energy MAPE") && stdout(&table).contains("Xeon-8480+"));
     assert_code(&run(&["fit", "-", "--out", "-", "--json"]), 2);
+}
+
+#[test]
+fn a_fit_is_reported_in_text_and_charts() {
+    let case = Case::new();
+    fs::copy(bundled("profiles/samples/cpu_estimated.csv"), case.folder.path().join("s.csv")).unwrap();
+    assert_code(&case.run(&["fit", "s.csv", "--out", "m.json", "--report", "deep/report"]), 0);
+    let text = case.read("deep/report/report.txt");
+    for part in ["90 % of measured / predicted", "95 % interval", "analysis of variance", "in:out", "missed by most"] {
+        assert!(text.contains(part), "{part} in {text}");
+    }
+    let mut charts: Vec<String> = fs::read_dir(case.folder.path().join("deep/report"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.ends_with(".svg"))
+        .collect();
+    charts.sort();
+    assert_eq!((charts.len(), charts[1].as_str()), (2, "all.svg"), "{charts:?}");
+    assert!(text.contains(&charts[0]), "{charts:?}");
+    let chart = case.read(&format!("deep/report/{}", charts[0]));
+    assert!(chart.contains("energy: error by output tokens") && chart.matches("<circle").count() > 100);
+    // A file stands where the folder should be.
+    assert_code(&case.run(&["fit", "s.csv", "--out", "m.json", "--report", "s.csv"]), 73);
 }
 
 #[test]

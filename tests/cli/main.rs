@@ -6,4 +6,5 @@ mod exit_codes;
 mod fit;
 mod names;
 mod plan;
+mod transfer;
 mod verbs;

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-use serde_json::Value;
+use serde_json::{Value, json as object};
 
-use crate::case::{CPU_POOL, Case, assert_code, bundled, json, stderr, stdout, words, workload};
+use crate::case::{CLUSTER, CPU_POOL, Case, assert_code, bundled, json, stderr, stdout, words, workload};
 
 #[test]
 fn a_plan_directory_holds_what_it_promises() {
@@ -198,4 +198,52 @@ fn the_demo_prints_the_whole_story_and_its_plan_checks() {
         assert!(stdout(&output).contains(word), "{word} in {}", stdout(&output));
     }
     assert!(stderr(&output).contains("target/demo-plan"), "{}", stderr(&output));
+}
+
+/// One Llama family on one device, with a clock table in which the low clock saves energy and takes half as long again.
+#[test]
+fn the_deadline_decides_the_clock_where_jobs_may_set_it() {
+    let case = Case::new();
+    let mut models = case.json("models.json");
+    let families = models["families"].as_array_mut().unwrap();
+    families.retain(|family| family["family"]["model"] == "meta-llama/Llama-3.1-8B-Instruct");
+    families.truncate(1);
+    let factors =
+        |net_energy: f64, time: f64| object!({"net_energy": net_energy, "time": time, "provenance": "imported"});
+    let point = |clock: u32, factors: Value| object!({"sm_clock_mhz": clock, "prefill": factors, "decode": factors, "batch_size": [1.0, 4096.0]});
+    let points = [point(990, factors(0.7, 1.5)), point(1980, factors(1.0, 1.0))];
+    families[0]["clocks"] = object!({"default_mhz": 1980, "points": points});
+    case.write("models.json", &models.to_string());
+    case.write("w.csv", &workload(30_000));
+    let one_device = CLUSTER.replace("gpu[1-2]", "gpu1").replace("devices_per_node = 4", "devices_per_node = 1");
+    case.write("cluster.toml", &format!("{one_device}clock_control = \"gpu-freq\"\n"));
+
+    let planned = |deadline: &str| -> (f64, BTreeSet<String>, String) {
+        let output = case.plan(&["--workload", "w.csv", "--deadline", deadline, "--json"]);
+        assert_code(&output, 0);
+        assert_code(&case.run(&["check", "plan"]), 0);
+        let table = case.read("plan/instances.csv");
+        let clocks = table.lines().skip(1).map(|line| line.split(',').nth(9).unwrap().to_owned()).collect();
+        let finish = json(&output)["jobs"][0]["finish_s"].as_f64().unwrap();
+        (finish, clocks, case.read("plan/slurm/i0001.sbatch"))
+    };
+    let (finish, clocks, script) = planned("10h");
+    assert_eq!(clocks, BTreeSet::from(["990".to_owned()]));
+    assert!(script.contains("#SBATCH --gpu-freq=990\n"), "{script}");
+    let (sooner, clocks, _) = planned(&format!("{}s", (finish * 0.75) as u32));
+    assert!(sooner <= finish * 0.75 && clocks.contains("1980"), "{sooner} {clocks:?}");
+
+    // A plan that says another clock than its figures are of is refused.
+    let plan = case.read("plan/plan.json");
+    case.write("plan/plan.json", &plan.replace("\"sm_clock_mhz\": 1980", "\"sm_clock_mhz\": 990"));
+    let instances = case.read("plan/instances.csv");
+    case.write("plan/instances.csv", &instances.replace(",1980,1,", ",990,1,"));
+    let output = case.run(&["check", "plan"]);
+    assert_code(&output, 4);
+    assert!(stdout(&output).contains("C-DEPLOYMENT"), "{}", stdout(&output));
+
+    case.write("cluster.toml", &one_device);
+    let (_, clocks, script) = planned("10h");
+    assert_eq!(clocks, BTreeSet::from([String::new()]), "a pool without clock control is planned at its own clock");
+    assert!(!script.contains("gpu-freq"));
 }

@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 use jouleplan::check::{AssignmentRow, ClaimedGapParts, ClaimedInstance, ClaimedPlan, ClaimedPowered};
 use jouleplan::domain::features::BatchCurve;
 use jouleplan::domain::{
-    AccuracyRule, AccuracyTable, BatchPoint, Box2, Cluster, Deployment, DeviceKind, FamilyKey, FamilyModel, Feature,
-    Figure, Floor, Form, Group, Job, Parallel, Pool, Provenance, Quality, RequestIds, Requests, Site, SlurmTarget,
-    Term, Workload,
+    AccuracyRule, AccuracyTable, BatchPoint, Box2, ClockPoint, ClockTable, Cluster, Deployment, DeviceKind, FamilyKey,
+    FamilyModel, Feature, Figure, Floor, Form, Group, Job, Parallel, PhaseFactors, Pool, Provenance, Quality,
+    RequestIds, Requests, Site, SlurmTarget, Term, Workload,
 };
 use jouleplan::units::{Bytes, Joules, Seconds, Watts};
 use rand::prelude::*;
@@ -19,6 +19,8 @@ use super::Case;
 use super::restate::{deployment, schedule};
 
 const MODELS: [&str; 3] = ["small", "medium", "large"];
+/// A low clock and the default, of every second family.
+const CLOCKS: [u32; 2] = [900, 1800];
 const TASKS: [&str; 2] = ["answers", "summaries"];
 
 /// A valid case; the same seed gives the same one.
@@ -38,7 +40,9 @@ fn attempt(rng: &mut ChaCha8Rng) -> Option<Case> {
     for model in &models {
         for point in &model.batch_points {
             for pool in 0..cluster.pools.len() {
-                deployments.extend(deployment(model, point, pool, &cluster, &workload, safety));
+                for clock in [None, Some(CLOCKS[0]), Some(CLOCKS[1])] {
+                    deployments.extend(deployment(model, point, clock, pool, &cluster, &workload, safety));
+                }
             }
         }
     }
@@ -80,6 +84,7 @@ pub fn cluster(rng: &mut ChaCha8Rng) -> Cluster {
             suspend,
             wake_time: Seconds(if suspend { rng.random_range(30.0..120.0) } else { 0.0 }),
             wake_energy: Joules(if suspend { rng.random_range(0.0..200_000.0) } else { 0.0 }),
+            clock_control: p.is_multiple_of(2),
             storage_gib_per_s: rng.random_bool(0.5).then(|| rng.random_range(0.1..4.0)),
             slurm: SlurmTarget::default(),
         }
@@ -126,7 +131,14 @@ pub fn family(rng: &mut ChaCha8Rng, cluster: &Cluster, index: usize) -> FamilyMo
             runtime.push(Term::fitted(feature, value, Provenance::Imported));
         }
     }
-    let quality = Quality { samples: 8, r2: None, r2_uncentred: None, cv_mape: None, negative_predictions: 0 };
+    let quality = Quality {
+        samples: 8,
+        r2: None,
+        r2_uncentred: None,
+        cv_mape: None,
+        error_factors: None,
+        negative_predictions: 0,
+    };
     let latency =
         |rng: &mut ChaCha8Rng, low: f64| rng.random_bool(0.9).then(|| Seconds(rng.random_range(low..low * 5.0)));
     let mut batch_points = Vec::new();
@@ -154,6 +166,7 @@ pub fn family(rng: &mut ChaCha8Rng, cluster: &Cluster, index: usize) -> FamilyMo
         runtime_quality: quality,
         support: Box2::default(),
         batch_points,
+        clocks: index.is_multiple_of(2).then(clocks),
         idle_power: Figure::new(Watts(idle), Provenance::Imported),
         load_time: Figure::estimated(Seconds(rng.random_range(20.0..90.0))),
         load_power: Figure::estimated(Watts(idle * rng.random_range(0.9..2.0))),
@@ -163,6 +176,16 @@ pub fn family(rng: &mut ChaCha8Rng, cluster: &Cluster, index: usize) -> FamilyMo
             .random_bool(0.8)
             .then(|| Figure::estimated(Bytes(memory * 0.6 / 44.7 / rng.random_range(1000.0..4000.0)))),
     }
+}
+
+fn clocks() -> ClockTable {
+    let point = |sm_clock_mhz, prefill: (f64, f64), decode: (f64, f64)| {
+        let factors = |(net_energy, time)| PhaseFactors { net_energy, time, provenance: Provenance::Imported };
+        let (prefill, decode) = (factors(prefill), factors(decode));
+        ClockPoint { sm_clock_mhz, prefill, decode, batch_size: (6.0, 45.0) }
+    };
+    let points = vec![point(CLOCKS[0], (0.6, 1.9), (0.7, 1.2)), point(CLOCKS[1], (1.0, 1.0), (1.0, 1.0))];
+    ClockTable { default_mhz: Some(CLOCKS[1]), points }
 }
 
 fn accuracy(rng: &mut ChaCha8Rng) -> AccuracyTable {

@@ -63,6 +63,7 @@ pub fn schedule(case: &Case, instance: usize) -> Vec<(usize, f64, f64)> {
 pub fn deployment(
     model: &FamilyModel,
     point: &BatchPoint,
+    clock: Option<u32>,
     pool_index: usize,
     cluster: &Cluster,
     workload: &Workload,
@@ -70,6 +71,13 @@ pub fn deployment(
 ) -> Option<Deployment> {
     let (pool, requests) = (&cluster.pools[pool_index], &workload.requests);
     let batch = point.batch_size.min(requests.len() as f64).max(1.0);
+    let default = model.clocks.as_ref().and_then(|table| table.default_mhz);
+    if clock.is_some() && !pool.clock_control {
+        return None;
+    }
+    let suffix = clock.map_or(String::new(), |clock| format!("@{clock}MHz"));
+    let latency = |measured: Option<Seconds>| if clock.is_none() || clock == default { measured } else { None };
+    let model = &clock.map_or(Some(model.clone()), |clock| model.at_clock(clock))?;
     if model.key.device != pool.device || model.key.devices > pool.devices_per_node {
         return None;
     }
@@ -102,11 +110,12 @@ pub fn deployment(
         tail_energy = tail_time / (1.0 + safety) * power;
     }
     Some(Deployment {
-        id: format!("{}/seqs{}@{}", model.key, point.max_num_seqs, pool.name),
+        id: format!("{}/seqs{}{suffix}@{}", model.key, point.max_num_seqs, pool.name),
         family: model.key.clone(),
         pool: pool_index,
         devices: model.key.devices,
         max_num_seqs: point.max_num_seqs,
+        sm_clock_mhz: clock,
         batch_size: batch,
         rates: full,
         net_energy_low: model.net_energy_coefficients(batch, Range::Low)?,
@@ -117,8 +126,8 @@ pub fn deployment(
         tail_time: Seconds(tail_time),
         tail_energy: Joules(tail_energy),
         max_tokens,
-        ttft_p99: point.ttft_p99,
-        tbt_p99: point.tbt_p99,
+        ttft_p99: latency(point.ttft_p99),
+        tbt_p99: latency(point.tbt_p99),
         support: model.support,
         idle_power: model.idle_power.value,
     })

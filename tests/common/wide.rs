@@ -66,7 +66,7 @@ pub fn wide_case(requests: usize, instances: usize) -> Case {
     for model in &models {
         for point in &model.batch_points {
             for pool in 0..3 {
-                deployments.extend(deployment(model, point, pool, &cluster, &workload, 0.1));
+                deployments.extend(deployment(model, point, None, pool, &cluster, &workload, 0.1));
             }
         }
     }

@@ -31,6 +31,7 @@ pub fn deployment(model: &str, pool: usize) -> Deployment {
         pool,
         devices: 2,
         max_num_seqs: 8,
+        sm_clock_mhz: None,
         batch_size: 8.0,
         rates: Rates { batch_size: 8.0, net_energy: [1.0; 6], busy_time: [0.1; 6] },
         net_energy_low: [1.0; 6],
@@ -64,6 +65,7 @@ pub fn pool(name: &str, kind: DeviceKind, slurm: SlurmTarget) -> Pool {
         suspend: true,
         wake_time: Seconds(60.0),
         wake_energy: Joules(1.0),
+        clock_control: false,
         storage_gib_per_s: None,
         slurm,
     }

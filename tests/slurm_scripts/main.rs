@@ -251,6 +251,13 @@ fn directives_ask_for_what_the_plan_uses() {
         assert!(text.contains(&format!("#SBATCH {line}\n")), "{line} in\n{text}");
     }
     assert!(case.read("slurm/submit.sh").contains("\nsubmit i0001 0 ''\n"), "the job wakes its node");
+    assert!(!text.contains("gpu-freq"), "no clock is set that was not planned");
+
+    let mut slow = gpu_case("m");
+    slow.deployments[0].sm_clock_mhz = Some(990);
+    let text =
+        fs::read_to_string(slow.write("w.jsonl", Format::OpenaiBatch, &workload(&["r".into()]), 0).unwrap()).unwrap();
+    assert!(text.contains("#SBATCH --gpu-freq=990\n"), "{text}");
 
     let slurm = SlurmTarget::default();
     let mut cpu = Case::new(pool("cpu", DeviceKind::Cpu, slurm), deployment("m", 0), engine("m", "llama.cpp", None));

@@ -1,10 +1,16 @@
 use super::*;
-use crate::domain::{FamilyKey, Parallel, Provenance};
+use crate::domain::{ClockPoint, ClockTable, FamilyKey, Parallel, PhaseFactors, Provenance};
 
 fn model() -> FamilyModel {
     let curve = |points: &[(f64, f64)]| Feature::OutputAtBatch(BatchCurve { points: points.to_vec() });
-    let quality =
-        Quality { samples: 2, r2: Some(0.75), r2_uncentred: Some(0.875), cv_mape: None, negative_predictions: 0 };
+    let quality = Quality {
+        samples: 2,
+        r2: Some(0.75),
+        r2_uncentred: Some(0.875),
+        cv_mape: None,
+        error_factors: None,
+        negative_predictions: 0,
+    };
     FamilyModel {
         key: FamilyKey {
             model: "m".into(),
@@ -37,12 +43,21 @@ fn model() -> FamilyModel {
             },
             BatchPoint { max_num_seqs: 32, batch_size: 32.0, ttft_p99: None, tbt_p50: None, tbt_p99: None },
         ],
+        clocks: Some(ClockTable {
+            default_mhz: Some(1980),
+            points: vec![clock(900, 0.75, 1.5, Provenance::Estimated), clock(1980, 1.0, 1.0, Provenance::Imported)],
+        }),
         idle_power: Figure::estimated(Watts(140.0)),
         load_time: Figure::estimated(Seconds(60.0)),
         load_power: Figure::estimated(Watts(250.0)),
         weights: Some(Figure::estimated(Bytes(1e10))),
         kv_bytes_per_token: None,
     }
+}
+
+fn clock(sm_clock_mhz: u32, net_energy: f64, time: f64, provenance: Provenance) -> ClockPoint {
+    let factors = PhaseFactors { net_energy, time, provenance };
+    ClockPoint { sm_clock_mhz, prefill: factors, decode: factors, batch_size: (8.0, 32.0) }
 }
 
 fn samples() -> Vec<SampleFile> {
@@ -76,6 +91,25 @@ fn what_is_written_is_read_back() {
 }
 
 #[test]
+fn errors_and_intervals_are_read_back_and_judged() {
+    let mut judged = model();
+    judged.runtime[1] = Term {
+        standard_error: Some(1e-5),
+        interval: Some((0.00008, 0.00012)),
+        ..Term::fitted(Feature::Input, 0.0001, Provenance::Imported)
+    };
+    judged.energy_quality.error_factors = Some((0.875, 1.25));
+    let text = write(&[judged.clone()], &samples());
+    assert_eq!(parse(text.as_bytes(), Path::new("m.json")).unwrap(), vec![judged.clone()]);
+    judged.runtime[1].interval = Some((0.00012, 0.00008));
+    judged.energy_quality.error_factors = Some((1.25, 0.875));
+    let message = problems_of(&write(&[judged], &samples()));
+    for place in ["families[0].runtime_s[1].interval_95[0]", "families[0].energy_quality.error_factors_90[0]"] {
+        assert!(message.contains(place), "{place} missing in {message}");
+    }
+}
+
+#[test]
 fn every_wrong_value_is_named_with_its_place() {
     let text = write(&[model()], &samples())
         .replacen("\"max_num_seqs\": 32", "\"max_num_seqs\": 8", 1)
@@ -93,6 +127,23 @@ fn every_wrong_value_is_named_with_its_place() {
     ] {
         assert!(message.contains(place), "{place} missing in {message}");
     }
+}
+
+#[test]
+fn a_clock_table_is_checked_and_may_be_absent() {
+    let text = write(&[model()], &samples());
+    for (from, to, place) in [
+        ("\"default_mhz\": 1980", "\"default_mhz\": 900", "clocks.default_mhz"),
+        ("\"sm_clock_mhz\": 1980", "\"sm_clock_mhz\": 800", "clocks.points"),
+        ("\"net_energy\": 0.75", "\"net_energy\": 0.0", "clocks.points[0].prefill.net_energy"),
+    ] {
+        let message = problems_of(&text.replacen(from, to, 1));
+        assert!(message.contains(place), "{place} missing in {message}");
+    }
+    let without = FamilyModel { clocks: None, ..model() };
+    let text = write(std::slice::from_ref(&without), &samples());
+    assert!(!text.contains("clocks"), "older files have no such key");
+    assert_eq!(parse(text.as_bytes(), Path::new("m.json")).unwrap(), vec![without]);
 }
 
 #[test]

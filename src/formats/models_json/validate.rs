@@ -3,7 +3,9 @@
 
 use std::collections::BTreeSet;
 
-use super::{BatchPointJson, FamilyModelJson, FigureJson, QualityJson, TermJson, form_from_name, support_from_json};
+use super::{
+    BatchPointJson, FamilyModelJson, FigureJson, QualityJson, TermJson, clocks, form_from_name, support_from_json,
+};
 use crate::domain::features::BatchCurve;
 use crate::domain::{BatchPoint, FamilyKey, FamilyModel, Feature, Figure, Form, Provenance, Quality, Term};
 use crate::formats::problems::Collector;
@@ -36,6 +38,7 @@ pub fn family(json: &FamilyModelJson, place: &str, problems: &mut Collector) -> 
         }
     }
     let batch_points = points(&json.batch_points, &mut checks);
+    let clocks = json.clocks.as_ref().map(|json| clocks::table(json, &mut checks));
     let idle_power = figure(&json.idle_power_w, "idle_power_w", 0.0, &mut checks);
     let load_time = figure(&json.load_time_s, "load_time_s", 0.0, &mut checks);
     let load_power = figure(&json.load_power_w, "load_power_w", 0.0, &mut checks);
@@ -50,6 +53,7 @@ pub fn family(json: &FamilyModelJson, place: &str, problems: &mut Collector) -> 
         runtime_quality: quality(&json.runtime_quality, "runtime_quality", &mut checks),
         support: support_from_json(&json.support),
         batch_points,
+        clocks,
         idle_power: Figure::new(Watts(idle_power.value), idle_power.provenance),
         load_time: Figure::new(Seconds(load_time.value), load_time.provenance),
         load_power: Figure::new(Watts(load_power.value), load_power.provenance),
@@ -58,23 +62,29 @@ pub fn family(json: &FamilyModelJson, place: &str, problems: &mut Collector) -> 
     };
     if checks.sound && non_negative {
         possible_power(&model, &mut checks);
+        // At another clock a phase below idle power may outweigh the other.
+        for point in model.clocks.iter().flat_map(|table| &table.points) {
+            if let Some(at_clock) = model.at_clock(point.sm_clock_mhz).filter(|_| checks.sound) {
+                possible_power(&at_clock, &mut checks);
+            }
+        }
     }
     checks.sound.then_some(model)
 }
 
-struct Checks<'a> {
+pub(super) struct Checks<'a> {
     place: &'a str,
     problems: &'a mut Collector,
     sound: bool,
 }
 
 impl Checks<'_> {
-    fn fail(&mut self, field: &str, what: String, remedy: &str) {
+    pub(super) fn fail(&mut self, field: &str, what: String, remedy: &str) {
         self.sound = false;
         self.problems.add(format!("{}.{field}", self.place), what, remedy);
     }
 
-    fn in_range(&mut self, field: &str, value: f64, low: f64, high: f64) {
+    pub(super) fn in_range(&mut self, field: &str, value: f64, low: f64, high: f64) {
         if !(value >= low && value <= high) {
             self.fail(field, format!("{value} is out of range"), &range(low, high));
         }
@@ -120,9 +130,14 @@ fn terms(list: &[TermJson], name: &str, non_negative: bool, checks: &mut Checks<
         if let Some(error) = json.standard_error {
             checks.in_range(&at("standard_error"), error, 0.0, LARGEST);
         }
+        if let Some((low, high)) = json.interval_95 {
+            checks.in_range(&at("interval_95[0]"), low, if non_negative { 0.0 } else { -f64::MAX }, high);
+            checks.in_range(&at("interval_95[1]"), high, -f64::MAX, f64::MAX);
+        }
         let provenance = provenance(&json.provenance, &at("provenance"), checks);
         let Some(feature) = feature(json, &at, checks) else { continue };
-        terms.push(Term { feature, value: json.value, low, high, standard_error: json.standard_error, provenance });
+        let TermJson { value, standard_error, interval_95: interval, .. } = *json;
+        terms.push(Term { feature, value, low, high, standard_error, interval, provenance });
     }
     terms
 }
@@ -220,8 +235,13 @@ fn quality(json: &QualityJson, name: &str, checks: &mut Checks<'_>) -> Quality {
     if let Some(error) = json.cv_mape {
         checks.in_range(&format!("{name}.cv_mape"), error, 0.0, LARGEST);
     }
-    let QualityJson { samples, r2, r2_uncentred, cv_mape, negative_predictions } = *json;
-    Quality { samples, r2, r2_uncentred, cv_mape, negative_predictions }
+    if let Some((low, high)) = json.error_factors_90 {
+        checks.in_range(&format!("{name}.error_factors_90[0]"), low, 0.0, high);
+        checks.in_range(&format!("{name}.error_factors_90[1]"), high, 0.0, f64::MAX);
+    }
+    let QualityJson { samples, r2, r2_uncentred, cv_mape, error_factors_90: error_factors, negative_predictions } =
+        *json;
+    Quality { samples, r2, r2_uncentred, cv_mape, error_factors, negative_predictions }
 }
 
 fn figure(json: &FigureJson, name: &str, least: f64, checks: &mut Checks<'_>) -> Figure<f64> {
@@ -229,7 +249,7 @@ fn figure(json: &FigureJson, name: &str, least: f64, checks: &mut Checks<'_>) ->
     Figure::new(json.value, provenance(&json.provenance, &format!("{name}.provenance"), checks))
 }
 
-fn provenance(text: &str, field: &str, checks: &mut Checks<'_>) -> Provenance {
+pub(super) fn provenance(text: &str, field: &str, checks: &mut Checks<'_>) -> Provenance {
     match text.parse() {
         Ok(provenance) => provenance,
         Err(what) => {

@@ -108,8 +108,7 @@ pub struct PlanDirectory {
     pub summary: Vec<SummaryRow>,
 }
 
-/// A row of instances.csv. `tensor_parallel` and `expert_parallel` repeat the deployment's family and are verified
-/// while reading.
+/// A row of instances.csv. What repeats the deployment (its degrees, cap, clock) is verified while reading.
 #[derive(Clone, Debug, PartialEq)]
 pub struct InstanceRow {
     pub id: String,
@@ -120,7 +119,7 @@ pub struct InstanceRow {
     pub device_indices: Vec<u32>,
     pub model: String,
     pub max_num_seqs: u32,
-    /// Absent: the device's default clock.
+    /// Absent: its job sets none.
     pub sm_clock_mhz: Option<u32>,
     /// 1 if unshared.
     pub sm_share: Option<f64>,

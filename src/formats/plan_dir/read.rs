@@ -116,11 +116,13 @@ fn instance(cells: &mut Cells<'_, '_>, plan: &PlanJson, deployments: &BTreeMap<&
 
     let deployment = deployment?;
     let known = &plan.deployments[deployment];
+    let clock = |clock: Option<u32>| clock.map_or("no clock".to_owned(), |clock| clock.to_string());
     let repeated = [
         (5, model.clone(), known.family.model.clone()),
         (6, tensor.map(|degree| degree.to_string()), known.family.tensor_parallel.to_string()),
         (7, expert.map(|degree| degree.to_string()), known.family.expert_parallel.to_string()),
         (8, max_num_seqs.map(|cap| cap.to_string()), known.max_num_seqs.to_string()),
+        (9, sm_clock_mhz.map(clock), clock(known.sm_clock_mhz)),
     ];
     for (column, here, there) in repeated {
         if let Some(here) = here.filter(|here| *here != there) {

@@ -52,8 +52,8 @@ impl InstanceOut<'_> {
         let devices: Vec<String> = instance.device_indices.iter().map(u32::to_string).collect();
         row.text(id)?.text(&deployment.id)?.text(pool)?.text(node)?.text(&devices.join(";"))?.text(&family.model)?;
         row.value(family.parallel.tensor)?.value(family.parallel.expert)?.value(deployment.max_num_seqs)?;
-        // Only default clocks and whole devices are planned: no clock to state, a share of 1.
-        row.text("")?.value(1)?;
+        // Only whole devices are planned: a share of 1.
+        row.text(&deployment.sm_clock_mhz.map_or(String::new(), |clock| clock.to_string()))?.value(1)?;
         row.value(instance.start.0)?.value(instance.end.0)?.value(figures.requests)?;
         row.value(figures.energy.0)?.value(figures.load.0)?.text(figures.provenance.as_str())?.end()
     }

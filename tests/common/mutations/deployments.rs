@@ -1,6 +1,8 @@
 //! Constants and coefficients of deployments.
 
 use jouleplan::check::Rule;
+use jouleplan::domain::Deployment;
+use jouleplan::domain::deployment::rates;
 use jouleplan::units::{Joules, Seconds};
 use rand::prelude::*;
 
@@ -14,6 +16,8 @@ pub const ALL: &[Mutation] = &[
     among("altered rates, consistently priced", alter_rates_and_restate),
     among("another safety margin", alter_safety),
     among("deployment that does not exist", impossible_deployment),
+    among("rates of the default clock at a lower one", rates_of_the_default_clock),
+    among("a clock that cannot be set or was not measured", impossible_clock),
 ];
 
 fn alter_coefficient(case: &mut Case, rng: &mut R) -> Option<Rule> {
@@ -87,6 +91,38 @@ fn impossible_deployment(case: &mut Case, rng: &mut R) -> Option<Rule> {
             let narrow = &mut case.cluster.pools[pool];
             if devices > 1 { narrow.devices_per_node = devices - 1 } else { narrow.device = "other".to_owned() }
         }
+    }
+    Some(Rule::Deployment)
+}
+
+/// The deployments at a clock below the default, by index.
+fn slowed(case: &Case) -> impl Iterator<Item = usize> {
+    let slowed = |deployment: &Deployment| {
+        let table = model_of(&case.models, deployment).clocks.as_ref();
+        deployment.sm_clock_mhz.is_some() && deployment.sm_clock_mhz != table.and_then(|table| table.default_mhz)
+    };
+    (0..case.plan.deployments.len()).filter(move |&index| slowed(&case.plan.deployments[index]))
+}
+
+fn rates_of_the_default_clock(case: &mut Case, rng: &mut R) -> Option<Rule> {
+    let index = slowed(case).choose(rng)?;
+    let model = model_of(&case.models, &case.plan.deployments[index]);
+    let rates = rates(model, case.plan.deployments[index].batch_size, case.plan.safety)?;
+    case.plan.deployments[index].rates = rates;
+    case.restate();
+    Some(Rule::Constants)
+}
+
+fn impossible_clock(case: &mut Case, rng: &mut R) -> Option<Rule> {
+    let index = slowed(case).choose(rng)?;
+    let deployment = &mut case.plan.deployments[index];
+    let family = &deployment.family;
+    let table = case.models.iter_mut().find(|model| model.key == *family)?.clocks.as_mut()?;
+    match rng.random_range(0..4) {
+        0 => deployment.sm_clock_mhz = table.default_mhz,
+        1 => deployment.sm_clock_mhz = Some(901),
+        2 => table.points[0].batch_size = (1.0, 5.0),
+        _ => case.cluster.pools[deployment.pool].clock_control = false,
     }
     Some(Rule::Deployment)
 }
