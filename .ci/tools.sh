@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Finds or installs what cargo cannot: g++, cmake and libclang (for HiGHS), and shellcheck (for the tests of the Slurm
-# scripts, which do without where it cannot be had).
+# Finds or installs what cargo cannot: g++, cmake and libclang (for HiGHS), shellcheck (for the tests of the Slurm
+# scripts) and prometheus (for the test of range queries). The tests do without the last two where they cannot be had.
 # From the distribution where that is possible without asking for a password, else as Python wheels under target/tools.
 # JOULEPLAN_TOOLS=wheels takes wheels even where the distribution's are there. Writes target/tools/env, which the Makefile reads before each command.
 set -euo pipefail
@@ -59,11 +59,27 @@ from_wheels() {
   fi
 }
 
-# What wheels brought, in this run or an earlier one.
+# The program alone, under target/tools: installed as a package it would start as a service. Tried once.
+prometheus_program() {
+  local folder="$tools/prometheus"
+  if [ -d "$folder" ] || ! command -v apt-get >/dev/null || ! command -v dpkg-deb >/dev/null; then return 0; fi
+  echo "tools: fetching prometheus" >&2
+  mkdir "$folder"
+  if ! (
+    cd "$folder" || exit 1
+    apt-get download -qq prometheus || { as_root apt-get update -qq && apt-get download -qq prometheus; } || exit 1
+    dpkg-deb --fsys-tarfile prometheus_*.deb | tar -x ./usr/bin/prometheus || exit 1
+    rm prometheus_*.deb
+  ) >/dev/null 2>&1; then
+    echo "tools: prometheus cannot be fetched; the test that needs it will say that it skips" >&2
+  fi
+}
+
+# What wheels and packages brought, in this run or an earlier one.
 write_env() {
   local clang=() gcc_headers
   : > "$tools/env"
-  for bin in "$PWD/$tools/venv/bin" "$PWD/$tools/wheels/bin"; do
+  for bin in "$PWD/$tools/venv/bin" "$PWD/$tools/wheels/bin" "$PWD/$tools/prometheus/usr/bin"; do
     # shellcheck disable=SC2016  # $PATH is for whoever reads the file
     [ ! -d "$bin" ] || printf 'export PATH=%q:"$PATH"\n' "$bin" >> "$tools/env"
   done
@@ -88,6 +104,10 @@ load() {
 load
 if [ "${JOULEPLAN_TOOLS:-}" = wheels ]; then
   from_wheels cmake libclang shellcheck
+  load
+fi
+if ! has prometheus; then
+  prometheus_program
   load
 fi
 mapfile -t wanted < <(missing)

@@ -27,7 +27,9 @@
 //! | [`domain`] | requests, jobs, clusters, models, deployments, schedules: plain values and the rules they carry | [`domain::deployment`] |
 //! | [`stats`] | least squares with tests and intervals, non-negative least squares, bootstrap, cross-validation, scores | |
 //! | [`formats`] | one file an external format, read and written; every problem of a file at once | [`formats::problems`] |
+//! | [`measure`] | meters, a sampler, a command's energy, operating points that are always undone | [`measure::session`] |
 //! | [`fit`] | samples to models: what samples identify is fitted, the rest estimated from hardware and marked | [`fit::fit`] |
+//! | [`telemetry`] | power over time: energy of traces and their gaps, fixed steps, recording | [`telemetry::energy`] |
 //! | [`options`] | the deployments a queue may use, and who may use which | [`options::build`] |
 //! | [`plan`] | relaxation, bound, whole instances, placement, baselines | [`plan::solve()`] |
 //! | [`check`] | a plan verified from first principles, a rule a file | [`check::check`] |
@@ -60,13 +62,15 @@
 //!   check charge the same ones.
 //! * Unknown is absent, never 0. Every figure says whether it is measured, imported, estimated or missing.
 //! * Equal inputs give equal bytes, but for the `run` object of plan.json, as long as the time limit does not end the search.
+//! * Only `measure` touches hardware, and every root of it (NVML's library, sysfs, the process table) is an argument.
 //! * Whatever fails leaves no output behind. No input makes the program panic.
 //!
 //! # Deliberately absent
 //!
-//! Nothing here measures, watches or serves. No clock is set and no device is shared between models. Nothing is downloaded:
-//! the device table, the engines and the data-set lengths of `profiles/` are compiled in. There is no configuration file and
-//! no environment variable that changes a plan: what a plan depends on is in its directory, by hash.
+//! Nothing here watches or serves, and no device is shared between models. No clock is set but by a flag of `meter`, and that
+//! one is undone. Nothing is downloaded: the device table, the engines and the data-set lengths of `profiles/` are compiled
+//! in. There is no configuration file and no environment variable that changes a plan: what a plan depends on is in its
+//! directory, by hash.
 //!
 //! # Example
 //!
@@ -86,9 +90,11 @@ pub mod cli;
 pub mod domain;
 pub mod fit;
 pub mod formats;
+pub mod measure;
 pub mod options;
 pub mod plan;
 pub mod report;
 pub mod slurm;
 pub mod stats;
+pub mod telemetry;
 pub mod units;

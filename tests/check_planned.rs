@@ -31,7 +31,7 @@ fn plans_of_the_planner_pass_and_broken_ones_do_not() {
             safety,
         })
         .expect("few deployments");
-        let settings = Settings { gap: 0.05, time_limit: Duration::from_secs(2) };
+        let settings = Settings { gap: 0.05, time_limit: Duration::from_secs(2), ..Settings::default() };
         let problem = PlanProblem::new(&case.workload, &case.cluster, &case.models, &options, safety);
         let verdict = solve(&problem, &settings, None, &mut |_| {}).unwrap();
         let plan = match verdict {

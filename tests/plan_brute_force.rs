@@ -28,7 +28,7 @@ fn the_bound_is_below_and_the_plan_above_the_optimum() {
         let options = small.options();
         let problem = PlanProblem::new(&small.workload, &small.cluster, &small.models, &options, 0.0);
         let optimum = Enumeration::new(&small, &options).optimum();
-        let settings = Settings { gap: 1e-4, time_limit: Duration::from_secs(3) };
+        let settings = Settings { gap: 1e-4, time_limit: Duration::from_secs(3), ..Settings::default() };
         match (solve(&problem, &settings, None, &mut |_| {}).unwrap(), optimum) {
             (Verdict::Planned(plan), Some(optimum)) => {
                 let objective = plan.priced.objective();

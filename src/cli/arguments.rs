@@ -31,6 +31,11 @@ pub fn margin(text: &str) -> Result<f64, String> {
     ranged(text, 0.0, 10.0, "a margin from 0 to 10 (0.1 adds 10 %)")
 }
 
+/// A power in watts.
+pub fn power(text: &str) -> Result<f64, String> {
+    ranged(text, 1.0, 10_000.0, "a power in watts, from 1 to 10000")
+}
+
 fn ranged(text: &str, low: f64, high: f64, what: &str) -> Result<f64, String> {
     text.parse().ok().filter(|value| (low..=high).contains(value)).ok_or_else(|| format!("not {what}"))
 }

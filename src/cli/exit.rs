@@ -19,6 +19,7 @@ pub const INFEASIBLE: u8 = 3;
 pub const CHECK_FAILED: u8 = 4;
 pub const BAD_DATA: u8 = 65;
 pub const MISSING_INPUT: u8 = 66;
+pub const UNAVAILABLE: u8 = 69;
 pub const CANNOT_WRITE: u8 = 73;
 pub const PERMISSION: u8 = 77;
 
@@ -33,6 +34,11 @@ pub struct Failure {
 impl Failure {
     pub fn usage(message: impl Into<String>) -> anyhow::Error {
         Self { code: USAGE, message: message.into() }.into()
+    }
+
+    /// Ends with `code` and says nothing: the command that was run has spoken for itself.
+    pub fn silent(code: u8) -> anyhow::Error {
+        Self { code, message: String::new() }.into()
     }
 
     pub fn bad_data(message: impl Into<String>) -> anyhow::Error {

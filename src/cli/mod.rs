@@ -7,6 +7,7 @@
 mod arguments;
 mod check;
 mod completions;
+mod doctor;
 mod evaluate;
 mod exit;
 mod explain;
@@ -15,11 +16,13 @@ mod import;
 mod incumbent;
 mod inputs;
 mod man;
+mod meter;
 mod output;
 mod plan;
 mod progress;
 mod recorded;
 mod schema;
+mod telemetry;
 
 use std::process::ExitCode;
 
@@ -39,7 +42,7 @@ pub struct Cli {
 }
 
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 unexpected, 2 usage, 3 infeasible or unknown, 4 check failed, 65 bad data,\n\
-                          66 missing input, 73 cannot write, 77 permission denied.";
+                          66 missing input, 69 no meter, 73 cannot write, 77 permission denied.";
 
 #[derive(Debug, Subcommand)]
 enum Verb {
@@ -49,6 +52,9 @@ enum Verb {
     Plan(Box<plan::Arguments>),
     Check(check::Arguments),
     Explain(explain::Arguments),
+    Meter(meter::Arguments),
+    Doctor(doctor::Arguments),
+    Telemetry(telemetry::Arguments),
     Schema(schema::Arguments),
     Completions(completions::Arguments),
     Man(man::Arguments),
@@ -72,6 +78,9 @@ pub fn run() -> ExitCode {
         Verb::Plan(arguments) => plan::run(&arguments, &output),
         Verb::Check(arguments) => check::run(&arguments, &output),
         Verb::Explain(arguments) => explain::run(&arguments, &output),
+        Verb::Meter(arguments) => meter::run(&arguments, &output),
+        Verb::Doctor(arguments) => doctor::run(&arguments, &output),
+        Verb::Telemetry(arguments) => telemetry::run(&arguments, &output),
         Verb::Schema(arguments) => schema::run(&arguments, &output),
         Verb::Completions(arguments) => completions::run(&arguments, &output),
         Verb::Man(arguments) => man::run(&arguments, &output),

@@ -48,6 +48,9 @@ impl Output {
     /// Why the program ends. Messages quote files, so control characters are written out line by line.
     pub fn error(&self, error: &anyhow::Error) {
         let text = format!("{error:#}");
+        if text.is_empty() {
+            return;
+        }
         let lines: Vec<String> = text.lines().map(plain).collect();
         let _ = writeln!(io::stderr(), "jouleplan: {}", lines.join("\n"));
     }

@@ -69,6 +69,10 @@ pub struct Arguments {
     /// Seed of the baselines that draw lots
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Price simpler policies beside the plan; auto leaves them out of queues of more than 200,000 requests, where they
+    /// take longer than the plan
+    #[arg(long, value_enum, default_value_t = Baselines::Auto)]
+    baselines: Baselines,
     /// Margin on predicted seconds: 0.1 adds 10 %
     #[arg(long, default_value = "0.10", value_parser = margin)]
     safety: f64,
@@ -107,6 +111,16 @@ enum Account {
     WholeCluster,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Baselines {
+    Auto,
+    All,
+    None,
+}
+
+/// Requests up to which baselines are priced unasked.
+const MOST_WITH_BASELINES: usize = 200_000;
+
 pub fn run(arguments: &Arguments, output: &Output) -> anyhow::Result<()> {
     let started = Instant::now();
     let request = Request::new(arguments)?;
@@ -137,7 +151,15 @@ pub fn run(arguments: &Arguments, output: &Output) -> anyhow::Result<()> {
             .ok()
     });
 
-    let settings = Settings { gap: arguments.gap, time_limit: arguments.time_limit };
+    let baselines = match arguments.baselines {
+        Baselines::Auto => workload.requests.len() <= MOST_WITH_BASELINES,
+        Baselines::All => true,
+        Baselines::None => false,
+    };
+    if !baselines && arguments.baselines == Baselines::Auto {
+        warnings.push("baselines are left out of so large a queue; --baselines all prices them".to_owned());
+    }
+    let settings = Settings { gap: arguments.gap, time_limit: arguments.time_limit, baselines };
     let (verdict, baselines) =
         plan::plan(&problem, &settings, arguments.seed, incumbent, &mut |progress| line.show(&progress))?;
     let run = |started: Instant| Run {

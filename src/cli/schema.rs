@@ -4,11 +4,13 @@ use clap::ValueEnum;
 use serde_json::{Value, json};
 
 use super::output::Output;
+use crate::formats::doctor_json::DoctorJson;
+use crate::formats::meter_json::MeterJson;
 use crate::formats::models_json::ModelsJson;
 use crate::formats::plan_dir::{ASSIGNMENTS_HEADER, INSTANCES_HEADER, JOBS_HEADER, NODES_HEADER, SUMMARY_HEADER};
 use crate::formats::plan_json::PlanJson;
 use crate::formats::sample_row::{COLUMNS, REQUIRED};
-use crate::formats::workload;
+use crate::formats::{telemetry_csv, workload};
 
 /// Print the JSON Schema of a format; of a CSV, its columns
 #[derive(Debug, clap::Args)]
@@ -21,7 +23,10 @@ pub struct Arguments {
 enum Name {
     Plan,
     Models,
+    Meter,
+    Doctor,
     Samples,
+    Telemetry,
     Accuracy,
     Workload,
     Instances,
@@ -39,7 +44,10 @@ fn schema(name: Name) -> Value {
     match name {
         Name::Plan => schemars::schema_for!(PlanJson).to_value(),
         Name::Models => schemars::schema_for!(ModelsJson).to_value(),
+        Name::Meter => schemars::schema_for!(MeterJson).to_value(),
+        Name::Doctor => schemars::schema_for!(DoctorJson).to_value(),
         Name::Samples => columns("samples CSV", &COLUMNS, &REQUIRED),
+        Name::Telemetry => columns("telemetry CSV", &telemetry_csv::COLUMNS, &telemetry_csv::REQUIRED),
         Name::Accuracy => columns("accuracy CSV", &["model", "task", "accuracy"], &["model", "task", "accuracy"]),
         Name::Workload => columns("workload CSV", &workload::COLUMNS, &["input_tokens"]),
         Name::Instances => columns("instances.csv", &INSTANCES_HEADER, &INSTANCES_HEADER),

@@ -28,10 +28,13 @@ pub fn checked_text(path: &Path, source: impl Read + 'static) -> Result<Box<dyn 
 
 /// A whole UTF-8 text file, without a byte order mark.
 pub fn read_text(path: &Path) -> Result<String, Problems> {
+    whole_text(path, open_text(path)?)
+}
+
+/// As `read_text`, from a reader; `path` only names it.
+pub fn whole_text(path: &Path, mut source: impl Read) -> Result<String, Problems> {
     let mut bytes = Vec::new();
-    open_text(path)?
-        .read_to_end(&mut bytes)
-        .map_err(|source| Problems::Unreadable { file: path.to_owned(), source })?;
+    source.read_to_end(&mut bytes).map_err(|source| Problems::Unreadable { file: path.to_owned(), source })?;
     let mut text = String::from_utf8(bytes).map_err(|error| {
         let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
         let line = 1 + valid.iter().filter(|byte| **byte == b'\n').count();

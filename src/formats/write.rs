@@ -67,6 +67,17 @@ pub fn write_atomic_with(
     Ok(())
 }
 
+/// Whether `path` can be written, without touching it. For asking before the work rather than after it.
+pub fn check_file(path: &Path) -> Result<(), WriteError> {
+    let cannot = |source| WriteError::Cannot { path: path.to_owned(), source };
+    let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    match fs::metadata(&target) {
+        Ok(found) if found.is_dir() => Err(cannot(io::Error::other("it is a folder"))),
+        Ok(found) if !found.is_file() => Ok(()),
+        _ => builder(0o666).tempfile_in(parent(&target)).map(drop).map_err(cannot),
+    }
+}
+
 /// A folder under construction: fill `path()`, then `commit()`. Dropped without commit, nothing of it remains.
 #[derive(Debug)]
 pub struct DirectoryWriter {

@@ -238,7 +238,8 @@ fn static_best(problem: &PlanProblem, settings: &Settings) -> BaselineResult {
         ..problem.options.clone()
     };
     let restricted = PlanProblem::new(problem.workload, problem.cluster, problem.models, &options, problem.safety);
-    let settings = Settings { gap: settings.gap.max(5e-3), time_limit: settings.time_limit.mul_f64(0.1) };
+    let time_limit = settings.time_limit.mul_f64(0.1);
+    let settings = Settings { gap: settings.gap.max(5e-3), time_limit, baselines: false };
     match solve(&restricted, &settings, None, &mut |_| {}) {
         Ok(Verdict::Planned(plan)) => BaselineResult { priced: Some(plan.priced), reason: None },
         Ok(_) => {

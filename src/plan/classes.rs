@@ -1,15 +1,22 @@
 //! Requests merged by kind and length box, so that the linear programme stays small.
 //!
 //! Inner classes: feature sums, eligible where every member is. They guide the plan only; bound and objective are taken
-//! over single requests. Boxes start as logarithmic bins and are split where members disagree on
-//! their cheapest deployment.
+//! over single requests. Boxes start as logarithmic bins, so coarse that they are few; classes are then split between
+//! members that disagree on their cheapest deployment.
+
+use std::collections::BTreeMap;
+
+use rayon::prelude::*;
 
 use super::prices::NONE;
 use super::problem::PlanProblem;
 use crate::domain::{Features, features};
 
-/// Width of a starting bin as a ratio of lengths, for small and for large queues.
+/// Width of the finest starting bin as a ratio of lengths.
 const BIN_RATIO: f64 = 1.4;
+/// Neighbouring bins are merged until no more classes than this are left, or bins are `MOST_MERGES` times twice as wide.
+const STARTING_CLASSES: usize = 1500;
+const MOST_MERGES: u64 = 3;
 
 #[derive(Clone, Debug)]
 pub struct Class {
@@ -32,23 +39,34 @@ pub struct Classes {
 }
 
 impl Classes {
-    /// `token_limits`: sums of input and output tokens at which boxes are cut as well, because what may serve a request
-    /// changes there.
-    pub fn new(problem: &PlanProblem, token_limits: &[f64]) -> Self {
-        let mut limits = token_limits.to_vec();
-        limits.sort_by(f64::total_cmp);
+    pub fn new(problem: &PlanProblem) -> Self {
         let n = problem.workload.requests.len();
         let mut keyed: Vec<(u64, u32)> = (0..n)
+            .into_par_iter()
             .map(|r| {
                 let (input, output) = problem.lengths(r);
-                let tokens = f64::from(input) + f64::from(output);
-                let limit = limits.partition_point(|&limit| limit < tokens) as u64;
                 // At most 61 bins a side, for lengths are 32-bit.
-                let key = ((problem.cohort_of(r) as u64) << 32) | (limit << 16) | (bin(input) << 8) | bin(output);
+                let key = ((problem.cohort_of(r) as u64) << 16) | (bin(input) << 8) | bin(output);
                 (key, r as u32)
             })
             .collect();
-        keyed.sort_unstable();
+        keyed.par_sort_unstable();
+        let merged = |key: u64, merges: u64| {
+            let (input, output) = ((key >> 8) & 0xff, key & 0xff);
+            (key & !0xffff) | (input >> merges << 8) | (output >> merges)
+        };
+        let mut boxes: Vec<u64> = keyed.chunk_by(|a, b| a.0 == b.0).map(|run| run[0].0).collect();
+        let mut merges = 0;
+        while boxes.len() > STARTING_CLASSES && merges < MOST_MERGES {
+            merges += 1;
+            boxes.iter_mut().for_each(|key| *key = merged(*key, 1));
+            boxes.sort_unstable();
+            boxes.dedup();
+        }
+        if merges > 0 {
+            keyed.par_iter_mut().for_each(|(key, _)| *key = merged(*key, merges));
+            keyed.par_sort_unstable();
+        }
         let members: Vec<u32> = keyed.iter().map(|&(_, request)| request).collect();
         let mut classes = Self { list: Vec::new(), members };
         let mut first = 0;
@@ -112,15 +130,16 @@ impl Classes {
         (count / 2).max(1)
     }
 
-    /// Splits in two every class whose members disagree on their cheapest deployment, heaviest first, up to `most`
-    /// classes. Returns how many were split.
+    /// Splits every class whose members disagree on their cheapest deployment into those that prefer the most common one
+    /// and the others; heaviest first, up to `most` classes. Returns how many were split.
     pub fn split_disagreeing(&mut self, problem: &PlanProblem, cheapest: &[u16], most: usize) -> usize {
         let disagrees = |class: &Class| {
             let mut choices = self.members(class).iter().map(|&request| cheapest[request as usize]);
             let first = choices.next().unwrap_or(NONE);
             choices.any(|choice| choice != first)
         };
-        let mut candidates: Vec<usize> = (0..self.list.len()).filter(|&c| disagrees(&self.list[c])).collect();
+        let mut candidates: Vec<usize> =
+            (0..self.list.len()).into_par_iter().filter(|&c| disagrees(&self.list[c])).collect();
         // Output tokens stand for energy: the exact weight does not matter, only the order.
         candidates.sort_by(|&a, &b| self.list[b].sums[2].total_cmp(&self.list[a].sums[2]).then(a.cmp(&b)));
         candidates.truncate(most.saturating_sub(self.list.len()));
@@ -129,14 +148,27 @@ impl Classes {
         let mut next = candidates.iter().peekable();
         for (index, class) in old.into_iter().enumerate() {
             if next.next_if_eq(&&index).is_some() {
-                let middle = self.split_point(problem, class.first, class.count);
-                self.push(problem, class.first, middle);
-                self.push(problem, class.first + middle, class.count - middle);
+                let common = self.gather_common(&class, cheapest);
+                self.push(problem, class.first, common);
+                self.push(problem, class.first + common, class.count - common);
             } else {
                 self.list.push(class);
             }
         }
         candidates.len()
+    }
+
+    /// Moves the members that prefer the most common deployment to the front, and counts them.
+    fn gather_common(&mut self, class: &Class, cheapest: &[u16]) -> usize {
+        let range = &mut self.members[class.first..class.first + class.count];
+        let mut counts: BTreeMap<u16, usize> = BTreeMap::new();
+        for &request in range.iter() {
+            *counts.entry(cheapest[request as usize]).or_default() += 1;
+        }
+        let common = counts.iter().max_by_key(|&(&choice, &count)| (count, std::cmp::Reverse(choice)));
+        let Some((&common, &count)) = common else { return 0 };
+        range.sort_by_key(|&request| cheapest[request as usize] != common);
+        count
     }
 }
 

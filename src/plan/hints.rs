@@ -1,31 +1,9 @@
-//! What one step of a solve tells the next: limits worth cutting classes at, deployments in use, windows to plan with
+//! What one step of a solve tells the next: deployments in use, windows to plan with
 //! less of, and instances at their peak.
 
 use super::pack::Shortage;
 use super::price::Priced;
 use super::problem::{PlanProblem, Window};
-
-/// Deployments whose token limits cut the boxes.
-const MOST_LIMITS: usize = 16;
-
-/// Token limits of the deployments that most requests prefer.
-pub fn token_limits(problem: &PlanProblem, cheapest: &[u16]) -> Vec<f64> {
-    let mut preferred = vec![0usize; problem.deployments().len()];
-    for &v in cheapest {
-        if let Some(count) = preferred.get_mut(v as usize) {
-            *count += 1;
-        }
-    }
-    let mut ranked: Vec<(usize, f64)> = problem
-        .deployments()
-        .iter()
-        .zip(preferred)
-        .filter(|(deployment, count)| *count > 0 && deployment.max_tokens.is_finite())
-        .map(|(deployment, count)| (count, deployment.max_tokens))
-        .collect();
-    ranked.sort_by(|a, b| b.0.cmp(&a.0).then(a.1.total_cmp(&b.1)));
-    ranked.into_iter().take(MOST_LIMITS).map(|(_, limit)| limit).collect()
-}
 
 pub fn used(problem: &PlanProblem, assignment: &[u16]) -> Vec<bool> {
     let mut used = vec![false; problem.deployments().len()];

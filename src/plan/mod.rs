@@ -66,11 +66,13 @@ pub struct Settings {
     /// Stop when (objective - bound) / objective is at most this.
     pub gap: f64,
     pub time_limit: Duration,
+    /// Whether the baselines are placed and priced too; the best of them is then the first incumbent.
+    pub baselines: bool,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { gap: 1e-3, time_limit: Duration::from_secs(60) }
+        Self { gap: 1e-3, time_limit: Duration::from_secs(60), baselines: true }
     }
 }
 
@@ -132,7 +134,7 @@ pub struct Plan {
     pub within_gap: bool,
 }
 
-/// Baselines first, then our own plan, which starts from the best of them and of `incumbent`.
+/// Baselines first, if asked for, then our own plan, which starts from the best of them and of `incumbent`.
 pub fn plan(
     problem: &PlanProblem,
     settings: &Settings,
@@ -142,7 +144,7 @@ pub fn plan(
 ) -> Result<(Verdict, BTreeMap<String, BaselineResult>), PlanError> {
     let started = Instant::now();
     progress(Progress { phase: Phase::Baselines, incumbent: None, bound: 0.0, elapsed: Duration::ZERO });
-    let baselines = baselines::run(problem, settings, seed);
+    let baselines = if settings.baselines { baselines::run(problem, settings, seed) } else { BTreeMap::new() };
     let feasible = baselines.values().filter(|result| result.feasible()).filter_map(|result| result.priced.clone());
     let best = feasible.chain(incumbent).min_by(|a, b| a.objective().total_cmp(&b.objective()));
     // The limit is on both; half of it is always left for our own plan.

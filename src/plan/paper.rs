@@ -20,7 +20,7 @@ const ZETAS: [f64; 11] = [1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.0]
 
 /// Deployment of each request. `points`: by model and pool, the operating points a plain configuration would try.
 pub fn assignment(problem: &PlanProblem, points: &[Vec<usize>]) -> Result<Vec<u16>, String> {
-    let classes = Classes::new(problem, &[]);
+    let classes = Classes::new(problem);
     let choices = choices(problem, &classes, points);
     if let Some(class) = choices.iter().position(Vec::is_empty) {
         let request = classes.members(&classes.list[class])[0] as usize;

@@ -12,22 +12,26 @@ use super::bound::{Decision, Master};
 use super::capacity::{CapacityInput, Integers, Scale};
 use super::classes::Classes;
 use super::dive;
-use super::hints::{peak_instances, tighten, token_limits, used};
+use super::hints::{peak_instances, tighten, used};
 use super::place::{self, Lanes, Shape, Unplaced, place};
 use super::price::Priced;
-use super::prices::{Objective, Prices, request_pass};
+use super::prices::{Objective, PassResult, Prices, request_pass};
 use super::problem::PlanProblem;
 use super::relaxation::{ClassProblem, ClassSolution, Column, columns_at, scale};
 use super::search;
 use super::{Infeasibility, Phase, Plan, PlanError, Progress, Settings, Verdict};
 
 /// Classes after splitting, at most.
-const MOST_CLASSES: usize = 2000;
-const SPLIT_ROUNDS: usize = 2;
+const MOST_CLASSES: usize = 4000;
+/// Rounds of splitting, at most; they end sooner when merging costs less than this share of the gap asked for.
+const SPLIT_ROUNDS: usize = 6;
+const MERGING_OF_GAP: f64 = 0.2;
 /// Rounds of "placement lacks room: plan with less of that pool".
 const TIGHTENINGS: usize = 48;
 /// Of which so many once there is a plan.
 const TIGHTENINGS_WITH_PLAN: usize = 6;
+/// Requests times instances up to which a plan is dealt anew to see whether that saves more.
+const MOST_RESETTLED: usize = 50_000_000;
 /// Rounds of master, prices and cut.
 const MOST_CUTS: usize = 200;
 /// Rounds in which the master may repeat itself before it is left.
@@ -123,6 +127,8 @@ struct Relaxed {
     classes: Classes,
     columns: Vec<Column>,
     solution: ClassSolution,
+    /// Over single requests, at the solution's prices.
+    pass: PassResult,
 }
 
 impl Solver<'_> {
@@ -138,7 +144,7 @@ impl Solver<'_> {
             return Ok(Some(certificate.map_or_else(|| Verdict::Unknown(unproved.into()), Verdict::Infeasible)));
         }
         let prices = &relaxed.solution.prices;
-        let pass = request_pass(ground.problem, prices, None, Objective::Energy);
+        let pass = &relaxed.pass;
         let root = relaxed.solution.objective - relaxed.solution.requests_dual + pass.total;
         self.prove(root - 1e-6 * root.abs(), "request pass at the relaxation's prices");
 
@@ -152,7 +158,7 @@ impl Solver<'_> {
         let offered = self.worthwhile(&relaxed.solution, root);
         let capacity = CapacityInput { offered: &offered, ..ground.capacity(ground.scale, &ground.unlimited) };
         let mut master = Master::new(capacity, Objective::Energy)?;
-        master.add_cut(prices, &pass, None)?;
+        master.add_cut(prices, pass, None)?;
         let capacity = CapacityInput { offered: &offered, ..ground.capacity(ground.scale, &ground.unlimited) };
         let mut fixed = ClassProblem::new(capacity, &relaxed.classes, Objective::Energy, &relaxed.columns)?;
         if let Some(incumbent) = self.best.as_ref().map(|best| peak_instances(ground.problem, best)) {
@@ -189,7 +195,7 @@ impl Solver<'_> {
     fn relax(&mut self) -> Result<Relaxed, PlanError> {
         let ground = self.ground;
         self.report(Phase::Classes);
-        let mut classes = Classes::new(ground.problem, &[]);
+        let mut classes = Classes::new(ground.problem);
         let mut seed = Vec::new();
         let mut round = 0;
         loop {
@@ -200,23 +206,19 @@ impl Solver<'_> {
             let solution = class_problem.solve(self.deadline)?.ok_or(infeasible)?;
             let columns = class_problem.columns().to_vec();
             drop(class_problem);
-            if round <= SPLIT_ROUNDS && solution.unserved < 1e-6 && Instant::now() < self.deadline {
-                let pass = request_pass(ground.problem, &solution.prices, None, Objective::Energy);
-                let finer = if round == 0 {
-                    Classes::new(ground.problem, &token_limits(ground.problem, &pass.cheapest))
-                } else {
-                    let mut finer = classes.clone();
-                    finer.split_disagreeing(ground.problem, &pass.cheapest, MOST_CLASSES);
-                    finer
-                };
-                if finer.list.len() > classes.list.len() {
-                    classes = finer;
-                    seed = columns_at(ground.problem, &classes, &solution.prices);
-                    round += 1;
-                    continue;
-                }
+            let pass = request_pass(ground.problem, &solution.prices, None, Objective::Energy);
+            let merging = (solution.requests_dual - pass.total) / solution.objective.abs().max(f64::MIN_POSITIVE);
+            let finer = solution.unserved < 1e-6
+                && merging > MERGING_OF_GAP * self.settings.gap
+                && round < SPLIT_ROUNDS
+                && Instant::now() < self.deadline
+                && classes.split_disagreeing(ground.problem, &pass.cheapest, MOST_CLASSES) > 0;
+            if finer {
+                seed = columns_at(ground.problem, &classes, &solution.prices);
+                round += 1;
+                continue;
             }
-            return Ok(Relaxed { classes, columns, solution });
+            return Ok(Relaxed { classes, columns, solution, pass });
         }
     }
 
@@ -269,13 +271,20 @@ impl Solver<'_> {
         let mut usable = ground.unlimited.clone();
         let mut enough = usable.clone();
         let until = self.started + self.settings.time_limit.mul_f64(0.6);
+        // What the relaxation does not touch could only replace a deployment that diving closes; the search tries that.
+        let in_use = |v: usize| relaxed.solution.instances[v].iter().any(|&n| n > 1e-6);
+        let mut offered: Vec<bool> = (0..ground.offered.len()).map(|v| ground.offered[v] && in_use(v)).collect();
         for round in 0..TIGHTENINGS {
             if Instant::now() >= until || (round >= TIGHTENINGS_WITH_PLAN && self.best.is_some()) {
                 break;
             }
-            let capacity = ground.capacity(ground.scale, &usable);
+            let capacity = CapacityInput { offered: &offered, ..ground.capacity(ground.scale, &usable) };
             let mut class_problem = ClassProblem::new(capacity, &relaxed.classes, Objective::Energy, &relaxed.columns)?;
             let whole = dive::dive(ground.problem, &mut class_problem, self.deadline)?;
+            if whole.unserved > 1e-6 && offered != ground.offered {
+                offered.clone_from(&ground.offered);
+                continue;
+            }
             if whole.unserved > 1e-6 {
                 // Too tight: half way back to what was enough.
                 for (share, &enough) in usable.iter_mut().flatten().zip(enough.iter().flatten()) {
@@ -340,7 +349,11 @@ impl Solver<'_> {
         if priced.objective() >= 1.02 * objective {
             return;
         }
-        let resettled = place::resettle(self.ground.problem, prices, &priced);
+        // Dealing a large queue anew takes a while: not where there is nothing more to gain.
+        let met = gap(priced.objective(), self.bound) <= self.settings.gap;
+        let work = self.ground.problem.workload.requests.len() * priced.schedule.instances.len();
+        let resettled =
+            if met || work > MOST_RESETTLED { None } else { place::resettle(self.ground.problem, prices, &priced) };
         for priced in std::iter::once(priced).chain(resettled) {
             if self.best.as_ref().is_none_or(|best| priced.objective() < best.objective()) {
                 self.best = Some(priced);

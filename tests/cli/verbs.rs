@@ -28,7 +28,8 @@ fn schemas_are_of_the_files_that_are_written() {
 #[test]
 fn completions_and_manual_know_every_verb() {
     let case = Case::new();
-    let verbs = ["import", "fit", "evaluate", "plan", "check", "explain", "schema", "completions", "man"];
+    let verbs =
+        ["import", "fit", "evaluate", "plan", "check", "explain", "meter", "doctor", "schema", "completions", "man"];
     let manual = case.run(&["man"]);
     assert_code(&manual, 0);
     let help = stdout(&case.run(&["--help"]));

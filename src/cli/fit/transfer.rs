@@ -61,7 +61,7 @@ pub fn estimate(
     let mut problems = Vec::new();
     for target in targets {
         let result = resolve(target, measured, context)
-            .and_then(|key| transfer(&key, measured, context).map_err(|error| error.to_string()));
+            .and_then(|key| transfer(&key, measured, context).map_err(|error| format!("{key}: {error}")));
         match result {
             Ok(family) if estimated.iter().any(|other| other.model.key == family.model.key) => {}
             Ok(family) => estimated.push(family),

@@ -28,23 +28,22 @@ pub const FEWEST_NEIGHBOURS: usize = 4;
 const TOKENS_A_SEQUENCE: f64 = 512.0;
 const MEMORY_SHARE: f64 = 0.9;
 
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+/// Why a family cannot be estimated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TransferError {
-    #[error("{0} is measured already: leave it out of --transfer")]
-    Measured(FamilyKey),
+    #[error("it is measured already: leave it out of --transfer")]
+    Measured,
     #[error(
-        "nothing is known of the hardware or the architecture of {0}: add its device to the table, its model to engines.toml"
+        "its hardware or its architecture is unknown: the device table, engines.toml and the precision must say both"
     )]
-    Unknown(FamilyKey),
+    Unknown,
     #[error(
-        "{found} measured families share the engine generation and the kind of device of {family}; {FEWEST_NEIGHBOURS} are \
-         needed: add samples, or name another generation"
+        "{found} measured families share its engine generation and kind of device, {FEWEST_NEIGHBOURS} are needed: add \
+         samples"
     )]
-    TooFewNeighbours { family: FamilyKey, found: usize },
-    #[error(
-        "{0} does not fit: its weights and the KV cache of the smallest batch exceed the devices' memory; use more devices"
-    )]
-    DoesNotFit(FamilyKey),
+    TooFewNeighbours { found: usize },
+    #[error("its weights and the KV cache of the smallest batch exceed the memory of its devices: name more of them")]
+    DoesNotFit,
 }
 
 /// An estimated family.
@@ -69,13 +68,13 @@ pub fn transfer(
     context: &Context<'_>,
 ) -> Result<Transferred, TransferError> {
     if measured.iter().any(|model| model.key == *key) {
-        return Err(TransferError::Measured(key.clone()));
+        return Err(TransferError::Measured);
     }
-    let target = Member::new(key, context).ok_or_else(|| TransferError::Unknown(key.clone()))?;
+    let target = Member::new(key, context).ok_or(TransferError::Unknown)?;
     let neighbours = comparable(&target, measured, context);
     let points = offered_batches(&target, &neighbours);
     if points.is_empty() && !neighbours.is_empty() {
-        return Err(TransferError::DoesNotFit(key.clone()));
+        return Err(TransferError::DoesNotFit);
     }
     from_neighbours(&target, &neighbours, points)
 }
@@ -119,9 +118,9 @@ fn from_neighbours(
     neighbours: &[Neighbour<'_>],
     batch_points: Vec<BatchPoint>,
 ) -> Result<Transferred, TransferError> {
-    let too_few = || TransferError::TooFewNeighbours { family: target.key.clone(), found: neighbours.len() };
+    let too_few = TransferError::TooFewNeighbours { found: neighbours.len() };
     if neighbours.len() < FEWEST_NEIGHBOURS {
-        return Err(too_few());
+        return Err(too_few);
     }
     let unknown = Unknown {
         model: !neighbours.iter().any(|neighbour| neighbour.member.is_same_model(target)),
@@ -130,8 +129,8 @@ fn from_neighbours(
     let mut batches: Vec<f64> = batch_points.iter().map(|point| point.batch_size).collect();
     batches.sort_by(f64::total_cmp);
     batches.dedup();
-    let seconds = Curve::new(target, neighbours, &batches, unknown, &Quantity::SECONDS).ok_or_else(too_few)?;
-    let joules = Curve::new(target, neighbours, &batches, unknown, &Quantity::JOULES).ok_or_else(too_few)?;
+    let seconds = Curve::new(target, neighbours, &batches, unknown, &Quantity::SECONDS).ok_or(too_few)?;
+    let joules = Curve::new(target, neighbours, &batches, unknown, &Quantity::JOULES).ok_or(too_few)?;
     let model = assemble(target, neighbours, batch_points, &seconds, &joules);
     Ok(Transferred {
         model,

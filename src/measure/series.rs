@@ -1,0 +1,478 @@
+//! Energy over time as one meter saw it: readings in, joules between two instants out.
+//!
+//! A counter contributes a point each time it changes: between two changes it has not counted yet, so energy is
+//! interpolated there. Powers are joined by trapezoids. What a reset, a lost device or a missing sample hides is kept as a
+//! break, and energy across a break is refused. Points older than a minute are thinned to one a second, except beside pinned
+//! instants, so that a day of samples stays small.
+
+use super::meter::{Method, Reading};
+use super::refusal::{Refusal, RefusalKind};
+use crate::units::{Joules, Seconds, Watts};
+
+/// Points younger than this are all kept.
+const RECENT: f64 = 60.0;
+const THINNED_TO: f64 = 1.0;
+/// Around a pinned instant all points are kept.
+const AROUND_PIN: f64 = 2.0;
+/// The sampler reads finely this long on either side of a pinned instant.
+const FINE_AROUND_PIN: f64 = 0.25;
+/// Integrating over a hole longer than this many intervals, and longer than a second, would be a guess.
+const GAP_INTERVALS: f64 = 5.0;
+const GAP_LEAST: f64 = 1.0;
+/// No counter here steps more rarely than this.
+const SLOWEST_STEP: f64 = 1.0;
+/// A region needs this many updates of the meter inside it.
+const LEAST_UPDATES: f64 = 2.0;
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Point {
+    at: f64,
+    joules: f64,
+}
+
+#[derive(Clone, Debug)]
+struct Break {
+    from: f64,
+    to: f64,
+    refusal: Refusal,
+}
+
+/// Energy of a region.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Energy {
+    pub joules: Joules,
+    /// What one update of the meter at either end may hide.
+    pub uncertainty: Joules,
+    /// Updates of the meter inside the region.
+    pub updates: usize,
+}
+
+#[derive(Clone, Debug)]
+pub struct Series {
+    method: Method,
+    interval: f64,
+    points: Vec<Point>,
+    /// Points before this index are thinned.
+    thinned: usize,
+    pins: Vec<f64>,
+    last: Option<(f64, f64)>,
+    /// Whether the latest point of a counter is a step that was seen, with nothing unknown since.
+    is_anchored: bool,
+    /// Whether the latest reading of a counter was the same as the one before.
+    stood_still: bool,
+    breaks: Vec<Break>,
+    samples: usize,
+}
+
+impl Series {
+    /// `interval` is the longest regular time between two readings.
+    pub fn new(method: Method, interval: Seconds) -> Self {
+        Self {
+            method,
+            interval: interval.0,
+            points: Vec::new(),
+            thinned: 0,
+            pins: Vec::new(),
+            last: None,
+            is_anchored: false,
+            stood_still: false,
+            breaks: Vec::new(),
+            samples: 0,
+        }
+    }
+
+    /// A reading at `at`; times never go back.
+    pub fn add(&mut self, at: Seconds, reading: Reading) {
+        let at = at.0;
+        let value = match reading {
+            Reading::Counter(joules) => joules.0,
+            Reading::Power(watts) => watts.0,
+        };
+        if !value.is_finite() || value < 0.0 {
+            return self
+                .fail(Seconds(at), Refusal::new(RefusalKind::Unreadable, format!("the meter said {value}"), ""));
+        }
+        self.samples += 1;
+        let Some((before, old)) = self.last.replace((at, value)) else {
+            // A power is of now; a counter's value is as old as its last step, so its first change is the first point.
+            if matches!(self.method, Method::Integrated { .. }) {
+                self.points.push(Point { at, joules: 0.0 });
+            }
+            return;
+        };
+        let total = self.points.last().map_or(0.0, |point| point.joules);
+        match self.method {
+            Method::Counter { wraps_at, max_power } => {
+                if let Some(added) = self.counted(before, old, at, value, wraps_at, max_power)
+                    && added > 0.0
+                {
+                    let joules = if self.is_anchored { total + added } else { total };
+                    // A change after a reading without one came somewhere between the two; where each reading brings one,
+                    // steps are finer than readings.
+                    let at = if self.stood_still { 0.5 * (before + at) } else { at };
+                    self.points.push(Point { at, joules });
+                    if !self.is_anchored
+                        && let Some(hidden) = self.breaks.last_mut()
+                    {
+                        hidden.to = at;
+                    }
+                    self.is_anchored = true;
+                }
+                self.stood_still = value == old;
+            }
+            Method::Integrated { .. } => {
+                if at - before > GAP_LEAST.max(GAP_INTERVALS * self.interval) {
+                    let what = format!("no sample for {:.1} s", at - before);
+                    self.push_break(before, at, Refusal::new(RefusalKind::Gap, what, ""));
+                }
+                self.points.push(Point { at, joules: total + 0.5 * (old + value) * (at - before) });
+            }
+        }
+        self.thin(at);
+    }
+
+    /// No reading at `at`, and why. A lost device ends the series; other failures only make a gap.
+    pub fn fail(&mut self, at: Seconds, refusal: Refusal) {
+        if matches!(refusal.kind, RefusalKind::Lost | RefusalKind::Permission | RefusalKind::Unsupported) {
+            let from = self.last.take().map_or(at.0, |(before, _)| before);
+            match self.breaks.last_mut() {
+                Some(last) if last.refusal.kind == refusal.kind && last.to >= from => last.to = f64::INFINITY,
+                _ => self.push_break(from, f64::INFINITY, refusal),
+            }
+        }
+    }
+
+    /// Keeps all points around `at`.
+    pub fn pin(&mut self, at: Seconds) {
+        self.pins.push(at.0);
+    }
+
+    /// When the first reading came.
+    pub fn first(&self) -> Option<Seconds> {
+        self.points.first().map(|point| Seconds(point.at))
+    }
+
+    /// Until when energy is known.
+    pub fn until(&self) -> Option<Seconds> {
+        self.points.last().map(|point| Seconds(point.at))
+    }
+
+    pub fn samples(&self) -> usize {
+        self.samples
+    }
+
+    /// The median time between two updates where readings are finest: around pinned instants. `None` before three of them.
+    pub fn update_interval(&self) -> Option<Seconds> {
+        let near = |at: f64| self.pins.iter().any(|pin| (at - pin).abs() <= FINE_AROUND_PIN);
+        let pairs = self.points.windows(2).filter(|pair| near(pair[0].at) && near(pair[1].at));
+        let mut gaps: Vec<f64> = pairs.map(|pair| pair[1].at - pair[0].at).collect();
+        if gaps.len() < 2 {
+            return None;
+        }
+        gaps.sort_by(f64::total_cmp);
+        Some(Seconds(gaps[gaps.len() / 2]))
+    }
+
+    /// Energy from `from` to `to`.
+    ///
+    /// # Errors
+    /// What hides it: a break inside, no points around it, or fewer than two updates inside it.
+    pub fn energy(&self, from: Seconds, to: Seconds) -> Result<Energy, Refusal> {
+        let (from, to) = (from.0, to.0);
+        if let Some(found) = self.breaks.iter().find(|hidden| hidden.from < to && hidden.to > from) {
+            return Err(found.refusal.clone());
+        }
+        let inside = self.index_after(to).saturating_sub(self.index_after(from));
+        let step = self.step_around(from, to);
+        let least = match self.method {
+            Method::Counter { .. } => LEAST_UPDATES * step.unwrap_or(0.0),
+            Method::Integrated { averaged_over } => LEAST_UPDATES * step.unwrap_or(0.0).max(averaged_over.0),
+        };
+        if inside < LEAST_UPDATES as usize || to - from < least {
+            let what = match step.map(|step| step.max(least / LEAST_UPDATES)) {
+                Some(step) => format!(
+                    "{:.0} ms hold {inside} updates of this meter, which come every {:.0} ms",
+                    1e3 * (to - from),
+                    1e3 * step
+                ),
+                None => format!("{:.0} ms hold {inside} updates of this meter", 1e3 * (to - from)),
+            };
+            let remedy = "measure for longer, for example by repeating the command";
+            return Err(Refusal::new(RefusalKind::TooShort, what, remedy));
+        }
+        let known = match self.method {
+            // A step in the making is part of the uncertainty.
+            Method::Counter { .. } => self.points.last().map(|last| last.at + LEAST_UPDATES * step.unwrap_or(0.0)),
+            Method::Integrated { .. } => self.points.last().map(|last| last.at),
+        };
+        if known.is_none_or(|known| to > known) {
+            return Err(Refusal::new(RefusalKind::Gap, "no reading since the region ended", "measure again"));
+        }
+        let (start, end) = (self.at(from), self.at(to));
+        match (start, end) {
+            (Some(start), Some(end)) => {
+                let joules = (end - start).max(0.0);
+                let power = joules / (to - from);
+                let uncertainty = Joules(power * step.unwrap_or(0.0));
+                Ok(Energy { joules: Joules(joules), uncertainty, updates: inside })
+            }
+            _ => Err(Refusal::new(RefusalKind::Gap, "no reading before the region began", "")),
+        }
+    }
+
+    /// Mean power between `from` and `to`, over the updates wholly inside: the one that straddles an end has seen what comes
+    /// before or after, too.
+    ///
+    /// # Errors
+    /// As `energy`.
+    pub fn mean_power(&self, from: Seconds, to: Seconds) -> Result<Watts, Refusal> {
+        let inside = |point: &&Point| point.at >= from.0 && point.at <= to.0;
+        let first = self.points.iter().find(inside).map_or(from, |point| Seconds(point.at));
+        let last = self.points.iter().rev().find(inside).map_or(to, |point| Seconds(point.at));
+        Ok(self.energy(first, last)?.joules / (last - first))
+    }
+
+    /// The difference of a counter, its wrap-around undone.
+    fn counted(
+        &mut self,
+        before: f64,
+        old: f64,
+        at: f64,
+        value: f64,
+        wraps_at: Option<Joules>,
+        max: Watts,
+    ) -> Option<f64> {
+        let most = max.0 * (at - before).max(self.interval).max(SLOWEST_STEP);
+        if value >= old && value - old <= most {
+            return Some(value - old);
+        }
+        if let Some(range) = wraps_at
+            && value < old
+            && value + range.0 - old <= most
+            && range.0 > most
+        {
+            return Some(value + range.0 - old);
+        }
+        let what = if value < old {
+            format!("the counter went back by {:.3} J", old - value)
+        } else {
+            format!("the counter rose by {:.0} J in {:.3} s, more than {max:.0} allow", value - old, at - before)
+        };
+        // Until the next step, which is the first that is known whole.
+        self.push_break(before, f64::INFINITY, Refusal::new(RefusalKind::Reset, what, "measure again"));
+        self.is_anchored = false;
+        None
+    }
+
+    fn push_break(&mut self, from: f64, to: f64, refusal: Refusal) {
+        self.breaks.push(Break { from, to, refusal });
+    }
+
+    /// Cumulative energy at `t`, or `None` before the first point. After the last it is the last: a counter's next step is
+    /// not known yet.
+    fn at(&self, t: f64) -> Option<f64> {
+        let after = self.index_after(t);
+        let left = self.points.get(after.checked_sub(1)?)?;
+        let Some(right) = self.points.get(after) else { return Some(left.joules) };
+        let share = (t - left.at) / (right.at - left.at);
+        Some(left.joules + share * (right.joules - left.joules))
+    }
+
+    /// How far apart points are at the ends of a region.
+    fn step_around(&self, from: f64, to: f64) -> Option<f64> {
+        let gap = |t: f64| {
+            let after = self.index_after(t).min(self.points.len().checked_sub(1)?);
+            Some(self.points.get(after)?.at - self.points.get(after.checked_sub(1)?)?.at)
+        };
+        match (gap(from), gap(to)) {
+            (Some(a), Some(b)) => Some(a.max(b)),
+            (a, b) => a.or(b),
+        }
+    }
+
+    fn index_after(&self, t: f64) -> usize {
+        self.points.partition_point(|point| point.at <= t)
+    }
+
+    fn thin(&mut self, now: f64) {
+        // In batches, so that the cost per reading stays small.
+        let old_until = self.index_after(now - RECENT);
+        if old_until < self.thinned + 4_096 {
+            return;
+        }
+        let mut kept: Vec<Point> = self.points[..self.thinned].to_vec();
+        for (index, point) in self.points[self.thinned..old_until].iter().enumerate() {
+            let near_pin = self.pins.iter().any(|pin| (point.at - pin).abs() < AROUND_PIN);
+            let last = index + 1 == old_until - self.thinned;
+            if near_pin || last || kept.last().is_none_or(|k| point.at - k.at >= THINNED_TO) {
+                kept.push(*point);
+            }
+        }
+        let thinned = kept.len();
+        kept.extend_from_slice(&self.points[old_until..]);
+        self.points = kept;
+        self.thinned = thinned;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NONE: Seconds = Seconds(0.0);
+
+    fn counter(wraps_at: Option<f64>) -> Series {
+        Series::new(Method::Counter { wraps_at: wraps_at.map(Joules), max_power: Watts(5_000.0) }, Seconds(0.1))
+    }
+
+    fn power(averaged_over: Seconds) -> Series {
+        Series::new(Method::Integrated { averaged_over }, Seconds(0.1))
+    }
+
+    fn joules(series: &Series, from: f64, to: f64) -> f64 {
+        series.energy(Seconds(from), Seconds(to)).unwrap().joules.0
+    }
+
+    fn refusal(series: &Series, from: f64, to: f64) -> RefusalKind {
+        series.energy(Seconds(from), Seconds(to)).unwrap_err().kind
+    }
+
+    /// 100 W for `seconds`, read every 10 ms, shown in steps of 50 ms, with an offset and a range.
+    fn stepped(series: &mut Series, seconds: u32, offset: f64, range: f64) {
+        for tick in 0..100 * seconds {
+            let shown = f64::from(tick / 5) * 0.05;
+            series.add(Seconds(f64::from(tick) * 0.01), Reading::Counter(Joules((offset + 100.0 * shown) % range)));
+        }
+    }
+
+    #[test]
+    fn a_counter_is_interpolated_between_its_steps() {
+        let mut series = counter(None);
+        stepped(&mut series, 4, 1e6, 1e12);
+        series.pin(Seconds(2.0));
+        // The same lateness of 5 ms at both ends.
+        assert!((joules(&series, 0.52, 3.49) - 297.0).abs() < 1e-6);
+        assert!((series.update_interval().unwrap().0 - 0.05).abs() < 1e-9);
+        let uncertainty = series.energy(Seconds(1.0), Seconds(3.0)).unwrap().uncertainty.0;
+        assert!((uncertainty - 5.0).abs() < 1e-6, "{uncertainty}");
+        assert_eq!(refusal(&series, 1.0, 1.07), RefusalKind::TooShort);
+        assert_eq!(refusal(&series, -1.0, 1.0), RefusalKind::Gap);
+        assert_eq!(refusal(&series, 2.0, 1.0), RefusalKind::TooShort);
+        assert!(series.energy(Seconds(f64::NAN), Seconds(1.0)).is_err());
+    }
+
+    #[test]
+    fn a_wrap_around_is_undone_and_a_reset_is_not() {
+        let mut series = counter(Some(10_000.0));
+        stepped(&mut series, 4, 9_800.0, 10_000.0);
+        assert!((joules(&series, 0.5, 3.5) - 300.0).abs() < 1e-6);
+        for range in [None, Some(1e9)] {
+            let mut series = counter(range);
+            stepped(&mut series, 2, 1e6, 1e12);
+            series.add(Seconds(2.0), Reading::Counter(Joules(3.0)));
+            series.add(Seconds(2.1), Reading::Counter(Joules(13.0)));
+            series.add(Seconds(2.2), Reading::Counter(Joules(23.0)));
+            series.add(Seconds(2.3), Reading::Counter(Joules(33.0)));
+            assert_eq!(refusal(&series, 0.5, 2.2), RefusalKind::Reset);
+            assert!((joules(&series, 0.5, 1.5) - 100.0).abs() < 1e-6, "what was before the reset stands");
+            series.add(Seconds(2.4), Reading::Counter(Joules(43.0)));
+            assert_eq!(refusal(&series, 2.05, 2.25), RefusalKind::Reset, "the first step after it is not known whole");
+            assert!((joules(&series, 2.15, 2.4) - 25.0).abs() < 1e-6, "and what came after");
+        }
+    }
+
+    #[test]
+    fn energy_before_the_first_step_and_after_the_last_reading_is_not_guessed() {
+        let mut series = counter(None);
+        // The first reading is 40 ms old: by the first change 5 J were counted in 10 ms.
+        for (at, value) in [(0.04, 0.0), (0.05, 5.0), (0.1, 10.0), (0.15, 15.0), (0.2, 20.0), (0.25, 25.0)] {
+            series.add(Seconds(at), Reading::Counter(Joules(value)));
+        }
+        assert_eq!(series.first(), Some(Seconds(0.05)));
+        assert_eq!(refusal(&series, 0.04, 0.2), RefusalKind::Gap);
+        assert!((joules(&series, 0.05, 0.25) - 20.0).abs() < 1e-9);
+        assert_eq!(refusal(&series, 0.05, 0.4), RefusalKind::Gap);
+        let mut series = power(NONE);
+        (0..20).for_each(|tick| series.add(Seconds(f64::from(tick) * 0.1), Reading::Power(Watts(10.0))));
+        assert_eq!(refusal(&series, 0.5, 2.0), RefusalKind::Gap);
+    }
+
+    #[test]
+    fn idle_power_holds_nothing_of_the_step_that_straddles_its_end() {
+        let mut series = counter(None);
+        for tick in 0..20 {
+            let at = f64::from(tick) * 0.1;
+            // From 1.02 s on the load is ten times as high.
+            let joules = 100.0 * at + 900.0 * (at - 1.02).max(0.0);
+            series.add(Seconds(at), Reading::Counter(Joules(joules)));
+        }
+        assert!((series.mean_power(Seconds(0.15), Seconds(1.02)).unwrap().0 - 100.0).abs() < 1e-6);
+        assert!(joules(&series, 0.15, 1.02) > 100.0 * 0.87 + 10.0, "interpolated, it would");
+    }
+
+    #[test]
+    fn a_counter_that_leaps_is_not_believed() {
+        let mut series = counter(None);
+        stepped(&mut series, 2, 0.0, 1e12);
+        series.add(Seconds(2.0), Reading::Counter(Joules(1e9)));
+        assert_eq!(refusal(&series, 0.5, 2.0), RefusalKind::Reset);
+    }
+
+    #[test]
+    fn power_is_joined_by_trapezoids_and_holes_are_not() {
+        let mut series = power(NONE);
+        for tick in 0..=40 {
+            let at = f64::from(tick) * 0.1;
+            series.add(Seconds(at), Reading::Power(Watts(100.0 * at)));
+        }
+        assert!((joules(&series, 1.0, 3.0) - 400.0).abs() < 1e-6);
+        series.add(Seconds(6.0), Reading::Power(Watts(100.0)));
+        series.add(Seconds(6.1), Reading::Power(Watts(100.0)));
+        assert_eq!(refusal(&series, 3.0, 6.0), RefusalKind::Gap);
+        assert!((joules(&series, 1.0, 3.0) - 400.0).abs() < 1e-6);
+        let mut averaged = power(Seconds(1.0));
+        (0..50).for_each(|tick| averaged.add(Seconds(f64::from(tick) * 0.1), Reading::Power(Watts(10.0))));
+        assert_eq!(refusal(&averaged, 1.0, 2.5), RefusalKind::TooShort);
+        assert!((joules(&averaged, 1.0, 3.5) - 25.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn a_lost_device_stays_unknown_from_its_last_reading_on() {
+        let mut series = power(NONE);
+        (0..20).for_each(|tick| series.add(Seconds(f64::from(tick) * 0.1), Reading::Power(Watts(10.0))));
+        for _ in 0..3 {
+            series.fail(Seconds(2.0), Refusal::new(RefusalKind::Lost, "gone", ""));
+        }
+        assert_eq!(refusal(&series, 1.0, 1.95), RefusalKind::Lost);
+        assert_eq!(refusal(&series, 100.0, 200.0), RefusalKind::Lost);
+        assert!((joules(&series, 0.5, 1.5) - 10.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn a_reading_that_is_no_number_is_no_sample() {
+        let mut series = power(NONE);
+        (0..20).for_each(|tick| series.add(Seconds(f64::from(tick) * 0.1), Reading::Power(Watts(10.0))));
+        series.add(Seconds(2.0), Reading::Power(Watts(f64::NAN)));
+        series.add(Seconds(2.05), Reading::Power(Watts(-5.0)));
+        series.add(Seconds(2.1), Reading::Power(Watts(10.0)));
+        assert_eq!(series.samples(), 21);
+        assert!((joules(&series, 1.0, 2.1) - 11.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn a_day_of_samples_is_thinned_and_keeps_its_ends() {
+        let mut series = power(NONE);
+        series.pin(Seconds(10.03));
+        for tick in 0..864_000_u32 {
+            let at = f64::from(tick) * 0.1;
+            let load = if (10.0..10.1).contains(&at) { 1_000.0 } else { 100.0 };
+            series.add(Seconds(at), Reading::Power(Watts(load)));
+        }
+        assert!(series.points.len() < 100_000, "{}", series.points.len());
+        let all = joules(&series, 0.0, 86_399.0);
+        assert!((all - 100.0 * 86_399.0 - 90.0).abs() < 1.0, "{all}");
+        let near_pin = joules(&series, 9.95, 10.15);
+        // Half the rise, the whole fall, and 50 ms at 100 W.
+        assert!((near_pin - 87.5).abs() < 1e-3, "{near_pin}");
+    }
+}
