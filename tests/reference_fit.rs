@@ -1,32 +1,16 @@
 //! Fits against published figures: the grid of the offline-serving paper (arXiv 2407.04014) and the ML.ENERGY
 //! leaderboard. Needs the folder that `JOULEPLAN_REFERENCE_DATA` names; skips loudly without it.
 
+mod reference_data;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use jouleplan::domain::{DeviceKind, FamilyModel, Form, Provenance, Sample};
-use jouleplan::fit::{Context, FitReport, FormChoice, Settings, evaluate, fit};
-use jouleplan::formats::{csv_map, data_sets_toml, devices_toml, engines_toml, mlenergy, models_json, samples_csv};
+use jouleplan::fit::{FormChoice, Settings, evaluate};
+use jouleplan::formats::{csv_map, data_sets_toml, devices_toml, mlenergy, models_json, samples_csv};
 use jouleplan::stats::quantile;
-
-fn reference(path: &str) -> Option<PathBuf> {
-    let Some(root) = std::env::var_os("JOULEPLAN_REFERENCE_DATA") else {
-        eprintln!("SKIPPED: JOULEPLAN_REFERENCE_DATA is not set, so {path} was not read");
-        return None;
-    };
-    Some(Path::new(&root).join(path))
-}
-
-fn fitted(samples: &[Sample], settings: Settings) -> FitReport {
-    let (engines, devices, data_sets) = (engines_toml::builtin(), devices_toml::builtin(), data_sets_toml::builtin());
-    fit(samples, &Context { engines: &engines, devices: &devices, data_sets: &data_sets }, &settings)
-}
-
-/// The 9 x 9 grid, one trial a cell, warm-up suspects marked.
-fn grid(path: &Path) -> Vec<Sample> {
-    let map = Path::new(env!("CARGO_MANIFEST_DIR")).join("profiles/maps/wilkins_grid.toml");
-    csv_map::import(&map, &[path.to_owned()]).expect("the grid is readable")
-}
+use reference_data::{fitted, grid, reference};
 
 /// Published uncentred R2 of the bilinear form. The 70B's does not apply: 75 of its 81 cells are here.
 #[test]
@@ -97,40 +81,35 @@ fn assert_physical(model: &FamilyModel) {
     }
 }
 
-/// Few cells, and lengths beyond those fitted. Stated, with loose bounds: figures to improve on.
+/// The cells of {8, 128, 2048} x {8, 128, 2048} that exist and are no warm-ups, the rest held out.
 #[test]
-fn few_cells_and_longer_requests() {
+fn eight_cells_predict_the_grid() {
     let Some(path) = reference("energy/wilkins/grid_a100.csv") else { return };
-    let samples = grid(&path);
-    let near = |value: f64, marks: &[f64]| marks.iter().any(|mark| (value / mark).ln().abs() < 0.25);
-    let marks = [8.0, 128.0, 2048.0];
-    let corner = |s: &Sample| near(s.tokens.input.unwrap_or(0.0), &marks) && near(s.tokens.output, &marks);
-    let short = |s: &Sample| s.tokens.input.is_some_and(|input| input <= 1100.0) && s.tokens.output <= 1100.0;
-    type Choice<'a> = (&'a str, &'a dyn Fn(&Sample) -> bool, (f64, f64));
-    let choices: [Choice<'_>; 2] =
-        [("eight cells", &corner, (0.08, 0.06)), ("up to 1,024 tokens", &short, (0.10, 0.20))];
-    for (name, chosen, bounds) in choices {
-        let (train, test): (Vec<Sample>, Vec<Sample>) = samples.iter().cloned().partition(|s| chosen(s));
-        let evaluation = evaluate(&fitted(&train, Settings::default()).models(), &test, &[]);
-        let mut means = (0.0, 0.0);
-        for group in &evaluation.groups {
-            let (energy, runtime) = (group.energy_mape.expect("energies"), group.runtime_mape.expect("runtimes"));
-            eprintln!("{name}: {} energy {energy:.4} runtime {runtime:.4} n {}", group.family.model, group.samples);
-            means.0 += energy / evaluation.groups.len() as f64;
-            means.1 += runtime / evaluation.groups.len() as f64;
-        }
-        eprintln!("{name}: mean energy {:.4} runtime {:.4}", means.0, means.1);
-        assert!(means.0 <= bounds.0 && means.1 <= bounds.1, "{name}: {means:?}");
+    let near = |value: f64| [8.0, 128.0, 2048.0].iter().any(|mark| (value / mark).ln().abs() < 0.25);
+    let corner = |s: &Sample| near(s.tokens.input.unwrap_or(0.0)) && near(s.tokens.output);
+    let (train, test): (Vec<Sample>, Vec<Sample>) = grid(&path).into_iter().partition(corner);
+    let evaluation = evaluate(&fitted(&train, Settings::default()).models(), &test, &[]);
+    let mut means = (0.0, 0.0);
+    for group in &evaluation.groups {
+        let (energy, runtime) = (group.energy_mape.expect("energies"), group.runtime_mape.expect("runtimes"));
+        eprintln!("eight cells: {} energy {energy:.4} runtime {runtime:.4} n {}", group.family.model, group.samples);
+        means.0 += energy / evaluation.groups.len() as f64;
+        means.1 += runtime / evaluation.groups.len() as f64;
     }
+    eprintln!("eight cells: mean energy {:.4} runtime {:.4}", means.0, means.1);
+    assert!(means.0 <= 0.08 && means.1 <= 0.06, "{means:?}");
 }
 
-/// Every interior batch of every family and task left out in turn.
+/// Every interior batch of every family and task left out in turn. GPQA and code miss 9 % at the 90th percentile with
+/// every interpolation tried (straight in the logarithms, in step time, monotone cubic, two and three terms, and these
+/// combined): their curves step where engines change kernels, Qwen3-Coder-480B's by 1.8 from one batch to the next.
+/// Beside it, per request, as if the answers' length were unknown too: that of the other batches.
 #[test]
 fn an_interior_batch_is_predicted_from_its_neighbours() {
     let Some(path) = reference("energy/mlenergy_v3/public/data") else { return };
     let samples = mlenergy::import(&[path]).expect("the leaderboard is readable");
     let mut tasks: BTreeMap<String, Vec<f64>> = BTreeMap::new();
-    let mut runtimes: Vec<f64> = Vec::new();
+    let (mut runtimes, mut requests): (Vec<f64>, Vec<f64>) = (Vec::new(), Vec::new());
     let mut cases: BTreeMap<(String, jouleplan::domain::FamilyKey), Vec<Sample>> = BTreeMap::new();
     for sample in samples {
         let task = sample.data_set.clone().unwrap_or_default();
@@ -148,10 +127,19 @@ fn an_interior_batch_is_predicted_from_its_neighbours() {
         for &left_out in &batches[1..batches.len() - 1] {
             let (test, train): (Vec<Sample>, Vec<Sample>) =
                 rows.iter().cloned().partition(|row| row.max_num_seqs == Some(left_out));
-            let evaluation = evaluate(&fitted(&train, Settings::default()).models(), &test, &data_sets_toml::builtin());
+            let models = fitted(&train, Settings::default()).models();
+            let evaluation = evaluate(&models, &test, &data_sets_toml::builtin());
             let group = &evaluation.groups[0];
             tasks.entry(task.clone()).or_default().push(group.energy_mape.expect("energies"));
             runtimes.push(group.runtime_mape.expect("runtimes"));
+            let mean = |pick: fn(&Sample) -> f64| train.iter().map(pick).sum::<f64>() / train.len() as f64;
+            let (output, square) = (mean(|s| s.tokens.output), mean(|s| s.tokens.output_sq.expect("histograms")));
+            let mut unknown = test;
+            for sample in &mut unknown {
+                (sample.tokens.output, sample.tokens.output_sq) = (output, Some(square));
+            }
+            let evaluation = evaluate(&models, &unknown, &data_sets_toml::builtin());
+            requests.push(evaluation.groups[0].energy_mape.expect("energies"));
         }
     }
     let show = |name: &str, errors: &[f64]| {
@@ -166,6 +154,7 @@ fn an_interior_batch_is_predicted_from_its_neighbours() {
         show(task, errors);
     }
     show("runtime", &runtimes);
+    show("energy per request, length unknown", &requests);
     let all: Vec<f64> = tasks.into_values().flatten().collect();
     let (median, p90) = show("all, energy", &all);
     assert!(median <= 0.03 && p90 <= 0.09);

@@ -206,7 +206,7 @@ fn net_energy(
     Some(net)
 }
 
-/// Coefficients on (1, i, o, i*o, i^2, o^2) of a sum of terms; `None` where a term is cubic.
+/// Coefficients on (1, i, o, i*o, i^2, o^2) of a sum of terms; `None` where a term is bent.
 fn expand(terms: &[Term], batch: f64, value: impl Fn(&Term) -> f64, keep: impl Fn(&Term) -> bool) -> Option<Features> {
     let [mut one, mut i, mut o, mut i_o, mut i_i, mut o_o] = [0.0; 6];
     for term in terms.iter().filter(|term| keep(term)) {
@@ -226,7 +226,7 @@ fn expand(terms: &[Term], batch: f64, value: impl Fn(&Term) -> f64, keep: impl F
                 o_o += c / 2.0;
                 o -= c / 2.0;
             }
-            Feature::ContextSquaredRead => return None,
+            Feature::ContextAbove(_) => return None,
         }
     }
     Some([one, i, o, i_o, i_i, o_o])
@@ -360,7 +360,7 @@ mod tests {
     #[test]
     fn a_term_outside_the_six_features_offers_nothing() {
         let mut model = model();
-        model.runtime.push(Term::fitted(Feature::ContextSquaredRead, 1e-9, Provenance::Measured));
+        model.runtime.push(Term::fitted(Feature::ContextAbove(256.0), 1e-9, Provenance::Measured));
         assert!(rates_at(&model, Factors::new(&model, None), 8.0, 0.0).is_none());
     }
 

@@ -16,6 +16,7 @@ use super::output::Output;
 use crate::domain::{FamilyKey, FamilyModel, Quality};
 use crate::fit::bilinear::Published;
 use crate::fit::cross_validate::{FamilyErrors, cross_validate};
+use crate::fit::outliers::{Compared, Outlier, OutlierKind};
 use crate::fit::transfer::Transferred;
 use crate::fit::{Context, FitReport, FormChoice, Settings, fit};
 use crate::formats::write::{WriteError, write_atomic};
@@ -226,6 +227,7 @@ fn to_json(report: &FitReport, transferred: &[Transferred]) -> Value {
             "bilinear": family.bilinear.as_ref().map(|Published { energy, runtime }| {
                 json!({"energy": quality("bilinear", &energy.fitted.quality), "runtime": quality("bilinear", &runtime.fitted.quality)})
             }),
+            "outliers": family.outliers.iter().map(outlier).collect::<Vec<_>>(),
             "notes": family.notes,
         })
     });
@@ -237,6 +239,21 @@ fn to_json(report: &FitReport, transferred: &[Transferred]) -> Value {
         "unfitted": unfitted,
         "samples": report.samples,
         "warmups": report.warmups,
+    })
+}
+
+/// `sample` counts from 1, over all files.
+fn outlier(outlier: &Outlier) -> Value {
+    let pair = |compared: Option<Compared>| compared.map(|c| json!({"measured": c.measured, "expected": c.expected}));
+    json!({
+        "sample": outlier.sample.saturating_add(1),
+        "cold_start": outlier.kind == OutlierKind::ColdStart,
+        "input_tokens": outlier.input_tokens,
+        "output_tokens": outlier.output_tokens,
+        "batch_size": outlier.batch_size,
+        "trial": outlier.trial,
+        "energy_j": pair(outlier.energy),
+        "runtime_s": pair(outlier.runtime),
     })
 }
 

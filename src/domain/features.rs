@@ -89,8 +89,9 @@ pub enum Feature {
     OutputAtBatch(BatchCurve),
     /// S1 = sum over k < o of (i + k) = o*i + o*(o-1)/2: reading the KV cache.
     ContextRead,
-    /// S2 = sum over k < o of (i + k)^2: recomputing the context, KV cache off.
-    ContextSquaredRead,
+    /// Sum over k < o of max(0, i + k - n): recomputing the context beyond n tokens, KV cache off. Below n a step takes
+    /// what reading the weights and launching kernels take, whatever it computes.
+    ContextAbove(f64),
     /// i: prefill, linear part.
     Input,
     /// i^2: prefill, attention.
@@ -108,7 +109,7 @@ impl Feature {
             Self::Output => "o",
             Self::OutputAtBatch(_) => "o(b)",
             Self::ContextRead => "S1",
-            Self::ContextSquaredRead => "S2",
+            Self::ContextAbove(_) => "S1>n",
             Self::Input => "i",
             Self::InputSquared => "i^2",
             Self::InputOutput => "i*o",
@@ -118,11 +119,12 @@ impl Feature {
     /// The value for one request of `input` and `output` tokens at mean running batch `batch`.
     pub fn value(&self, input: f64, output: f64, batch: f64) -> f64 {
         match self {
-            // sum of (i+k)^2 for k < o; the only term that is not in the span of `features`.
-            Self::ContextSquaredRead => {
-                output * input * input
-                    + input * output * (output - 1.0)
-                    + (output - 1.0) * output * (2.0 * output - 1.0) / 6.0
+            // The only term that is not in the span of `features`.
+            Self::ContextAbove(least) => {
+                // The first step whose context reaches `least`, and how many there are from there on.
+                let first = (least - input).max(0.0).ceil();
+                let steps = (output - first).max(0.0);
+                steps * (input + first - least) + steps * (steps - 1.0).max(0.0) / 2.0
             }
             _ => self.polynomial(batch).map_or(0.0, |p| dot(&p, &features(input, output))),
         }
@@ -130,11 +132,12 @@ impl Feature {
 
     /// The mean over requests with these moments; `None` where a moment it needs is unknown.
     pub fn expected(&self, moments: &Moments, batch: f64) -> Option<f64> {
-        if let Self::ContextSquaredRead = self {
-            // Third moments are not recorded: exact for constant lengths only.
+        if let Self::ContextAbove(_) = self {
+            // No moment tells how many requests reach that far: for constant lengths only.
             let input = moments.input?;
-            let constant = moments.output_sq? <= moments.output * moments.output * (1.0 + 1e-9);
-            return constant.then(|| self.value(input, moments.output, batch));
+            let constant = |square: f64, mean: f64| square <= mean * mean * (1.0 + 1e-9);
+            let known = constant(moments.output_sq?, moments.output) && constant(moments.input_sq?, input);
+            return known.then(|| self.value(input, moments.output, batch));
         }
         let means =
             [Some(1.0), moments.input, Some(moments.output), moments.input_output, moments.input_sq, moments.output_sq];
@@ -146,7 +149,7 @@ impl Feature {
             .sum()
     }
 
-    /// Coefficients on (1, i, o, i*o, i^2, o^2) at a fixed batch; `None` for the cubic term of KV cache off.
+    /// Coefficients on (1, i, o, i*o, i^2, o^2) at a fixed batch; `None` for the bent term of KV cache off.
     pub fn polynomial(&self, batch: f64) -> Option<Features> {
         Some(match self {
             Self::Constant => [1.0, 0.0, 0.0, 0.0, 0.0, 0.0],
@@ -158,7 +161,7 @@ impl Feature {
             Self::Input => [0.0, 1.0, 0.0, 0.0, 0.0, 0.0],
             Self::InputSquared => [0.0, 0.0, 0.0, 0.0, 1.0, 0.0],
             Self::InputOutput => [0.0, 0.0, 0.0, 1.0, 0.0, 0.0],
-            Self::ContextSquaredRead => return None,
+            Self::ContextAbove(_) => return None,
         })
     }
 }
@@ -172,9 +175,11 @@ mod tests {
         for (input, output) in [(0u32, 1u32), (7, 1), (8, 13), (100, 64)] {
             let (i, o) = (f64::from(input), f64::from(output));
             let s1: f64 = (0..output).map(|k| i + f64::from(k)).sum();
-            let s2: f64 = (0..output).map(|k| (i + f64::from(k)).powi(2)).sum();
             assert!((Feature::ContextRead.value(i, o, 1.0) - s1).abs() < 1e-6);
-            assert!((Feature::ContextSquaredRead.value(i, o, 1.0) - s2).abs() < 1e-6 * s2.max(1.0));
+            for least in [1.0, 10.5, 20.0, 128.0, 1e4] {
+                let above: f64 = (0..output).map(|k| (i + f64::from(k) - least).max(0.0)).sum();
+                assert!((Feature::ContextAbove(least).value(i, o, 1.0) - above).abs() < 1e-6, "{i} {o} {least}");
+            }
         }
     }
 

@@ -1,11 +1,12 @@
 //! Samples to models: energy and busy time per request of every family, with what they rest on.
 //!
 //! `fit` groups samples by family, decides which features they can tell apart, takes from hardware figures what they
-//! cannot (`hardware`), fits the rest under physical limits (`phase`, `curve`), chooses the form by cross-validation
-//! (`select`) and states how good it is (`quality`). `bilinear` is the published form, for comparison; `evaluate` tests
-//! models on samples they have not seen. `clock` tabulates other SM clocks; other power limits and SM shares are set
-//! aside here.
+//! cannot (`hardware`), fits the rest under physical limits (`phase`, `joint`, `curve`), chooses the form by
+//! cross-validation (`select`) and states how good it is (`quality`). Trials that do not belong are listed and not used
+//! (`outliers`). `bilinear` is the published form, for comparison; `evaluate` tests models on samples they have not seen.
+//! `clock` tabulates other SM clocks; other power limits and SM shares are set aside here.
 
+mod attempt;
 pub mod bilinear;
 pub mod cells;
 pub mod clock;
@@ -13,7 +14,9 @@ pub mod cross_validate;
 pub mod curve;
 pub mod evaluate;
 pub mod hardware;
+pub mod joint;
 pub mod observation;
+pub mod outliers;
 pub mod phase;
 pub mod quality;
 pub mod select;
@@ -25,25 +28,18 @@ use std::collections::BTreeMap;
 
 use rayon::prelude::*;
 
+use self::attempt::{Attempt, Pair, estimated_terms, idle_power, power_limits};
 use self::bilinear::Published;
 use self::cells::Cell;
-use self::hardware::{EstimatedTerm, Machine};
+use self::hardware::Machine;
 use self::observation::Observation;
-use self::phase::{PhaseFit, PowerLimits, Spec};
-use self::quality::{FittedTarget, OutOfFold};
-use self::select::{CrossValidated, Identified, Setting};
+use self::outliers::Outlier;
 use crate::domain::{
-    DataSetPrompts, DeviceKind, DeviceType, Engine, FamilyKey, FamilyModel, Figure, Form, Provenance, Sample, Term,
+    DataSetPrompts, DeviceKind, DeviceType, Engine, FamilyKey, FamilyModel, Form, Provenance, Sample, Term,
 };
-use crate::stats::mean;
-use crate::units::Watts;
 
 pub use evaluate::{Evaluation, GroupError, evaluate};
 
-/// Boards and their meters exceed the TDP by a few percent.
-const POWER_TOLERANCE: f64 = 1.05;
-/// Idle power as a share of the least power seen, where nothing is known.
-const IDLE_OF_LEAST_POWER: f64 = 0.5;
 /// Data sets of one family that disagree by more than this are not fitted together.
 const DISAGREEMENT: f64 = 0.10;
 
@@ -85,6 +81,8 @@ pub struct FittedFamily {
     pub bilinear: Option<Published>,
     /// Every sample used beside its prediction, in the order given.
     pub cells: Vec<Cell>,
+    /// Trials that were not used.
+    pub outliers: Vec<Outlier>,
     pub notes: Vec<String>,
 }
 
@@ -114,7 +112,7 @@ pub fn fit(samples: &[Sample], context: &Context<'_>, settings: &Settings) -> Fi
     let fitted: Vec<(FamilyKey, Result<FittedFamily, String>)> = families
         .into_par_iter()
         .map(|(key, rows)| {
-            let result = fit_family(&key, &rows, context, settings);
+            let result = fit_family(&key, &rows, samples, context, settings);
             (key, result)
         })
         .collect();
@@ -135,6 +133,7 @@ pub fn fit(samples: &[Sample], context: &Context<'_>, settings: &Settings) -> Fi
 fn fit_family(
     key: &FamilyKey,
     samples: &[&Sample],
+    all: &[Sample],
     context: &Context<'_>,
     settings: &Settings,
 ) -> Result<FittedFamily, String> {
@@ -163,12 +162,19 @@ fn fit_family(
     if pairs.len() < samples.len() {
         notes.push(format!("{} samples without energy, runtime or batch left out", samples.len() - pairs.len()));
     }
+    let mut outliers = outliers::take(&mut pairs, all, key.kv_cache, |rows| {
+        let mut said_later = Vec::new();
+        let idle = idle_power(rows, &machine, &mut said_later).value;
+        let limits = power_limits(rows, idle, &machine, &mut said_later);
+        (estimated_terms(rows, key.kv_cache, &machine, limits), limits)
+    });
     let mut attempt = Attempt::new(&pairs, key.kv_cache, &machine, settings)?;
     if let Some(main) = main_data_set(&pairs) {
         let worst = attempt.disagreement(&pairs);
         if worst > DISAGREEMENT {
             let before = pairs.len();
             pairs.retain(|(_, row)| row.data_set == main);
+            outliers.retain(|outlier| all.get(outlier.sample).is_some_and(|s| s.data_set.as_deref() == Some(&*main)));
             attempt = Attempt::new(&pairs, key.kv_cache, &machine, settings)?;
             notes.push(format!(
                 "its data sets disagree by {:.0} % in one model; only {main} is fitted, {} samples are set aside",
@@ -176,6 +182,10 @@ fn fit_family(
                 before - pairs.len()
             ));
         }
+    }
+    if !outliers.is_empty() {
+        let list: Vec<String> = outliers.iter().map(Outlier::to_string).collect();
+        notes.push(format!("far from the other trials and not used: {}", list.join("; ")));
     }
     let rows: Vec<&Observation> = pairs.iter().map(|(_, row)| row).collect();
     attempt.remark(&rows, &machine, key.kv_cache, &mut notes);
@@ -232,7 +242,7 @@ fn fit_family(
         ));
     }
     let cells = cells::cells(&rows, energy.out_of_fold.as_ref(), runtime.out_of_fold.as_ref());
-    Ok(FittedFamily { model, bilinear, cells, notes })
+    Ok(FittedFamily { model, bilinear, cells, outliers, notes })
 }
 
 /// How far off rows may be that are estimates themselves: the widest that the table states for their data sets.
@@ -248,147 +258,6 @@ fn widen(terms: &mut [Term], (low, high): (f64, f64)) {
     for term in terms.iter_mut().filter(|term| term.low == term.high) {
         (term.low, term.high) = (term.value * low, term.value * high);
     }
-}
-
-/// A sample with what the regressions see of it.
-type Pair<'a> = (&'a Sample, Observation);
-
-/// A fit of our own form to some rows.
-struct Attempt {
-    fit: PhaseFit,
-    spec: Spec,
-    limits: PowerLimits,
-    /// Energy and runtime of rows left out; absent where rows are too few.
-    out_of_fold: Option<(OutOfFold, OutOfFold)>,
-    idle: Figure<Watts>,
-    notes: Vec<String>,
-}
-
-impl Attempt {
-    fn new(pairs: &[Pair<'_>], kv_cache: bool, machine: &Machine<'_>, settings: &Settings) -> Result<Self, String> {
-        const UNFIT: &str = "its samples are too few, or too little is known of their lengths, to fit any form";
-        let rows: Vec<&Observation> = pairs.iter().map(|(_, row)| row).collect();
-        let mut notes = Vec::new();
-        let idle = idle_power(&rows, machine, &mut notes);
-        let limits = power_limits(&rows, idle.value, machine, &mut notes);
-        let estimated = estimated_terms(&rows, kv_cache, machine, limits);
-        let setting = Setting { estimated: &estimated, limits, folds: settings.folds, seed: settings.seed };
-        let spec = select::best(&rows, kv_cache, setting).ok_or(UNFIT)?;
-        let fit = PhaseFit::new(&rows, &estimated, limits, &spec).ok_or(UNFIT)?;
-        let validated = CrossValidated::new(&rows, &spec, setting, &select::quality_folds(rows.len(), setting));
-        Ok(Self { fit, spec, limits, out_of_fold: validated.into_parts(), idle, notes })
-    }
-
-    /// Energy and runtime, with what their coefficients and predictions are worth.
-    fn judged(self, rows: &[&Observation], provenance: Provenance, seed: u64) -> (FittedTarget, FittedTarget) {
-        let Self { fit, spec, limits, out_of_fold, .. } = self;
-        let (mut energy, mut runtime) = fit.terms(provenance);
-        uncertainty::Fit { rows, fit: &fit, spec: &spec, limits }.judge(&mut energy, &mut runtime, seed);
-        // As fitted: a row whose prompt is unknown counts, without the estimated prefill that nothing was taken off for.
-        let (of_energy, of_runtime) =
-            (|row: &Observation| Some(fit.predict(row)?.0), |row: &Observation| Some(fit.predict(row)?.1));
-        let (energy_left_out, runtime_left_out) = out_of_fold.unzip();
-        let energy_quality = quality::quality(rows, |row| row.energy, of_energy, energy_left_out.as_ref());
-        let runtime_quality = quality::quality(rows, |row| row.runtime, of_runtime, runtime_left_out.as_ref());
-        (
-            FittedTarget { terms: energy, quality: energy_quality, out_of_fold: energy_left_out },
-            FittedTarget { terms: runtime, quality: runtime_quality, out_of_fold: runtime_left_out },
-        )
-    }
-
-    /// Larger of the mean relative errors of energy and runtime on the fitted rows.
-    fn disagreement(&self, pairs: &[Pair<'_>]) -> f64 {
-        let error = |target: fn(&Observation) -> Option<f64>, pick: fn((f64, f64)) -> f64| {
-            let errors: Vec<f64> = pairs
-                .iter()
-                .filter_map(|(_, row)| Some((pick(self.fit.predict(row)?) / target(row)? - 1.0).abs()))
-                .collect();
-            mean(&errors).unwrap_or(0.0)
-        };
-        error(|row| row.energy, |(energy, _)| energy).max(error(|row| row.runtime, |(_, runtime)| runtime))
-    }
-
-    fn remark(&self, rows: &[&Observation], machine: &Machine<'_>, kv_cache: bool, notes: &mut Vec<String>) {
-        notes.extend(self.notes.iter().cloned());
-        if self.fit.estimated_scale < 1.0 {
-            notes.push(format!(
-                "hardware estimates scaled to {:.0} %: they exceeded half of a measurement",
-                self.fit.estimated_scale * 100.0
-            ));
-        }
-        let assumed = rows.iter().find(|row| row.input_assumed);
-        if let Some(row) = assumed {
-            notes.push(format!(
-                "input lengths unknown; the mean prompt of {} is assumed and its prefill taken off",
-                row.data_set
-            ));
-        }
-        let unknown = rows.iter().filter(|row| row.tokens.input.is_none()).count();
-        if unknown > 0 {
-            notes.push(format!("{unknown} samples with unknown input lengths: no prefill could be taken off"));
-        }
-        if rows.iter().any(|row| row.spread_assumed) {
-            notes.push("spread of output lengths unknown, taken as exponential".into());
-        }
-        if kv_cache && !Identified::new(rows).input && self.fit.estimated.is_empty() {
-            let missing = if machine.device.is_none() { "device table entry" } else { "architecture in engines.toml" };
-            notes.push(format!("the cost of input tokens is unknown: not in the samples, and no {missing}"));
-        }
-    }
-}
-
-/// What the samples cannot identify and hardware figures can. Without a KV cache the context is recomputed at every
-/// step and nothing is added.
-fn estimated_terms(
-    rows: &[&Observation],
-    kv_cache: bool,
-    machine: &Machine<'_>,
-    limits: PowerLimits,
-) -> Vec<EstimatedTerm> {
-    let identified = Identified::new(rows);
-    let mut terms = Vec::new();
-    if !kv_cache {
-        return terms;
-    }
-    if !identified.context {
-        let powers: Vec<f64> = rows.iter().filter_map(|row| row.power()).collect();
-        let power = mean(&powers).unwrap_or(limits.limit).clamp(limits.idle, limits.limit);
-        terms.extend(machine.context_read(power));
-    }
-    if !identified.input {
-        terms.extend(machine.prefill().into_iter().flatten());
-    }
-    terms
-}
-
-/// Mean of the samples' own figures, else the device table's, else half of the least power seen; the last two estimated.
-fn idle_power(rows: &[&Observation], machine: &Machine<'_>, notes: &mut Vec<String>) -> Figure<Watts> {
-    let own: Vec<f64> = rows.iter().filter_map(|row| row.idle_power).collect();
-    if let Some(watts) = mean(&own) {
-        let provenance = rows.iter().map(|row| row.provenance).fold(Provenance::Measured, Provenance::weaker);
-        return Figure::new(Watts(watts), provenance);
-    }
-    machine.idle_power().unwrap_or_else(|| {
-        let least = rows.iter().filter_map(|row| row.power()).fold(f64::INFINITY, f64::min);
-        notes.push("idle power unknown: taken as half of the least power seen".into());
-        Figure::estimated(Watts(if least.is_finite() { IDLE_OF_LEAST_POWER * least } else { 0.0 }))
-    })
-}
-
-/// TDP or the most seen, whichever is larger, with a tolerance. Idle power above a measured mean is reported.
-fn power_limits(rows: &[&Observation], idle: Watts, machine: &Machine<'_>, notes: &mut Vec<String>) -> PowerLimits {
-    let powers: Vec<f64> = rows.iter().filter_map(|row| row.power()).collect();
-    let most = powers.iter().copied().fold(0.0, f64::max);
-    let below_idle = powers.iter().filter(|power| **power < idle.0).count();
-    if below_idle > 0 {
-        notes.push(format!("{below_idle} samples draw less than idle power ({:.0} W): check both", idle.0));
-    }
-    let above = machine.tdp().map_or(0, |tdp| powers.iter().filter(|power| **power > tdp.0 * POWER_TOLERANCE).count());
-    if above > 0 {
-        notes.push(format!("{above} samples draw more than the devices' TDP"));
-    }
-    let limit = machine.tdp().map_or(most, |tdp| tdp.0.max(most)) * POWER_TOLERANCE;
-    PowerLimits { idle: idle.0, limit: limit.max(idle.0 * POWER_TOLERANCE) }
 }
 
 /// The data set with the most rows, if there are several.

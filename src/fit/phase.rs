@@ -1,27 +1,15 @@
-//! The phase form: energy and time of a request as non-negative sums of phase features, fitted together.
-//!
-//! Each feature's time is split into a part at idle power and a part at the power of a ceiling: with x, y >= 0 per
-//! feature, seconds = x + y and gross joules = ceiling * x + idle * y. One non-negative least squares over both targets,
-//! every row divided by its measurement (relative errors), then gives energy >= idle * time term by term without a
-//! further constraint. Above, energy over time stays below the devices' limit for every request up to 8,192 tokens: the
-//! ceiling starts above the limit, since one term may draw more as long as the sum does not, and comes down until the
-//! sum holds everywhere.
-
-use ndarray::{Array1, Array2};
+//! The phase form: energy and time of a request as non-negative sums of phase features, fitted together (`joint`), less
+//! what hardware estimates account for, with a table over the measured batches where the batch form is one (`curve`).
 
 use super::curve;
 use super::hardware::EstimatedTerm;
+use super::joint::joint;
 use super::observation::Observation;
 use crate::domain::features::BatchCurve;
 use crate::domain::{Feature, Provenance, Term};
-use crate::stats::nnls;
 
 /// At most this share of a measurement is put down to estimated terms; beyond, they are scaled down together.
 const ESTIMATED_AT_MOST: f64 = 0.5;
-/// Ceilings tried, as multiples of the devices' limit.
-const CEILINGS: [f64; 6] = [4.0, 2.0, 1.5, 1.25, 1.1, 1.0];
-/// Token counts at which power is checked: powers of two up to this exponent.
-const CHECKED_EXPONENT: i32 = 13;
 
 /// How the cost of an output token depends on the batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,17 +83,23 @@ impl PhaseFit {
     /// Fits `spec` to the observations, `estimated` terms held fixed. `None` if a feature is unknown in a row or nothing
     /// can be fitted.
     pub fn new(rows: &[&Observation], estimated: &[EstimatedTerm], limits: PowerLimits, spec: &Spec) -> Option<Self> {
+        Self::weighted(rows, &vec![1.0; rows.len()], estimated, limits, spec)
+    }
+
+    /// The same with a weight on the relative errors of each row.
+    pub fn weighted(
+        rows: &[&Observation],
+        weights: &[f64],
+        estimated: &[EstimatedTerm],
+        limits: PowerLimits,
+        spec: &Spec,
+    ) -> Option<Self> {
         let estimated_scale = estimated_scale(rows, estimated);
         let remainders: Vec<Remainder> = rows.iter().map(|row| remainder(row, estimated, estimated_scale)).collect();
         let features = spec.all_features();
         let batch_terms = spec.batch.features().len();
 
-        let (energy, runtime) = CEILINGS.iter().find_map(|factor| {
-            let ceiling = limits.limit * factor;
-            let (energy, runtime) = joint(rows, &remainders, &features, ceiling, limits.idle)?;
-            let holds = *factor == 1.0 || peak_power(rows, &energy, &runtime) <= limits.limit;
-            holds.then_some((energy, runtime))
-        })?;
+        let (energy, runtime) = joint(rows, &remainders, &features, limits, weights)?;
         let mut fit = Self { energy, runtime, estimated: estimated.to_vec(), estimated_scale };
         if spec.batch.is_curve() {
             let (backbone_energy, other_energy) = fit.energy.split_at(batch_terms);
@@ -208,58 +202,6 @@ fn estimated_scale(rows: &[&Observation], estimated: &[EstimatedTerm]) -> f64 {
         })
         .flatten()
         .fold(1.0, f64::min)
-}
-
-/// Coefficients of gross energy and of time on the same features.
-fn joint(
-    rows: &[&Observation],
-    remainders: &[Remainder],
-    features: &[Feature],
-    ceiling: f64,
-    idle: f64,
-) -> Option<(Vec<Fitted>, Vec<Fitted>)> {
-    let width = features.len();
-    let mut equations: Vec<f64> = Vec::new();
-    let mut targets: Vec<f64> = Vec::new();
-    for (row, left) in rows.iter().zip(remainders) {
-        let values: Vec<f64> =
-            features.iter().map(|feature| feature.expected(&row.tokens, row.batch)).collect::<Option<_>>()?;
-        if let (Some(total), Some(left)) = (row.energy, left.energy) {
-            equations.extend(values.iter().map(|value| ceiling * value / total));
-            equations.extend(values.iter().map(|value| idle * value / total));
-            targets.push(left / total);
-        }
-        if let (Some(total), Some(left)) = (row.runtime, left.runtime) {
-            equations.extend(values.iter().chain(&values).map(|value| value / total));
-            targets.push(left / total);
-        }
-    }
-    let matrix = Array2::from_shape_vec((targets.len(), 2 * width), equations).ok()?;
-    let solution = nnls(&matrix, &Array1::from(targets));
-    let pair = |combine: &dyn Fn(f64, f64) -> f64| -> Vec<Fitted> {
-        (0..width).map(|k| (features[k].clone(), combine(solution[k], solution[width + k]))).collect()
-    };
-    Some((pair(&|x, y| ceiling * x + idle * y), pair(&|x, y| x + y)))
-}
-
-/// Largest power over requests of 1..8,192 tokens in and out, at the smallest and largest batch.
-fn peak_power(rows: &[&Observation], energy: &[Fitted], runtime: &[Fitted]) -> f64 {
-    let batches = rows.iter().map(|row| row.batch);
-    let (smallest, largest) = (batches.clone().fold(f64::INFINITY, f64::min), batches.fold(0.0, f64::max));
-    let value = |terms: &[Fitted], input: f64, output: f64, batch: f64| -> f64 {
-        terms.iter().map(|(feature, coefficient)| coefficient * feature.value(input, output, batch)).sum()
-    };
-    let mut peak = 0.0f64;
-    for (input, output) in (0..=CHECKED_EXPONENT).flat_map(|i| (0..=CHECKED_EXPONENT).map(move |o| (i, o))) {
-        for batch in [smallest, largest] {
-            let (input, output) = (f64::from(input).exp2(), f64::from(output).exp2());
-            let seconds = value(runtime, input, output, batch);
-            if seconds > 0.0 {
-                peak = peak.max(value(energy, input, output, batch) / seconds);
-            }
-        }
-    }
-    peak
 }
 
 fn sum(terms: &[Fitted], row: &Observation) -> Option<f64> {

@@ -19,6 +19,10 @@ const WORTH_A_TERM: f64 = 0.02;
 const WORTH_LEAVING_THE_TABLE: f64 = 0.10;
 /// ... and only if they meet the measured batches themselves, on average, within this share.
 const MEETS_THE_TABLE: f64 = 0.03;
+/// Shortest context at which the cost of a step without KV cache may bend, in tokens.
+const FIRST_BEND: f64 = 64.0;
+/// The slope beyond the last bend rests on contexts up to this multiple of it, nearly (lengths are seldom exact).
+const SEEN_BEYOND_A_BEND: f64 = 3.8;
 /// Fewer rows are left out one at a time.
 const FEW_ROWS: usize = 10;
 
@@ -56,7 +60,7 @@ impl Identified {
     pub fn allows(&self, feature: &Feature) -> bool {
         match feature {
             Feature::Input | Feature::InputSquared => self.input,
-            Feature::ContextRead | Feature::ContextSquaredRead => self.context,
+            Feature::ContextRead | Feature::ContextAbove(_) => self.context,
             Feature::Constant => self.constant,
             _ => true,
         }
@@ -65,7 +69,7 @@ impl Identified {
 
 /// The forms worth trying, smallest first.
 pub fn candidates(rows: &[&Observation], kv_cache: bool) -> Vec<Spec> {
-    use Feature::{Constant, ContextRead, ContextSquaredRead, Input, InputSquared};
+    use Feature::{Constant, ContextRead, Input, InputSquared};
     let identified = Identified::new(rows);
     let sets: Vec<Vec<Feature>> = if kv_cache {
         vec![
@@ -81,14 +85,7 @@ pub fn candidates(rows: &[&Observation], kv_cache: bool) -> Vec<Spec> {
             vec![Constant, ContextRead, Input, InputSquared],
         ]
     } else {
-        vec![
-            vec![],
-            vec![ContextRead],
-            vec![Constant, ContextRead],
-            vec![ContextRead, ContextSquaredRead],
-            vec![Constant, ContextRead, ContextSquaredRead],
-            vec![Constant, ContextRead, ContextSquaredRead, Input],
-        ]
+        without_cache(rows)
     };
     let batches = batch_groups(rows).len();
     let batch_forms: Vec<BatchForm> = match (identified.batch, batches) {
@@ -106,6 +103,29 @@ pub fn candidates(rows: &[&Observation], kv_cache: bool) -> Vec<Spec> {
     specs.retain(|spec| spec.size() == smallest || is_table(spec) || 2 * spec.size() <= rows.len());
     specs.sort_by_key(Spec::size);
     specs
+}
+
+/// Without a KV cache every step computes its whole context. It costs a floor (weights, launches) until computing takes
+/// longer, a line beyond, and bends once more where attention does: a convex function of the context, approximated by
+/// lines that bend at powers of two. The least squares picks few of them. A square (S2) fits as well inside the samples
+/// and misses by a fifth one doubling beyond; lines go on as lines.
+fn without_cache(rows: &[&Observation]) -> Vec<Vec<Feature>> {
+    use Feature::{Constant, ContextAbove, ContextRead};
+    let longest = rows.iter().filter_map(|row| Some(row.tokens.input? + row.tokens.output)).fold(0.0, f64::max);
+    let bends: Vec<Feature> = std::iter::successors(Some(FIRST_BEND), |bend| Some(2.0 * bend))
+        .take_while(|bend| bend * SEEN_BEYOND_A_BEND <= longest)
+        .map(ContextAbove)
+        .collect();
+    let mut sets = vec![vec![], vec![ContextRead], vec![Constant, ContextRead]];
+    for bend in &bends {
+        sets.push(vec![ContextRead, bend.clone()]);
+        sets.push(vec![Constant, ContextRead, bend.clone()]);
+    }
+    if bends.len() > 1 {
+        sets.push([vec![ContextRead], bends.clone()].concat());
+        sets.push([vec![Constant, ContextRead], bends].concat());
+    }
+    sets
 }
 
 /// Everything a fit needs besides its rows and form.

@@ -159,7 +159,8 @@ fn nearness(a: &Cell, b: &Cell) -> f64 {
     (-0.5 * squared).exp()
 }
 
-/// The largest form that `select` may take.
+/// The largest form that `select` may take, less the bends without KV cache: where they matter is not known beforehand,
+/// and the departure stands for them.
 fn features(kv_cache: bool, one_batch: bool) -> Vec<Feature> {
     let batch = if one_batch {
         vec![Feature::Output]
@@ -169,7 +170,7 @@ fn features(kv_cache: bool, one_batch: bool) -> Vec<Feature> {
     let lengths = if kv_cache {
         vec![Feature::Constant, Feature::ContextRead, Feature::Input, Feature::InputSquared]
     } else {
-        vec![Feature::Constant, Feature::ContextRead, Feature::ContextSquaredRead, Feature::Input]
+        vec![Feature::Constant, Feature::ContextRead, Feature::Input]
     };
     batch.into_iter().chain(lengths).collect()
 }

@@ -1,8 +1,9 @@
+use super::outliers::OutlierKind;
 use super::*;
 use crate::domain::model::Case;
 use crate::domain::{Feature, Measurement, Moments, Phase};
 use crate::formats::{data_sets_toml, devices_toml, engines_toml};
-use crate::units::{Joules, Seconds};
+use crate::units::{Joules, Seconds, Watts};
 
 fn fitted(samples: &[Sample], form: FormChoice) -> FitReport {
     let (engines, devices, data_sets) = (engines_toml::builtin(), devices_toml::builtin(), data_sets_toml::builtin());
@@ -104,6 +105,57 @@ fn warmups_other_clocks_and_other_engines_stay_out() {
     assert_eq!(report.warmups, 1);
     assert_eq!(report.models(), plain.models());
     assert!(report.families[0].notes.iter().any(|note| note.starts_with("1 samples at other SM clocks")));
+}
+
+/// Nine cells, `repeats` trials each, 1 % apart.
+fn repeated(repeats: u32) -> Vec<Sample> {
+    let cells = lengths_and_batches("1").into_iter().take(9);
+    cells
+        .flat_map(|cell| {
+            (1..=repeats).map(move |number| {
+                let runtime = cell.runtime.map(|time| time * (1.0 + 0.01 * f64::from(number)));
+                Sample { trial: Some(number), runtime, ..cell.clone() }
+            })
+        })
+        .collect()
+}
+
+#[test]
+fn a_trial_unlike_its_repeats_is_listed_and_not_used() {
+    let clean = repeated(4);
+    assert!(fitted(&clean, FormChoice::Auto).families[0].outliers.is_empty());
+    let mut samples = clean.clone();
+    samples[8].runtime = samples[8].runtime.map(|time| time * 2.0);
+    samples[14].gpu_energy = samples[14].gpu_energy.map(|energy| energy * 0.5);
+    let report = fitted(&samples, FormChoice::Auto);
+    let outliers = &report.families[0].outliers;
+    let listed: Vec<_> = outliers.iter().map(|outlier| (outlier.sample, outlier.kind, outlier.trial)).collect();
+    assert_eq!(listed, [(8, OutlierKind::ColdStart, Some(1)), (14, OutlierKind::Other, Some(3))]);
+    let energy = outliers[1].energy.unwrap();
+    assert!((energy.measured / energy.expected - 0.5).abs() < 0.02);
+    let without: Vec<Sample> =
+        samples.iter().enumerate().filter(|(index, _)| ![8, 14].contains(index)).map(|(_, s)| s.clone()).collect();
+    assert_eq!(report.models(), fitted(&without, FormChoice::Auto).models());
+}
+
+#[test]
+fn a_lone_trial_is_held_against_the_form_and_a_steady_state_is_not() {
+    let mut samples = lengths_and_batches("1");
+    samples[20].runtime = samples[20].runtime.map(|time| time * 3.0);
+    let report = fitted(&samples, FormChoice::Auto);
+    assert_eq!(report.families[0].outliers.iter().map(|outlier| outlier.sample).collect::<Vec<_>>(), [20]);
+    let steady: Vec<Sample> =
+        samples.iter().map(|sample| Sample { measurement: Measurement::SteadyState, ..sample.clone() }).collect();
+    assert!(fitted(&steady, FormChoice::Auto).families[0].outliers.is_empty());
+}
+
+#[test]
+fn where_a_third_deviates_nothing_is_called_an_outlier() {
+    let mut samples = lengths_and_batches("1");
+    for sample in samples.iter_mut().step_by(3) {
+        sample.runtime = sample.runtime.map(|time| time * 3.0);
+    }
+    assert!(fitted(&samples, FormChoice::Auto).families[0].outliers.is_empty());
 }
 
 #[test]

@@ -66,11 +66,11 @@ pub struct FamilyModelJson {
 }
 
 /// One coefficient. In the names: i input tokens, o output tokens, b mean running batch, S1 = sum over k < o of (i + k),
-/// S2 = sum over k < o of (i + k)^2.
+/// S1>n = sum over k < o of max(0, i + k - n).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TermJson {
-    /// `1`, `o/b`, `o/sqrt(b)`, `o`, `o(b)`, `S1`, `S2`, `i`, `i^2`, `i*o`.
+    /// `1`, `o/b`, `o/sqrt(b)`, `o`, `o(b)`, `S1`, `S1>n`, `i`, `i^2`, `i*o`.
     pub feature: String,
     pub value: f64,
     /// Range of an estimated coefficient; absent where it is the value alone.
@@ -87,6 +87,9 @@ pub struct TermJson {
     /// For `o(b)`: the value per output token at batches, interpolated in the logarithms of both.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub curve: Option<Vec<CurvePointJson>>,
+    /// For `S1>n`: the n.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub above_tokens: Option<f64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -268,6 +271,7 @@ fn term_to_json(term: &Term) -> TermJson {
             ),
             _ => None,
         },
+        above_tokens: if let Feature::ContextAbove(least) = &term.feature { Some(*least) } else { None },
     }
 }
 

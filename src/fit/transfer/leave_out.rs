@@ -10,8 +10,9 @@ use super::interval::Unknown;
 use super::neighbours::Neighbour;
 use super::{TransferError, comparable, from_neighbours};
 use crate::domain::{FamilyKey, FamilyModel, Sample, Term};
+use crate::fit::attempt::Pair;
 use crate::fit::observation::Observation;
-use crate::fit::{Context, Pair, clock, main_data_set};
+use crate::fit::{Context, clock, main_data_set};
 
 /// A sample's measured value with what the others say of it, per request.
 #[derive(Clone, Copy, Debug, PartialEq)]

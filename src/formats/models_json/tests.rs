@@ -64,6 +64,20 @@ fn samples() -> Vec<SampleFile> {
     vec![SampleFile { path: "s.csv".into(), sha256: "00".repeat(32) }]
 }
 
+#[test]
+fn the_context_beyond_a_length_keeps_its_length() {
+    let mut bent = model();
+    for terms in [&mut bent.energy, &mut bent.runtime] {
+        terms.push(Term::fitted(Feature::ContextAbove(256.0), 1.0, Provenance::Imported));
+    }
+    bent.energy[2].value = 200.0;
+    (bent.energy[2].low, bent.energy[2].high) = (200.0, 200.0);
+    let text = write(&[bent.clone()], &samples());
+    assert_eq!(parse(text.as_bytes(), Path::new("m.json")).unwrap(), vec![bent]);
+    let without = text.replacen("\"above_tokens\": 256.0", "\"standard_error\": 1.0", 1);
+    assert!(problems_of(&without).contains("energy_j[2].above_tokens"));
+}
+
 fn problems_of(text: &str) -> String {
     parse(text.as_bytes(), Path::new("m.json")).unwrap_err().to_string()
 }

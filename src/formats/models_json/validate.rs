@@ -149,11 +149,22 @@ fn feature(json: &TermJson, at: &dyn Fn(&str) -> String, checks: &mut Checks<'_>
         Feature::OutputPerSqrtBatch,
         Feature::Output,
         Feature::ContextRead,
-        Feature::ContextSquaredRead,
         Feature::Input,
         Feature::InputSquared,
         Feature::InputOutput,
     ];
+    if json.above_tokens.is_some() != (json.feature == "S1>n") {
+        checks.fail(
+            &at("above_tokens"),
+            format!("`{}` with or without it is unknown", json.feature),
+            "S1>n needs it, nothing else has it",
+        );
+        return None;
+    }
+    if let Some(least) = json.above_tokens {
+        checks.in_range(&at("above_tokens"), least, 0.0, 1e9);
+        return Some(Feature::ContextAbove(least));
+    }
     match (&json.curve, plain.into_iter().find(|feature| feature.name() == json.feature)) {
         (None, Some(feature)) => Some(feature),
         (Some(curve), None) if json.feature == "o(b)" => {
@@ -173,7 +184,7 @@ fn feature(json: &TermJson, at: &dyn Fn(&str) -> String, checks: &mut Checks<'_>
             Some(Feature::OutputAtBatch(BatchCurve { points }))
         }
         (_, None) => {
-            let remedy = "1, o/b, o/sqrt(b), o, o(b) with a curve, S1, S2, i, i^2 or i*o";
+            let remedy = "1, o/b, o/sqrt(b), o, o(b) with a curve, S1, S1>n with above_tokens, i, i^2 or i*o";
             checks.fail(&at("feature"), format!("`{}` is unknown or lacks its curve", json.feature), remedy);
             None
         }
