@@ -29,7 +29,7 @@ pub struct MeterJson {
     /// Gross, of all devices measured; absent unless all of them are known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gpu_energy_j: Option<f64>,
-    /// `gpu_energy_j` less the devices' power before the command times `seconds`.
+    /// `gpu_energy_j` less the devices' power before the command times `seconds`; absent where others were on a device.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gpu_net_energy_j: Option<f64>,
     /// Of all devices, before the command.

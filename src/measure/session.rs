@@ -263,8 +263,13 @@ impl Session {
         (result.gpu_energy_j, result.gpu_idle_power_w) =
             if hidden { (None, None) } else { (gpu_energy_j, gpu_idle_power_w) };
         let seconds = result.seconds.unwrap_or_default();
-        result.gpu_net_energy_j =
-            result.gpu_energy_j.zip(result.gpu_idle_power_w).map(|(gross, idle)| gross - idle * seconds);
+        // Where others were on a device, what it drew before the command was not its idle power.
+        let shared = result.devices.iter().any(|device| !device.others.is_empty());
+        result.gpu_net_energy_j = result
+            .gpu_energy_j
+            .zip(result.gpu_idle_power_w)
+            .filter(|_| !shared)
+            .map(|(gross, idle)| gross - idle * seconds);
         self.warn(result, allocated);
     }
 

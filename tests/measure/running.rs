@@ -111,7 +111,7 @@ fn other_users_of_a_device_contaminate_it() {
     // 2's process is a grandchild of the command; 1's comes while it runs and is in no process table here.
     let script = r#"echo "$(date +%s.%N) 1 process 4000000" >> "$FAKE_NVML/events"
         sh -c 'echo "$(date +%s.%N) 2 process $$" >> "$FAKE_NVML/events"; sleep 1.2; true'"#;
-    let (output, result) = rig.meter(&["--idle", "0s"], script);
+    let (output, result) = rig.meter(&["--idle", "500ms"], script);
     other.kill().unwrap();
     other.wait().unwrap();
     assert_code(&output, 0);
@@ -121,6 +121,7 @@ fn other_users_of_a_device_contaminate_it() {
         (&devices[0]["others"][0]["pid"], &devices[0]["others"][0]["name"]),
         (&json!(other.id()), &json!("sleep"))
     );
+    assert!(result["gpu_idle_power_w"].is_number() && result["gpu_net_energy_j"].is_null(), "{result}");
     assert_eq!(devices[1]["unidentified_pids"], json!([4_000_000]));
     assert_eq!(devices[2]["status"], "measured");
     assert_eq!(result["clean"], false);
