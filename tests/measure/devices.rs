@@ -19,7 +19,7 @@ fn energy_is_true_by_counter_and_by_integration() {
             let line = line(&result, &format!("nvml:{device}:{meter}"));
             assert_close(&line["energy_j"], truth, 0.005);
             // A second of idle, whose ends are known to a reading.
-            assert_close(&line["idle_before_w"], IDLE, 0.02);
+            assert_close(&line["idle_before_w"], IDLE, 0.05);
             assert_eq!(line["provenance"], "measured");
         }
         assert_eq!(result["devices"][device]["status"], "measured");
@@ -40,8 +40,8 @@ fn a_counter_that_disagrees_with_power_is_reported() {
     let rig = Rig::new(&[json!({"idle_w": 187.0 / 3.0, "power_scale": 327.0 / 187.0})]);
     let (output, result) = rig.meter(&["--interval", "20ms", "--idle", "0s"], "sleep 3");
     assert_code(&output, 0);
-    assert_close(&line(&result, "nvml:0:counter")["energy_j"], 187.0, 0.02);
-    assert_close(&line(&result, "nvml:0:power")["energy_j"], 327.0, 0.02);
+    assert_close(&line(&result, "nvml:0:counter")["energy_j"], 187.0, 0.05);
+    assert_close(&line(&result, "nvml:0:power")["energy_j"], 327.0, 0.05);
     assert_close(&result["devices"][0]["disagreement"], 327.0 / 187.0 - 1.0, 0.05);
     assert_eq!(result["devices"][0]["status"], "disagreement");
     assert_eq!(result["clean"], false);
@@ -184,6 +184,7 @@ fn clocks_throttling_temperature_and_drift_are_reported() {
     assert_eq!(device["sm_clock_mhz"]["max"], 1980.0);
     assert_eq!(device["throttle_reasons"], json!([{"reason": "sw_power_cap", "share": 1.0}]));
     assert!(device["temperature_c"]["mean"].as_f64().unwrap() >= 36.0, "{device}");
-    assert_close(&line(&result, "nvml:0:counter")["idle_drift_w"], 170.0, 0.02);
+    // A second of the new power, whose beginning is the end of the command.
+    assert_close(&line(&result, "nvml:0:counter")["idle_drift_w"], 170.0, 0.06);
     assert!(stderr(&output).contains("idle power drifted by +1"), "{}", stderr(&output));
 }
