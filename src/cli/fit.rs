@@ -122,6 +122,10 @@ pub fn run(arguments: &Arguments, output: &Output) -> anyhow::Result<()> {
         output.json(&json)?;
     } else if !to_stdout {
         output.data(tables(arguments, &report, &errors, &suggestions).as_bytes())?;
+        if arguments.cv.is_some() && errors.is_empty() {
+            output
+                .note("nothing could be left out: give more samples, batch sizes or families of one engine generation");
+        }
         notes(&report).iter().for_each(|note| output.note(&plain(note)));
         transferred.iter().for_each(|family| output.note(&plain(&transfer::note(family))));
         suggest::notes(&suggestions).iter().for_each(|note| output.note(&plain(note)));

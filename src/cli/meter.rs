@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::arguments;
-use super::exit::{Failure, PERMISSION, UNAVAILABLE};
+use super::exit::{BAD_DATA, Failure, MISSING_INPUT, PERMISSION, UNAVAILABLE};
 use super::output::Output;
 use crate::formats::meter_json::{MeterJson, State};
 use crate::formats::write::write_atomic;
@@ -146,7 +146,13 @@ pub fn find(
     if inventory.meters.is_empty() || !missing.is_empty() {
         let denied = missing.iter().any(|refusal| refusal.kind == RefusalKind::Permission);
         let lines: Vec<String> = missing.iter().map(|refusal| refusal.to_string()).collect();
-        let code = if denied { PERMISSION } else { UNAVAILABLE };
+        // A trace is a file, and what is wrong with it is wrong with an input.
+        let code = match missing.first().filter(|_| roots.replay.is_some()).map(|refusal| refusal.kind) {
+            Some(RefusalKind::Absent) => MISSING_INPUT,
+            Some(RefusalKind::Unreadable) => BAD_DATA,
+            _ if denied => PERMISSION,
+            _ => UNAVAILABLE,
+        };
         return Err(Failure { code, message: format!("no meter, so {otherwise}:\n{}", lines.join("\n")) }.into());
     }
     Ok(inventory)

@@ -164,9 +164,16 @@ fn slurm(roots: &Roots) -> Finding {
     let job = env::var("SLURM_JOB_ID").ok().map(|job| format!(", inside job {job}")).unwrap_or_default();
     match inventory::find_program("sbatch", &roots.programs) {
         Some(path) => {
-            let version = first_line(Command::new(&path).arg("--version"));
-            let what = format!("{}{job}", version.unwrap_or_else(|| "Slurm of unknown version".into()));
-            good("slurm", what, &format!("{} --version", path.display()))
+            let asked = format!("{} --version", path.display());
+            match first_line(Command::new(&path).arg("--version")) {
+                Some(version) => good("slurm", format!("{version}{job}"), &asked),
+                None => missing(
+                    "slurm",
+                    format!("{} does not say its version", path.display()),
+                    &asked,
+                    "look at what it prints: it may find no configuration".into(),
+                ),
+            }
         }
         None => missing(
             "slurm",

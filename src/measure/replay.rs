@@ -77,7 +77,8 @@ impl Meter for Replay {
         let elapsed = self.begun.get_or_insert_with(Instant::now).elapsed().as_secs_f64();
         let at = self.rows.first().map_or(0.0, |(first, _)| first + elapsed);
         let after = self.rows.partition_point(|(seconds, _)| *seconds <= at);
-        let ended = || Refusal::new(RefusalKind::Lost, format!("the trace ends after {:.1} s", elapsed), "");
+        let length = self.rows.last().zip(self.rows.first()).map_or(0.0, |(last, first)| last.0 - first.0);
+        let ended = || Refusal::new(RefusalKind::Lost, format!("the trace ends after {length:.1} s"), "");
         let (from, value) = after.checked_sub(1).and_then(|index| self.rows.get(index)).copied().ok_or_else(ended)?;
         if self.counts {
             return if after < self.rows.len() { Ok(Reading::Counter(Joules(value))) } else { Err(ended()) };

@@ -79,19 +79,23 @@ pub fn note(family: &Transferred) -> String {
         (false, true) => "no family on its device is measured",
         (true, true) => "neither its model nor its device is measured",
     };
-    let share = |mape: Option<f64>| mape.map_or("unknown".to_owned(), percent);
+    let off = match (family.energy.mape, family.runtime.mape) {
+        (Some(energy), Some(runtime)) => format!(
+            "such families, left out, are off by {} in energy and {} in runtime on average",
+            percent(energy),
+            percent(runtime)
+        ),
+        _ => "no such family could be left out to say how far off that is".to_owned(),
+    };
     let few = if family.energy.sufficient && family.runtime.sufficient {
         ""
     } else {
-        "; too few families could be left out to test that interval"
+        ", which too few models or devices could be left out to test"
     };
     format!(
-        "{}: estimated from {} ({known}); such families, left out, are off by {} in energy and {} in runtime on average, \
-         and the range is to cover 90 %{few}",
+        "{}: estimated from {} ({known}); {off}; the range is to cover 90 %{few}",
         family.model.key,
         count(family.neighbours as u64, "measured family").replace("familys", "families"),
-        share(family.energy.mape),
-        share(family.runtime.mape),
     )
 }
 
@@ -125,8 +129,12 @@ fn resolve(target: &Target, measured: &[FamilyModel], context: &Context<'_>) -> 
         .or_else(|| context.engines.iter().find(|engine| engine.model == *model))
         .ok_or_else(|| format!("model `{model}` is not in engines.toml: add its architecture there (--engines)"))?;
     let device = devices_toml::resolve(context.devices, device)
-        .ok_or_else(|| format!("device `{device}` is not in the device table"))?;
+        .ok_or_else(|| format!("device `{device}` is not in the device table: name one of profiles/devices.toml"))?;
     let precision = precision.clone().unwrap_or_else(|| engine.precision.clone());
+    let machine = Machine { device: Some(device), engine: Some(engine), precision: &precision, devices: 1 };
+    if machine.weights().is_none() {
+        return Err(format!("precision `{precision}` of {model} is unknown: write it as engines.toml does"));
+    }
     let devices = match devices {
         Some(devices) => *devices,
         None => fewest_devices(engine, device, &precision).ok_or_else(|| {
