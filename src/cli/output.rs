@@ -47,7 +47,13 @@ impl Output {
 
     /// Why the program ends. Messages quote files, so control characters are written out line by line.
     pub fn error(&self, error: &anyhow::Error) {
-        let text = format!("{error:#}");
+        let mut text = error.to_string();
+        // Some errors quote their cause themselves.
+        for cause in error.chain().skip(1).map(|cause| cause.to_string()) {
+            if !text.contains(&cause) {
+                text = format!("{text}: {cause}");
+            }
+        }
         if text.is_empty() {
             return;
         }

@@ -29,7 +29,7 @@ pub const PLAN_ENTRIES: [&str; 9] = [
 /// Why an output cannot be written (exit code 73; 77 where the source says permission denied).
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
-    #[error("cannot write {}", path.display())]
+    #[error("cannot write {}: {source}", path.display())]
     Cannot { path: PathBuf, source: io::Error },
     #[error("cannot write {}: {what}; name a new or empty folder", path.display())]
     Occupied { path: PathBuf, what: String },

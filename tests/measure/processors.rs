@@ -240,6 +240,7 @@ fn a_recorded_trace_is_replayed_as_imported() {
     assert!(result.get("node_energy_j").is_none(), "a trace that ends is no zero: {result}");
     for bad in ["", "a,b\n1,2\n", "seconds,power_w\n1,2\n1,3\n", "seconds,power_w\n1,NaN\n", "seconds,power_w\n"] {
         rig.write("bad.csv", bad);
-        assert_code(&run("bad.csv", "0.1").1, 69);
+        assert_code(&run("bad.csv", "0.1").1, 65);
     }
+    assert_code(&run("absent.csv", "0.1").1, 66);
 }
