@@ -208,8 +208,9 @@ impl Solver<'_> {
             drop(class_problem);
             let pass = request_pass(ground.problem, &solution.prices, None, Objective::Energy);
             let merging = (solution.requests_dual - pass.total) / solution.objective.abs().max(f64::MIN_POSITIVE);
-            let finer = solution.unserved < 1e-6
-                && merging > MERGING_OF_GAP * self.settings.gap
+            // Too coarse a class may use too few deployments, so splitting may also serve what is left unserved.
+            let coarse = solution.unserved > 1e-6 || merging > MERGING_OF_GAP * self.settings.gap;
+            let finer = coarse
                 && round < SPLIT_ROUNDS
                 && Instant::now() < self.deadline
                 && classes.split_disagreeing(ground.problem, &pass.cheapest, MOST_CLASSES) > 0;
