@@ -34,8 +34,8 @@ const TIGHTENINGS_WITH_PLAN: usize = 6;
 const MOST_RESETTLED: usize = 50_000_000;
 /// Rounds of master, prices and cut.
 const MOST_CUTS: usize = 200;
-/// Rounds in which the master may repeat itself before it is left.
-const MOST_REPEATS: usize = 3;
+/// Rounds in which the master may repeat itself, each with finer classes, before it is left.
+const MOST_REPEATS: usize = 12;
 
 /// Finds a plan for `problem` with a proved gap, or proves that there is none. `incumbent`: a schedule known to be
 /// feasible, if any.
@@ -159,8 +159,9 @@ impl Solver<'_> {
         let capacity = CapacityInput { offered: &offered, ..ground.capacity(ground.scale, &ground.unlimited) };
         let mut master = Master::new(capacity, Objective::Energy)?;
         master.add_cut(prices, pass, None)?;
-        let capacity = CapacityInput { offered: &offered, ..ground.capacity(ground.scale, &ground.unlimited) };
-        let mut fixed = ClassProblem::new(capacity, &relaxed.classes, Objective::Energy, &relaxed.columns)?;
+        let capacity = || CapacityInput { offered: &offered, ..ground.capacity(ground.scale, &ground.unlimited) };
+        let mut classes = relaxed.classes.clone();
+        let mut fixed = ClassProblem::new(capacity(), &classes, Objective::Energy, &relaxed.columns)?;
         if let Some(incumbent) = self.best.as_ref().map(|best| peak_instances(ground.problem, best)) {
             self.cut_at(&mut fixed, &mut master, &incumbent, prices)?;
         }
@@ -173,7 +174,16 @@ impl Solver<'_> {
                 break;
             }
             self.report(Phase::Bound);
-            repeats += usize::from(!seen.insert(instances.iter().flatten().map(|&n| n as u32).collect()));
+            let repeated = !seen.insert(instances.iter().flatten().map(|&n| n as u32).collect());
+            repeats += usize::from(repeated);
+            if repeated {
+                // Its cut was too weak: members of a class disagreed at the prices of these instances.
+                let (at, pass) = self.priced_at(&mut fixed, instances, prices)?;
+                drop(fixed);
+                classes.split_disagreeing(ground.problem, &pass.cheapest, MOST_CLASSES);
+                let seed = columns_at(ground.problem, &classes, &at);
+                fixed = ClassProblem::new(capacity(), &classes, Objective::Energy, &seed)?;
+            }
             if let Some(candidate) = self.cut_at(&mut fixed, &mut master, instances, prices)? {
                 self.offer(candidate.assignment, &candidate.loaded, prices);
             }
@@ -237,6 +247,20 @@ impl Solver<'_> {
         if bound > self.bound {
             (self.bound, self.bound_by) = (bound, by);
         }
+    }
+
+    /// The prices with the instances fixed, and what each request prefers at them.
+    fn priced_at(
+        &self,
+        fixed: &mut ClassProblem,
+        instances: &[Vec<f64>],
+        root: &Prices,
+    ) -> Result<(Prices, PassResult), PlanError> {
+        fixed.fix_instances(Some(instances))?;
+        let prices = fixed.solve(self.deadline)?.map_or_else(|| root.clone(), |solution| solution.prices);
+        let open: Vec<bool> = instances.iter().map(|row| row.iter().any(|&n| n > 0.5)).collect();
+        let pass = request_pass(self.ground.problem, &prices, Some(&open), Objective::Energy);
+        Ok((prices, pass))
     }
 
     /// Prices the requests with the instances fixed, adds the cut, and returns the assignment those prices suggest.
