@@ -1,5 +1,4 @@
-//! What one step of a solve tells the next: deployments in use, windows to plan with
-//! less of, and instances at their peak.
+//! What one step of a solve tells the next: deployments in use, windows to plan with less of, and instances at their peak.
 
 use super::pack::Shortage;
 use super::price::Priced;

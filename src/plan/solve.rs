@@ -1,18 +1,19 @@
-//! The order of work: classes, relaxation, request pass, bound, whole instances, placement; then
-//! bound and plan improve each other until the gap or the time limit is met.
+//! The order of work: classes, relaxation, request pass, whole instances, placement; then bound and plan improve each
+//! other (`cuts`) until the gap or the time limit is met.
 //!
 //! The plan always comes out of placement and the bound always out of request passes, so a poor guess anywhere costs
 //! quality, never truth.
 
-use std::collections::BTreeSet;
+mod cuts;
+
 use std::time::{Duration, Instant};
 
 use super::assign;
-use super::bound::{Decision, Master};
+use super::bound::Master;
 use super::capacity::{CapacityInput, Integers, Scale};
 use super::classes::Classes;
 use super::dive;
-use super::hints::{peak_instances, tighten, used};
+use super::hints::{tighten, used};
 use super::place::{self, Lanes, Shape, Unplaced, place};
 use super::price::Priced;
 use super::prices::{Objective, PassResult, Prices, request_pass};
@@ -32,11 +33,6 @@ const TIGHTENINGS: usize = 48;
 const TIGHTENINGS_WITH_PLAN: usize = 6;
 /// Requests times instances up to which a plan is dealt anew to see whether that saves more.
 const MOST_RESETTLED: usize = 50_000_000;
-/// Rounds of master, prices and cut.
-const MOST_CUTS: usize = 200;
-/// Rounds in which the master may repeat itself, each with finer classes, before it is left.
-const MOST_REPEATS: usize = 12;
-
 /// Finds a plan for `problem` with a proved gap, or proves that there is none. `incumbent`: a schedule known to be
 /// feasible, if any.
 pub fn solve(
@@ -116,12 +112,6 @@ struct Solver<'a> {
     progress: &'a mut dyn FnMut(Progress),
 }
 
-/// A deployment for each request, and how the relaxation loads the deployments by window.
-struct Candidate {
-    assignment: Vec<u16>,
-    loaded: Vec<Vec<f64>>,
-}
-
 /// The relaxation solved over classes fine enough.
 struct Relaxed {
     classes: Classes,
@@ -134,7 +124,6 @@ struct Relaxed {
 impl Solver<'_> {
     /// Everything until the gap is met or time is up; a verdict only where there is no plan.
     fn run(&mut self) -> Result<Option<Verdict>, PlanError> {
-        let ground = self.ground;
         let relaxed = self.relax()?;
         self.class_lp = relaxed.solution.objective;
         if relaxed.solution.unserved > 1e-6 && self.best.is_none() {
@@ -144,8 +133,7 @@ impl Solver<'_> {
             return Ok(Some(certificate.map_or_else(|| Verdict::Unknown(unproved.into()), Verdict::Infeasible)));
         }
         let prices = &relaxed.solution.prices;
-        let pass = &relaxed.pass;
-        let root = relaxed.solution.objective - relaxed.solution.requests_dual + pass.total;
+        let root = relaxed.solution.objective - relaxed.solution.requests_dual + relaxed.pass.total;
         self.prove(root - 1e-6 * root.abs(), "request pass at the relaxation's prices");
 
         self.report(Phase::Placement);
@@ -154,41 +142,8 @@ impl Solver<'_> {
         self.search(prices, &worthwhile);
 
         // Deployments whose mere start costs more than the plan is worth need not be looked at again.
-        self.report(Phase::Bound);
         let offered = self.worthwhile(&relaxed.solution, root);
-        let capacity = CapacityInput { offered: &offered, ..ground.capacity(ground.scale, &ground.unlimited) };
-        let mut master = Master::new(capacity, Objective::Energy)?;
-        master.add_cut(prices, pass, None)?;
-        let capacity = || CapacityInput { offered: &offered, ..ground.capacity(ground.scale, &ground.unlimited) };
-        let mut classes = relaxed.classes.clone();
-        let mut fixed = ClassProblem::new(capacity(), &classes, Objective::Energy, &relaxed.columns)?;
-        if let Some(incumbent) = self.best.as_ref().map(|best| peak_instances(ground.problem, best)) {
-            self.cut_at(&mut fixed, &mut master, &incumbent, prices)?;
-        }
-        let mut decision = self.raise_bound(&mut master)?;
-        let mut seen: BTreeSet<Vec<u32>> = BTreeSet::new();
-        let mut repeats = 0;
-        for _ in 0..MOST_CUTS {
-            let Some(instances) = &decision else { break };
-            if self.done() || repeats >= MOST_REPEATS {
-                break;
-            }
-            self.report(Phase::Bound);
-            let repeated = !seen.insert(instances.iter().flatten().map(|&n| n as u32).collect());
-            repeats += usize::from(repeated);
-            if repeated {
-                // Its cut was too weak: members of a class disagreed at the prices of these instances.
-                let (at, pass) = self.priced_at(&mut fixed, instances, prices)?;
-                drop(fixed);
-                classes.split_disagreeing(ground.problem, &pass.cheapest, MOST_CLASSES);
-                let seed = columns_at(ground.problem, &classes, &at);
-                fixed = ClassProblem::new(capacity(), &classes, Objective::Energy, &seed)?;
-            }
-            if let Some(candidate) = self.cut_at(&mut fixed, &mut master, instances, prices)? {
-                self.offer(candidate.assignment, &candidate.loaded, prices);
-            }
-            decision = self.raise_bound(&mut master)?;
-        }
+        self.cut(&relaxed, &offered)?;
         self.search(prices, &offered);
         Ok(None)
     }
@@ -200,8 +155,7 @@ impl Solver<'_> {
         offered.map(|(&offered, &opening)| offered && root_bound + opening <= limit).collect()
     }
 
-    /// Classes, cut at the limits of the deployments that matter, split where their members disagree at the prices, and
-    /// the relaxation over them.
+    /// Classes, split where their members disagree at the prices, and the relaxation over them.
     fn relax(&mut self) -> Result<Relaxed, PlanError> {
         let ground = self.ground;
         self.report(Phase::Classes);
@@ -233,61 +187,11 @@ impl Solver<'_> {
         }
     }
 
-    /// Solves the master for a better bound and its next capacity decisions.
-    fn raise_bound(&mut self, master: &mut Master) -> Result<Option<Decision>, PlanError> {
-        let decision = master.solve(self.slice(0.15), 0.2 * self.settings.gap)?;
-        // What the master leaves out costs more than the best plan, which therefore caps what it proves.
-        let limit = self.best.as_ref().map_or(f64::INFINITY, Priced::objective);
-        self.prove(master.bound().min(limit), "request-level pass and integer capacity master (Benders cuts)");
-        Ok(decision)
-    }
-
     /// Takes a bound that is higher than the best so far.
     fn prove(&mut self, bound: f64, by: &'static str) {
         if bound > self.bound {
             (self.bound, self.bound_by) = (bound, by);
         }
-    }
-
-    /// The prices with the instances fixed, and what each request prefers at them.
-    fn priced_at(
-        &self,
-        fixed: &mut ClassProblem,
-        instances: &[Vec<f64>],
-        root: &Prices,
-    ) -> Result<(Prices, PassResult), PlanError> {
-        fixed.fix_instances(Some(instances))?;
-        let prices = fixed.solve(self.deadline)?.map_or_else(|| root.clone(), |solution| solution.prices);
-        let open: Vec<bool> = instances.iter().map(|row| row.iter().any(|&n| n > 0.5)).collect();
-        let pass = request_pass(self.ground.problem, &prices, Some(&open), Objective::Energy);
-        Ok((prices, pass))
-    }
-
-    /// Prices the requests with the instances fixed, adds the cut, and returns the assignment those prices suggest.
-    fn cut_at(
-        &mut self,
-        fixed: &mut ClassProblem,
-        master: &mut Master,
-        instances: &[Vec<f64>],
-        root: &Prices,
-    ) -> Result<Option<Candidate>, PlanError> {
-        let problem = self.ground.problem;
-        fixed.fix_instances(Some(instances))?;
-        let solution = fixed.solve(self.deadline)?;
-        let open: Vec<bool> = instances.iter().map(|row| row.iter().any(|&n| n > 0.5)).collect();
-        let mut prices = solution.as_ref().map_or_else(|| root.clone(), |solution| solution.prices.clone());
-        for (v, row) in prices.seconds.iter_mut().enumerate() {
-            if !open[v] {
-                row.clone_from(&root.seconds[v]);
-            }
-        }
-        let pass = request_pass(problem, &prices, Some(&open), Objective::Energy);
-        master.add_cut(&prices, &pass, Some(&open))?;
-        let Some(solution) = solution.filter(|solution| solution.unserved <= 1e-6) else { return Ok(None) };
-        self.class_mip = Some(self.class_mip.map_or(solution.objective, |known| known.min(solution.objective)));
-        let mut assignment = assign::from_shares(problem, fixed.classes(), &solution, &prices);
-        let holds = assign::repair_floors(problem, &prices, &open, &mut assignment);
-        Ok(holds.then_some(Candidate { assignment, loaded: solution.loaded }))
     }
 
     /// Whole instances by diving, placed; with less of a pool each time placement finds no room there.
