@@ -97,7 +97,9 @@ pub fn find(roots: &Roots, wanted: &Wanted) -> Inventory {
 /// The node by hwmon, else by its management controller; AMD devices by hwmon. None of them is missed where it is absent,
 /// unless it was asked for.
 fn find_node(found: &mut Inventory, roots: &Roots, wanted: &Wanted) {
-    add(found, "node", hwmon::meters(&roots.sysfs));
+    let (meters, refused) = hwmon::meters(&roots.sysfs);
+    found.meters.extend(meters);
+    found.refused.extend(refused);
     if found.meters.iter().any(|meter| meter.identity().scope == Scope::Node) {
         return;
     }

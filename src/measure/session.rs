@@ -236,17 +236,17 @@ impl Session {
                 line.estimated_share_energy_j = allocated.zip(line.energy_j).map(|(share, joules)| share * joules);
             }
         }
-        let of = |result: &MeterJson, scopes: &[&str], refused: &str| {
-            let lines: Vec<_> = result.meters.iter().filter(|line| scopes.contains(&line.scope.as_str())).collect();
-            // A socket that refused leaves the sum unknown, not smaller.
-            let hidden = self.refused.iter().any(|r| r.meter.as_deref() == Some(refused) && r.kind != "absent");
-            (!hidden && !lines.is_empty()).then(|| sum(lines.iter().map(|line| line.energy_j))).flatten()
+        let of = |result: &MeterJson, scopes: &[&str]| {
+            let lines = result.meters.iter().filter(|line| scopes.contains(&line.scope.as_str()));
+            sum(lines.map(|line| line.energy_j))
         };
+        // A socket that refused leaves the sum unknown, not smaller.
+        let sockets_known = !self.refused.iter().any(|refused| refused.meter.as_deref() == Some("rapl"));
         let has_dram = result.meters.iter().any(|line| line.scope == "dram");
-        result.cpu_energy_j = of(result, &["package", "dram"], "rapl");
+        result.cpu_energy_j = of(result, &["package", "dram"]).filter(|_| sockets_known);
         result.cpu_energy_scope =
             result.cpu_energy_j.map(|_| if has_dram { "package+dram" } else { "package" }.to_owned());
-        result.node_energy_j = of(result, &["node"], "node");
+        result.node_energy_j = of(result, &["node"]);
         // NVIDIA devices by the meter chosen for each, others by their only one.
         let others = || result.meters.iter().filter(|line| line.scope == "device" && line.source != "nvml");
         let gross = result.devices.iter().map(|device| device.energy_j).chain(others().map(|line| line.energy_j));
@@ -257,8 +257,10 @@ impl Session {
             .map(|device| result.meters.iter().find(|line| chosen(line, device)).and_then(|line| line.idle_before_w));
         let gpu_idle_power_w = sum(idle.chain(others().map(|line| line.idle_before_w)));
         // A device that could not even be opened leaves the sum unknown, not smaller.
-        let hidden = self.refused.iter().any(|refused| {
-            refused.meter.as_deref() == Some("nvml") && refused.kind != "absent" && refused.kind != "unsupported"
+        let hidden = self.refused.iter().any(|refused| match refused.meter.as_deref() {
+            Some("nvml") => refused.kind != "absent" && refused.kind != "unsupported",
+            Some("amdgpu") => true,
+            _ => false,
         });
         (result.gpu_energy_j, result.gpu_idle_power_w) =
             if hidden { (None, None) } else { (gpu_energy_j, gpu_idle_power_w) };
