@@ -72,11 +72,11 @@ pub fn open(library: Option<&Path>) -> Result<Library, Refusal> {
 }
 
 impl Library {
-    /// Every device the driver shows to this process, each once, or why it cannot be used.
+    /// Every device the driver shows to this process, each once, or why it cannot be used; by its index.
     ///
     /// # Errors
     /// That devices cannot be counted, or that there are none.
-    pub fn devices(&self) -> Result<Vec<Result<Gpu, Refusal>>, Refusal> {
+    pub fn devices(&self) -> Result<Vec<(u32, Result<Gpu, Refusal>)>, Refusal> {
         let count = self.nvml.device_count().map_err(|error| refusal("NVML devices", error))?;
         if count == 0 {
             let remedy = "ask Slurm for devices (`--gres=gpu:1`), or start the container with them";
@@ -92,7 +92,7 @@ impl Library {
                 }
                 seen.push(gpu.uuid.clone());
             }
-            devices.push(device);
+            devices.push((index, device));
         }
         Ok(devices)
     }
