@@ -106,7 +106,7 @@ fn processes(name: &str, snapshot: &Snapshot, table: &ProcessTable) -> Finding {
         Some(facts) => format!("{pid} ({}, user {})", facts.name, facts.uid),
         None => format!("{pid} (not in this process table)"),
     };
-    let names: Vec<String> = processes.iter().map(|process| named(process.pid)).collect();
+    let names: Vec<String> = processes.iter().map(|pid| named(*pid)).collect();
     Finding {
         state: FindingState::Limited,
         remedy: "measure when they have ended: their work would be counted".into(),

@@ -17,7 +17,7 @@ use super::refusal::{Refusal, RefusalKind};
 
 pub use self::meters::{DISAGREEMENT, meters};
 pub use self::operating_point::PowerLimits;
-pub use self::snapshot::{Process, Snapshot};
+pub use self::snapshot::Snapshot;
 
 /// Where the library is, in the order tried. The last is where container toolkits mount the driver.
 const LIBRARIES: [&str; 3] = ["libnvidia-ml.so.1", "libnvidia-ml.so", "/usr/local/nvidia/lib64/libnvidia-ml.so.1"];
