@@ -119,9 +119,11 @@ fn examine_meters(inventory: &mut Inventory, findings: &mut Vec<Finding>) {
         let reading = meter.read();
         let identity = meter.identity();
         let (kind, unit) = match identity.method {
-            Method::Counter { .. } => ("energy counter", "J"),
-            Method::Integrated { averaged_over } if averaged_over.0 > 0.0 => ("power, a mean over a second", "W"),
-            Method::Integrated { .. } => ("power of the moment", "W"),
+            Method::Counter { .. } => ("energy counter".to_owned(), "J"),
+            Method::Integrated { averaged_over } if averaged_over.0 > 0.0 => {
+                (format!("power, a mean over {averaged_over}"), "W")
+            }
+            Method::Integrated { .. } => ("power of the moment".to_owned(), "W"),
         };
         let what = format!(
             "{}: {kind} of {}, resolution {} {unit}",
