@@ -42,6 +42,9 @@ pub struct Gpu {
     pub mig_instances: Option<u32>,
 }
 
+/// Indices and their devices, or why one cannot be used.
+pub type Devices = Vec<(u32, Result<Gpu, Refusal>)>;
+
 /// Opens NVML: `library` where given, else where the system has it.
 ///
 /// # Errors
@@ -72,11 +75,11 @@ pub fn open(library: Option<&Path>) -> Result<Library, Refusal> {
 }
 
 impl Library {
-    /// Every device the driver shows to this process, each once, or why it cannot be used; by its index.
+    /// Every device the driver shows to this process, each once.
     ///
     /// # Errors
     /// That devices cannot be counted, or that there are none.
-    pub fn devices(&self) -> Result<Vec<(u32, Result<Gpu, Refusal>)>, Refusal> {
+    pub fn devices(&self) -> Result<Devices, Refusal> {
         let count = self.nvml.device_count().map_err(|error| refusal("NVML devices", error))?;
         if count == 0 {
             let remedy = "ask Slurm for devices (`--gres=gpu:1`), or start the container with them";
