@@ -1,8 +1,9 @@
 //! Recording: what the meters of this node read, at an interval, until somebody says stop.
 //!
 //! Devices say their power of the moment. A package has only an energy counter: its power is the mean since the reading
-//! before that it has moved from, and its row stands for the middle between the two. Times are the wall clock's at the start plus monotonic time, so that
-//! they never go back. Memory and platform domains of RAPL are left out: a trace has packages, devices and nodes.
+//! before that it has moved from, and its row stands for the middle between the two. Times are the wall clock's at the
+//! start plus monotonic time, so that they never go back. Memory and platform domains of RAPL are left out: a trace has
+//! packages, devices and nodes.
 
 use std::collections::BTreeMap;
 use std::io;
