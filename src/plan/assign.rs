@@ -7,48 +7,39 @@ use super::prices::{NONE, Prices};
 use super::problem::{Kind, PlanProblem};
 use super::relaxation::ClassSolution;
 
-/// Deployment of each request, in the proportions of `solution`; within a class those members move first that lose
-/// least by it at `prices`.
-pub fn from_shares(problem: &PlanProblem, classes: &Classes, solution: &ClassSolution, prices: &Prices) -> Vec<u16> {
+/// Deployment of each request, in the proportions of `solution`. The members of a class are dealt by length, so that each
+/// deployment gets its share of the requests and of the work alike.
+pub fn from_shares(problem: &PlanProblem, classes: &Classes, solution: &ClassSolution) -> Vec<u16> {
     let mut by_class: Vec<BTreeMap<u16, f64>> = vec![BTreeMap::new(); classes.list.len()];
     for (column, share) in &solution.shares {
         *by_class[column.class].entry(column.option).or_insert(0.0) += share;
     }
     let mut assignment = vec![NONE; problem.workload.requests.len()];
     for (class, shares) in classes.list.iter().zip(by_class) {
-        let kind = &problem.kinds[class.kind];
-        let mut left: Vec<u32> = classes.members(class).to_vec();
-        let mut counts = whole_counts(&shares, class.count);
-        // Largest share last: it takes what the others leave.
-        counts.sort_by_key(|&(option, count)| (count, option));
-        while let Some((option, count)) = (counts.len() > 1).then(|| counts.remove(0)) {
-            let others: Vec<u16> = counts.iter().map(|&(option, _)| option).collect();
-            let regret = |request: u32| {
-                let mine = priced(problem, prices, kind, option, request);
-                let best =
-                    others.iter().map(|&o| priced(problem, prices, kind, o, request)).fold(f64::INFINITY, f64::min);
-                mine - best
-            };
-            let mut ranked: Vec<(f64, u32)> = left.iter().map(|&request| (regret(request), request)).collect();
-            ranked.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
-            for &(_, request) in &ranked[..count] {
-                assignment[request as usize] = kind.options[option as usize] as u16;
+        let options = &problem.kinds[class.kind].options;
+        let members = classes.members(class);
+        if let [(&option, _)] = shares.iter().collect::<Vec<_>>()[..] {
+            for &request in members {
+                assignment[request as usize] = options[option as usize] as u16;
             }
-            left = ranked[count..].iter().map(|&(_, request)| request).collect();
+            continue;
         }
-        if let Some(&(option, _)) = counts.first() {
-            for request in left {
-                assignment[request as usize] = kind.options[option as usize] as u16;
-            }
+        let mut members = members.to_vec();
+        members.sort_by_cached_key(|&request| {
+            let (input, output) = problem.lengths(request as usize);
+            (output, input, request)
+        });
+        let total: f64 = shares.values().sum();
+        let mut owed: Vec<(u16, f64, f64)> =
+            shares.into_iter().map(|(option, share)| (option, share / total, 0.0)).collect();
+        for request in members {
+            owed.iter_mut().for_each(|(_, share, owed)| *owed += *share);
+            let Some(next) = owed.iter_mut().max_by(|a, b| a.2.total_cmp(&b.2)) else { break };
+            next.2 -= 1.0;
+            assignment[request as usize] = options[next.0 as usize] as u16;
         }
     }
     assignment
-}
-
-/// Cost of a request at the prices: e + pi T - mu alpha.
-fn priced(problem: &PlanProblem, prices: &Prices, kind: &Kind, option: u16, request: u32) -> f64 {
-    let points = kind.mean_job.map_or(0.0, |job| prices.accuracy[job] * kind.accuracy[option as usize]);
-    joules_and_time(problem, prices, kind, option, request) - points
 }
 
 /// e + pi T.
@@ -57,27 +48,6 @@ fn joules_and_time(problem: &PlanProblem, prices: &Prices, kind: &Kind, option: 
     let (input, output) = problem.lengths(request as usize);
     let rates = &problem.deployments()[v].rates;
     rates.energy(input, output) + prices.cheapest_second(v, kind) * rates.seconds(input, output)
-}
-
-/// Whole numbers in proportion to the shares that sum to `total` (largest remainder).
-fn whole_counts(shares: &BTreeMap<u16, f64>, total: usize) -> Vec<(u16, usize)> {
-    let sum: f64 = shares.values().sum();
-    if sum <= 0.0 {
-        return Vec::new();
-    }
-    let mut counts: Vec<(u16, usize, f64)> = shares
-        .iter()
-        .map(|(&option, &share)| {
-            let exact = share / sum * total as f64;
-            (option, exact.floor() as usize, exact.fract())
-        })
-        .collect();
-    let given: usize = counts.iter().map(|entry| entry.1).sum();
-    counts.sort_by(|a, b| b.2.total_cmp(&a.2).then(a.0.cmp(&b.0)));
-    for entry in counts.iter_mut().take(total.saturating_sub(given)) {
-        entry.1 += 1;
-    }
-    counts.into_iter().filter(|entry| entry.1 > 0).map(|(option, count, _)| (option, count)).collect()
 }
 
 /// Gives every request that has none an open deployment, then moves requests to more accurate open deployments, least

@@ -37,6 +37,23 @@ pub struct CapacityInput<'a> {
     pub usable: &'a [Vec<f64>],
     /// Deployments that may be used at all.
     pub offered: &'a [bool],
+    pub purpose: Purpose,
+}
+
+/// What the rows are for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Purpose {
+    /// To be true of every plan.
+    Bound,
+    /// To be placed: an instance loads when it starts, if its window has time for it, and work counts longer than it is by
+    /// the share `slack`, so that whole requests find room.
+    Placement { slack: f64 },
+}
+
+impl Purpose {
+    pub fn slack(self) -> f64 {
+        if let Self::Placement { slack } = self { slack } else { 0.0 }
+    }
 }
 
 /// Columns of the block. Indexed by (deployment, window); empty for deployments that are not offered.
@@ -51,6 +68,7 @@ pub struct Capacity {
     pub loaded: Vec<Vec<ColId>>,
     /// o: 1 at most, and only where a deployment has an instance at all; whole where n is.
     pub open: Vec<Option<ColId>>,
+    pools: Vec<PoolRows>,
 }
 
 impl Capacity {
@@ -64,14 +82,22 @@ impl Capacity {
             starts: vec![Vec::new(); deployments],
             loaded: vec![Vec::new(); deployments],
             open: vec![None; deployments],
+            pools: Vec::new(),
         };
-        let pools = (0..problem.cluster.pools.len())
+        capacity.pools = (0..problem.cluster.pools.len())
             .map(|pool| PoolRows::add(lp, input, pool))
             .collect::<Result<Vec<_>, _>>()?;
         for v in (0..deployments).filter(|&v| input.offered[v]) {
-            capacity.add_deployment(lp, input, v, serve.map(|serve| &serve[v][..]), &pools)?;
+            capacity.add_deployment(lp, input, v, serve.map(|serve| &serve[v][..]))?;
         }
         Ok(capacity)
+    }
+
+    /// What a loaded second on `devices` devices of a pool costs in window `w` at the duals of its rows, in the units of
+    /// the problem.
+    pub fn loaded_second(&self, pool: usize, devices: u32, w: usize, row_duals: &[f64]) -> f64 {
+        let entries = self.pools[pool].loaded_entries(w, devices);
+        entries.into_iter().map(|(row, coefficient)| (-row_duals[row.0]).max(0.0) * coefficient).sum()
     }
 
     fn add_deployment(
@@ -80,11 +106,10 @@ impl Capacity {
         input: &CapacityInput,
         v: usize,
         serve: Option<&[RowId]>,
-        pools: &[PoolRows],
     ) -> Result<(), PlanError> {
         let problem = input.problem;
         let deployment = &problem.deployments()[v];
-        let pool = &pools[deployment.pool];
+        let pool = &self.pools[deployment.pool];
         let most = problem.most_instances(v) as f64;
         let load = deployment.load_time.0 / input.scale.time;
         let start_cost = deployment.start_energy().0 / input.scale.energy;
@@ -141,14 +166,16 @@ impl Capacity {
             self.loaded[v].push(lp.add_column(0.0, (0.0, infinity), false, &entries)?);
 
             // y: load time; counts in every suffix that contains its window.
+            let at_start = matches!(input.purpose, Purpose::Placement { .. }) && load <= length;
+            let reach = if at_start { w } else { 0 };
             let mut entries = vec![(rows[w].net, 1.0)];
-            entries.extend(rows[..=w].iter().map(|row| (row.load_after, -1.0)));
+            entries.extend(rows[reach..=w].iter().map(|row| (row.load_after, -1.0)));
             lp.add_column(0.0, (0.0, infinity), false, &entries)?;
 
             // s: starts.
             let mut entries = vec![(rows[w].starts, -1.0)];
             if load > 0.0 {
-                entries.extend(rows[..=w].iter().map(|row| (row.load_after, load)));
+                entries.extend(rows[reach..=w].iter().map(|row| (row.load_after, load)));
             }
             self.starts[v].push(lp.add_column(start_cost, (0.0, most), integer, &entries)?);
 

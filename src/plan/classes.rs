@@ -1,22 +1,21 @@
 //! Requests merged by kind and length box, so that the linear programme stays small.
 //!
 //! Inner classes: feature sums, eligible where every member is. They guide the plan only; bound and objective are taken
-//! over single requests. Boxes start as logarithmic bins, so coarse that they are few; classes are then split between
+//! over single requests. Boxes start as unions of cells, so coarse that they are few; classes are then split between
 //! members that disagree on their cheapest deployment.
 
 use std::collections::BTreeMap;
 
 use rayon::prelude::*;
 
+use super::cells::Key;
 use super::prices::NONE;
 use super::problem::PlanProblem;
 use crate::domain::{Features, features};
 
-/// Width of the finest starting bin as a ratio of lengths.
-const BIN_RATIO: f64 = 1.4;
-/// Neighbouring bins are merged until no more classes than this are left, or bins are `MOST_MERGES` times twice as wide.
+/// Neighbouring cells are merged until no more classes than this are left, or they are `MOST_MERGES` times twice as wide.
 const STARTING_CLASSES: usize = 1500;
-const MOST_MERGES: u64 = 3;
+const MOST_MERGES: u32 = 3;
 
 #[derive(Clone, Debug)]
 pub struct Class {
@@ -40,39 +39,26 @@ pub struct Classes {
 
 impl Classes {
     pub fn new(problem: &PlanProblem) -> Self {
-        let n = problem.workload.requests.len();
-        let mut keyed: Vec<(u64, u32)> = (0..n)
-            .into_par_iter()
-            .map(|r| {
-                let (input, output) = problem.lengths(r);
-                // At most 61 bins a side, for lengths are 32-bit.
-                let key = ((problem.cohort_of(r) as u64) << 16) | (bin(input) << 8) | bin(output);
-                (key, r as u32)
-            })
-            .collect();
-        keyed.par_sort_unstable();
-        let merged = |key: u64, merges: u64| {
-            let (input, output) = ((key >> 8) & 0xff, key & 0xff);
-            (key & !0xffff) | (input >> merges << 8) | (output >> merges)
-        };
-        let mut boxes: Vec<u64> = keyed.chunk_by(|a, b| a.0 == b.0).map(|run| run[0].0).collect();
+        let cells = &problem.cells.list;
         let mut merges = 0;
-        while boxes.len() > STARTING_CLASSES && merges < MOST_MERGES {
+        let mut keys: Vec<Key> = cells.iter().map(|cell| cell.key).collect();
+        while keys.len() > STARTING_CLASSES && merges < MOST_MERGES {
             merges += 1;
-            boxes.iter_mut().for_each(|key| *key = merged(*key, 1));
-            boxes.sort_unstable();
-            boxes.dedup();
+            keys = cells.iter().map(|cell| cell.key.merged(merges)).collect();
+            keys.sort_unstable();
+            keys.dedup();
         }
-        if merges > 0 {
-            keyed.par_iter_mut().for_each(|(key, _)| *key = merged(*key, merges));
-            keyed.par_sort_unstable();
-        }
-        let members: Vec<u32> = keyed.iter().map(|&(_, request)| request).collect();
-        let mut classes = Self { list: Vec::new(), members };
-        let mut first = 0;
-        for run in keyed.chunk_by(|a, b| a.0 == b.0) {
-            classes.push(problem, first, run.len());
-            first += run.len();
+        let mut order: Vec<(Key, usize)> =
+            cells.iter().enumerate().map(|(index, cell)| (cell.key.merged(merges), index)).collect();
+        order.sort_unstable();
+        let mut classes = Self { list: Vec::new(), members: Vec::with_capacity(problem.cells.requests.len()) };
+        for run in order.chunk_by(|a, b| a.0 == b.0) {
+            let first = classes.members.len();
+            for &(_, index) in run {
+                let cell = &cells[index];
+                classes.members.extend(&problem.cells.requests[cell.first..cell.first + cell.count]);
+            }
+            classes.push(problem, first, classes.members.len() - first);
         }
         classes
     }
@@ -170,8 +156,4 @@ impl Classes {
         range.sort_by_key(|&request| cheapest[request as usize] != common);
         count
     }
-}
-
-fn bin(tokens: u32) -> u64 {
-    (f64::from(tokens.max(1)).ln() / BIN_RATIO.ln()) as u64
 }

@@ -46,13 +46,22 @@ pub struct Lp {
     has_integers: bool,
     /// Seconds in the solver so far.
     spent: f64,
+    /// Only columns and costs have changed since the last solution, which is therefore still feasible.
+    primal: bool,
 }
 
 impl Lp {
     pub fn new() -> Self {
         let mut model = RowProblem::default().optimise(Sense::Minimise);
         model.make_quiet();
-        Self { model: Some(model), rows: Vec::new(), columns: Vec::new(), has_integers: false, spent: 0.0 }
+        Self {
+            model: Some(model),
+            rows: Vec::new(),
+            columns: Vec::new(),
+            has_integers: false,
+            spent: 0.0,
+            primal: false,
+        }
     }
 
     fn model(&mut self) -> Result<&mut Model, PlanError> {
@@ -63,6 +72,7 @@ impl Lp {
         let entries: Vec<(Col, f64)> = entries.iter().map(|&(col, value)| (self.columns[col.0], value)).collect();
         let row = self.model()?.try_add_row(lower..=upper, entries).map_err(|_| PlanError::Solver("row refused"))?;
         self.rows.push(row);
+        self.primal = false;
         Ok(RowId(self.rows.len() - 1))
     }
 
@@ -86,6 +96,7 @@ impl Lp {
     pub fn set_bounds(&mut self, column: ColId, lower: f64, upper: f64) -> Result<(), PlanError> {
         let column = self.columns[column.0];
         self.model()?.change_column_bounds(column, lower..=upper);
+        self.primal = false;
         Ok(())
     }
 
@@ -103,6 +114,8 @@ impl Lp {
         if self.has_integers {
             model.set_option("mip_rel_gap", mip_gap);
         }
+        model.set_option("simplex_strategy", if self.primal { 4 } else { 1 });
+        self.primal = true;
         let started = Instant::now();
         let solved = model.try_solve().map_err(|_| PlanError::Solver("HiGHS reported an error"))?;
         self.spent += started.elapsed().as_secs_f64();

@@ -140,6 +140,34 @@ pub fn staircase(need: &Need, windows: &[Window], loaded: &[f64], dues: &[Due]) 
     pieces
 }
 
+/// One piece for each run of windows in which an instance is alive.
+pub fn whole(need: &Need, windows: &[Window], instances: &[f64]) -> Vec<Piece> {
+    let most = instances.iter().copied().fold(0.0, f64::max).round() as usize;
+    let mut pieces = Vec::new();
+    for level in 0..most {
+        let mut w = 0;
+        while w < windows.len() {
+            let alive = |w: usize| instances[w] > level as f64 + 0.5;
+            if !alive(w) {
+                w += 1;
+                continue;
+            }
+            let start = windows[w].start.max(need.earliest);
+            while w + 1 < windows.len() && alive(w + 1) {
+                w += 1;
+            }
+            let duration = windows[w].end - start;
+            let &Need { deployment, devices, load, longest, .. } = need;
+            if duration >= load + longest {
+                let minimum = load + longest;
+                pieces.push(Piece { deployment, devices, earliest: start, latest: start, duration, load, minimum });
+            }
+            w += 1;
+        }
+    }
+    pieces
+}
+
 /// `loaded`, in proportion more up to each deadline by which the work due and the loads would not fit.
 fn raised(need: &Need, windows: &[Window], loaded: &[f64], dues: &[Due]) -> Vec<f64> {
     let mut loaded = loaded.to_vec();

@@ -44,6 +44,8 @@ pub enum Shape<'a> {
     Lanes(&'a Lanes),
     /// As the relaxation loads them, seconds by (deployment, window).
     Staircase(&'a [Vec<f64>]),
+    /// Exactly these whole instances, by (deployment, window), whatever the work.
+    Whole(&'a [Vec<f64>]),
 }
 
 /// Places `assignment` (a deployment for each request) and prices the result.
@@ -149,7 +151,7 @@ fn deployment_pieces(
     let most = problem.most_instances(v);
     let lanes = match shape {
         Shape::Lanes(lanes) => lanes.get(&v).copied(),
-        Shape::Staircase(_) => None,
+        Shape::Staircase(_) | Shape::Whole(_) => None,
     };
     let mut count = lanes.unwrap_or(1).clamp(1, most.max(1));
     let mut pieces = None;
@@ -170,8 +172,12 @@ fn deployment_pieces(
             most,
             least: lanes,
         };
-        if let Shape::Staircase(loaded) = shape {
-            let found = pieces::staircase(&need, &problem.windows, &loaded[v], &dues);
+        let shaped = match shape {
+            Shape::Lanes(_) => None,
+            Shape::Staircase(loaded) => Some(pieces::staircase(&need, &problem.windows, &loaded[v], &dues)),
+            Shape::Whole(instances) => Some(pieces::whole(&need, &problem.windows, &instances[v])),
+        };
+        if let Some(found) = shaped {
             return (!found.is_empty()).then_some(found);
         }
         let found = pieces::pieces(&need, &dues)?;

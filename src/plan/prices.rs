@@ -6,7 +6,9 @@
 
 use rayon::prelude::*;
 
+use super::cells::Cell;
 use super::problem::{Cohort, Kind, PlanProblem};
+use crate::domain::Features;
 
 /// Prices of the relaxation's rows, all non-negative, in joules.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,6 +25,12 @@ impl Prices {
             seconds: vec![vec![0.0; problem.windows.len()]; problem.deployments().len()],
             accuracy: vec![0.0; problem.workload.jobs.len()],
         }
+    }
+
+    /// The window of `kind` in which `v` is cheapest; the last of several.
+    pub fn cheapest_window(&self, v: usize, kind: &Kind) -> Option<usize> {
+        let windows = (kind.first_window..kind.end_window).rev();
+        windows.min_by(|&a, &b| self.seconds[v][a].total_cmp(&self.seconds[v][b]))
     }
 
     /// The cheapest second of `v` among the windows of `kind`.
@@ -54,84 +62,102 @@ pub struct PassResult {
 /// No deployment.
 pub const NONE: u16 = u16::MAX;
 
-const BLOCK: usize = 8192;
+/// Cells that one task reads.
+const CELLS_AT_ONCE: usize = 16;
 
 /// `open`: the deployments requests may choose from; all if `None`.
 pub fn request_pass(problem: &PlanProblem, prices: &Prices, open: Option<&[bool]>, objective: Objective) -> PassResult {
     let tables: Vec<CohortTable> =
         problem.cohorts.iter().map(|cohort| CohortTable::new(problem, cohort, prices, open, objective)).collect();
     let deployments = problem.deployments().len();
-    let n = problem.workload.requests.len();
-    let mut cheapest = vec![NONE; n];
-    let blocks: Vec<Block> = cheapest
-        .par_chunks_mut(BLOCK)
-        .enumerate()
-        .map(|(index, choice)| block(problem, &tables, index * BLOCK, choice, open.map(|_| deployments)))
+    let parts: Vec<Part> = problem
+        .cells
+        .list
+        .par_chunks(CELLS_AT_ONCE)
+        .map(|cells| {
+            let mut part = Part { gains: vec![0.0; if open.is_some() { deployments } else { 0 }], ..Part::default() };
+            for cell in cells {
+                part.add(problem, &tables[cell.key.cohort()], cell);
+            }
+            part
+        })
         .collect();
 
     let mut total = CompensatedSum::default();
     let mut gains = vec![0.0; deployments];
     let mut unservable = Vec::new();
-    for part in blocks {
+    let mut cheapest = vec![NONE; problem.workload.requests.len()];
+    for (part, cells) in parts.into_iter().zip(problem.cells.list.chunks(CELLS_AT_ONCE)) {
         total.add(part.total.value());
         total.magnitude += part.total.magnitude;
         for (gain, more) in gains.iter_mut().zip(part.gains) {
             *gain += more;
         }
         unservable.extend(part.unservable);
+        for (&request, choice) in problem.cells.requests[cells[0].first..].iter().zip(part.cheapest) {
+            cheapest[request as usize] = choice;
+        }
     }
+    unservable.sort_unstable();
     for (job, points) in problem.floor_points.iter().enumerate() {
         total.add(points.unwrap_or(0.0) * prices.accuracy[job]);
     }
     PassResult { total: total.rounded_down(), cheapest, gains, unservable }
 }
 
+/// What some cells contribute.
 #[derive(Default)]
-struct Block {
+struct Part {
     total: CompensatedSum,
+    /// In the order of the cells' requests.
+    cheapest: Vec<u16>,
+    /// Empty where nobody asks.
     gains: Vec<f64>,
     unservable: Vec<usize>,
 }
 
-fn block(
-    problem: &PlanProblem,
-    tables: &[CohortTable],
-    first: usize,
-    choice: &mut [u16],
-    gains_for: Option<usize>,
-) -> Block {
-    let mut result = Block { gains: vec![0.0; gains_for.unwrap_or(0)], ..Block::default() };
-    let mut costs = Vec::new();
-    for (offset, choice) in choice.iter_mut().enumerate() {
-        let request = first + offset;
-        let (input, output) = problem.lengths(request);
-        let table = &tables[problem.cohort_of(request)];
-        table.costs(problem, &problem.kinds[problem.kind_of(request)], input, output, &mut costs);
-        let Some((best, cost)) = table.cheapest(&costs) else {
-            result.unservable.push(request);
-            continue;
-        };
-        *choice = table.options[best] as u16;
-        result.total.add(cost);
-        if gains_for.is_some() {
-            for ((&v, &open), &candidate) in table.options.iter().zip(&table.open).zip(&costs) {
-                if !open && candidate < cost {
-                    result.gains[v] += cost - candidate;
+impl Part {
+    fn add(&mut self, problem: &PlanProblem, table: &CohortTable, cell: &Cell) {
+        let table = table.for_cell(cell);
+        let mut costs = vec![0.0; table.options.len()];
+        let members = cell.first..cell.first + cell.count;
+        for (&request, &(input, output)) in
+            problem.cells.requests[members.clone()].iter().zip(&problem.cells.lengths[members])
+        {
+            table.costs(problem, request as usize, input, output, &mut costs);
+            let Some((best, cost)) = table.cheapest(&costs) else {
+                self.unservable.push(request as usize);
+                self.cheapest.push(NONE);
+                continue;
+            };
+            self.cheapest.push(table.options[best].deployment as u16);
+            self.total.add(cost);
+            if !self.gains.is_empty() {
+                for (option, &candidate) in table.options.iter().zip(&costs) {
+                    if !option.open && candidate < cost {
+                        self.gains[option.deployment] += cost - candidate;
+                    }
                 }
             }
         }
     }
-    result
 }
 
-/// Priced coefficients of one cohort's options, a column a feature so that the inner loop vectorises.
+#[derive(Clone, Copy)]
+struct PricedOption {
+    deployment: usize,
+    /// Its index in `Kind::options`.
+    index: usize,
+    open: bool,
+    max_tokens: f64,
+    /// Some request of the cohort may exceed its slot limit.
+    tight: bool,
+}
+
+/// One cohort's options with their priced coefficients, a column a feature so that the inner loop vectorises.
 struct CohortTable {
-    options: Vec<usize>,
-    open: Vec<bool>,
+    options: Vec<PricedOption>,
     coefficients: [Vec<f64>; 6],
-    max_tokens: Vec<f64>,
-    /// Options whose slot limit some request of the cohort may exceed.
-    tight: Vec<usize>,
 }
 
 impl CohortTable {
@@ -143,44 +169,72 @@ impl CohortTable {
         objective: Objective,
     ) -> Self {
         let kind = &problem.kinds[cohort.kind];
-        let mut coefficients: [Vec<f64>; 6] = std::array::from_fn(|_| Vec::with_capacity(kind.options.len()));
-        let mut max_tokens = Vec::with_capacity(kind.options.len());
-        let mut tight = Vec::new();
-        for (option, &v) in kind.options.iter().enumerate() {
+        let mut table = Self { options: Vec::with_capacity(kind.options.len()), coefficients: Default::default() };
+        for (index, &v) in kind.options.iter().enumerate() {
             let deployment = &problem.deployments()[v];
             let second = prices.cheapest_second(v, kind);
-            let points = kind.mean_job.map_or(0.0, |job| prices.accuracy[job] * kind.accuracy[option]);
-            for (k, column) in coefficients.iter_mut().enumerate() {
+            let points = kind.mean_job.map_or(0.0, |job| prices.accuracy[job] * kind.accuracy[index]);
+            for (k, column) in table.coefficients.iter_mut().enumerate() {
                 let energy = if objective == Objective::Energy { deployment.rates.net_energy[k] } else { 0.0 };
                 let constant = if k == 0 { points } else { 0.0 };
                 column.push(energy + second * deployment.rates.busy_time[k] - constant);
             }
-            max_tokens.push(deployment.max_tokens);
-            if deployment.rates.slot_seconds(cohort.max_input, cohort.max_output) > cohort.slot_limit[option] {
-                tight.push(option);
-            }
+            let longest = deployment.rates.slot_seconds(cohort.max_input, cohort.max_output);
+            table.options.push(PricedOption {
+                deployment: v,
+                index,
+                open: open.is_none_or(|open| open[v]),
+                max_tokens: deployment.max_tokens,
+                tight: longest > cohort.slot_limit[index],
+            });
         }
-        let is_open = kind.options.iter().map(|&v| open.is_none_or(|open| open[v])).collect();
-        Self { options: kind.options.clone(), open: is_open, coefficients, max_tokens, tight }
+        table
     }
 
-    fn costs(&self, problem: &PlanProblem, kind: &Kind, input: u32, output: u32, costs: &mut Vec<f64>) {
+    /// The options that some request of the cell may prefer to `reference`, an open one that serves all of them: those
+    /// whose cost less the reference's has a Bernstein coefficient on the cell that is not positive. A polynomial is
+    /// nowhere below the least of them.
+    fn for_cell(&self, cell: &Cell) -> Self {
+        let most_tokens = f64::from(cell.input.1) + f64::from(cell.output.1);
+        let least_tokens = f64::from(cell.input.0) + f64::from(cell.output.0);
+        let controls = control_points(cell);
+        let serves_all = |option: &PricedOption| option.open && !option.tight && option.max_tokens >= most_tokens;
+        let values = |k: usize| controls.map(|point| (0..6).map(|f| self.coefficients[f][k] * point[f]).sum::<f64>());
+        let middle = |k: usize| (0..6).map(|f| self.coefficients[f][k] * controls[4][f]).sum::<f64>();
+        let reference = (0..self.options.len())
+            .filter(|&k| serves_all(&self.options[k]))
+            .min_by(|&a, &b| middle(a).total_cmp(&middle(b)))
+            .map(values);
+        let may_win = |k: usize| {
+            let beats = |reference: [f64; 9]| {
+                values(k).iter().zip(reference).any(|(own, other)| *own <= other + 1e-12 * other.abs())
+            };
+            self.options[k].max_tokens >= least_tokens && reference.is_none_or(beats)
+        };
+        let kept: Vec<usize> = (0..self.options.len()).filter(|&k| may_win(k)).collect();
+        Self {
+            options: kept.iter().map(|&k| self.options[k]).collect(),
+            coefficients: std::array::from_fn(|f| kept.iter().map(|&k| self.coefficients[f][k]).collect()),
+        }
+    }
+
+    /// Cost of the request by option; infinite where it cannot be served.
+    fn costs(&self, problem: &PlanProblem, request: usize, input: u32, output: u32, costs: &mut [f64]) {
         let (i, o) = (f64::from(input), f64::from(output));
         let (io, ii, oo, tokens) = (i * o, i * i, o * o, i + o);
-        let n = self.options.len();
-        costs.clear();
-        costs.resize(n, 0.0);
+        let n = costs.len();
         let [c0, c1, c2, c3, c4, c5] = &self.coefficients;
         let (c0, c1, c2, c3, c4, c5) = (&c0[..n], &c1[..n], &c2[..n], &c3[..n], &c4[..n], &c5[..n]);
-        let limit = &self.max_tokens[..n];
         for k in 0..n {
-            let cost = c0[k] + c1[k] * i + c2[k] * o + c3[k] * io + c4[k] * ii + c5[k] * oo;
-            costs[k] = if tokens <= limit[k] { cost } else { f64::INFINITY };
+            costs[k] = c0[k] + c1[k] * i + c2[k] * o + c3[k] * io + c4[k] * ii + c5[k] * oo;
         }
-        for &option in &self.tight {
-            let rates = &problem.deployments()[self.options[option]].rates;
-            if rates.slot_seconds(input, output) > kind.slot_limit[option] {
-                costs[option] = f64::INFINITY;
+        for (option, cost) in self.options.iter().zip(costs) {
+            let too_long = option.tight && {
+                let slot = problem.deployments()[option.deployment].rates.slot_seconds(input, output);
+                slot > problem.kinds[problem.kind_of(request)].slot_limit[option.index]
+            };
+            if tokens > option.max_tokens || too_long {
+                *cost = f64::INFINITY;
             }
         }
     }
@@ -189,13 +243,26 @@ impl CohortTable {
     fn cheapest(&self, costs: &[f64]) -> Option<(usize, f64)> {
         let possible = || costs.iter().copied().enumerate().filter(|(_, cost)| *cost < f64::INFINITY);
         let mut best: Option<(usize, f64)> = None;
-        for (option, cost) in possible().filter(|(option, _)| self.open[*option]) {
+        for (option, cost) in possible().filter(|(option, _)| self.options[*option].open) {
             if best.is_none_or(|(_, least)| cost < least) {
                 best = Some((option, cost));
             }
         }
         best.or_else(|| possible().max_by(|a, b| a.1.total_cmp(&b.1)))
     }
+}
+
+/// The features of the nine control points of degree (2, 2) over the cell's box; the fifth is the middle one.
+fn control_points(cell: &Cell) -> [Features; 9] {
+    let powers = |(low, high): (u32, u32)| {
+        let (low, high) = (f64::from(low), f64::from(high));
+        [(low, low * low), (0.5 * (low + high), low * high), (high, high * high)]
+    };
+    let (inputs, outputs) = (powers(cell.input), powers(cell.output));
+    std::array::from_fn(|index| {
+        let ((i, ii), (o, oo)) = (inputs[index / 3], outputs[index % 3]);
+        [1.0, i, o, i * o, ii, oo]
+    })
 }
 
 /// Neumaier's sum with the magnitude that bounds its rounding error.

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use rayon::prelude::*;
 
+use super::cells::Cells;
 use crate::domain::{AccuracyRule, Cluster, Deployment, FamilyModel, Rates, Workload, dot, features};
 use crate::options::Options;
 
@@ -75,6 +76,7 @@ pub struct PlanProblem<'a> {
     /// f_j * N_j by job; `None` without a mean floor.
     pub floor_points: Vec<Option<f64>>,
     pub requests_of_job: Vec<usize>,
+    pub cells: Cells,
 }
 
 impl<'a> PlanProblem<'a> {
@@ -119,6 +121,7 @@ impl<'a> PlanProblem<'a> {
             cohort_of_kind: Vec::new(),
             floor_points,
             requests_of_job,
+            cells: Cells::default(),
         };
         let mut known: BTreeMap<(u64, u64, Option<usize>, Vec<usize>), usize> = BTreeMap::new();
         for (g, group) in workload.groups.iter().enumerate() {
@@ -137,6 +140,8 @@ impl<'a> PlanProblem<'a> {
             kind.max_output = kind.max_output.max(longest[g].1);
         }
         problem.gather_cohorts();
+        problem.cells =
+            Cells::new(requests.len(), |request| problem.cohort_of(request), |request| problem.lengths(request));
         problem
     }
 
@@ -208,6 +213,11 @@ impl<'a> PlanProblem<'a> {
     pub fn net_wake_energy(&self, p: usize) -> f64 {
         let pool = &self.cluster.pools[p];
         if pool.suspend { (pool.wake_energy.0 - self.billed_power(p) * pool.wake_time.0).max(0.0) } else { 0.0 }
+    }
+
+    /// Whether everything that may be done in window `w + 1` may as well be done in `w`.
+    pub fn carries(&self, w: usize) -> bool {
+        w + 1 < self.windows.len() && self.cohorts.iter().all(|cohort| self.kinds[cohort.kind].first_window != w + 1)
     }
 
     pub fn horizon(&self) -> f64 {

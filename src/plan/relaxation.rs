@@ -10,19 +10,11 @@ use std::time::Instant;
 use super::PlanError;
 use super::capacity::{Capacity, CapacityInput, Scale};
 use super::classes::Classes;
+use super::columns::{COLUMNS_PER_CLASS, Column};
 use super::lp::{ColId, Lp, Outcome, RowId, Solution};
 use super::prices::{Objective, Prices};
-use super::problem::PlanProblem;
+use super::problem::{PlanProblem, Window};
 use crate::domain::dot;
-
-/// A share of a class on a deployment in a window.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Column {
-    pub class: usize,
-    /// Index into `Kind::options`.
-    pub option: u16,
-    pub window: usize,
-}
 
 #[derive(Clone, Debug)]
 pub struct ClassSolution {
@@ -40,8 +32,12 @@ pub struct ClassSolution {
     /// The part of the objective's dual that stands for requests: a request pass at `prices` replaces it, and makes
     /// `objective - requests_dual + pass` a bound at request level.
     pub requests_dual: f64,
-    /// By deployment: joules by which that bound rises if the deployment starts at all.
+    /// By deployment: joules by which that bound rises if the deployment starts at all; 0 for one not offered.
     pub opening_cost: Vec<f64>,
+    /// By deployment: joules that one more instance in every window would cost, and one less save at most.
+    pub instance_cost: Vec<f64>,
+    /// By deployment not offered: the part of its prices, per second, that pays for a start; else 0.
+    pub start_share: Vec<f64>,
 }
 
 pub struct ClassProblem<'a> {
@@ -61,10 +57,10 @@ pub struct ClassProblem<'a> {
     unserved_costs: Vec<f64>,
 }
 
-/// Columns added per class and round.
-const COLUMNS_PER_CLASS: usize = 3;
 const UNSERVED_FACTORS: [f64; 4] = [1.0, 10.0, 100.0, 1000.0];
 const MOST_ROUNDS: usize = 200;
+/// Column generation ends when all columns left out could lower the objective by this share of it at most.
+const LEFT_OUT: f64 = 1e-6;
 /// Shares below this are rounding of the solver.
 const LEAST_SHARE: f64 = 1e-9;
 
@@ -87,8 +83,9 @@ impl<'a> ClassProblem<'a> {
             accuracy_rows.push(floor.map(|floor| lp.add_row(floor, infinity, &[])).transpose()?);
         }
         let mut serve_rows = Vec::new();
-        for _ in problem.deployments() {
-            let rows = problem.windows.iter().map(|_| lp.add_row(-infinity, 0.0, &[]));
+        for &offered in input.offered {
+            let windows = if offered { &problem.windows[..] } else { &[] };
+            let rows = windows.iter().map(|_| lp.add_row(-infinity, 0.0, &[]));
             serve_rows.push(rows.collect::<Result<Vec<_>, _>>()?);
         }
         let capacity = Capacity::add(&mut lp, &input, Some(&serve_rows))?;
@@ -107,12 +104,24 @@ impl<'a> ClassProblem<'a> {
             unserved_columns: Vec::new(),
             unserved_costs: Vec::new(),
         };
+        class_problem.add_carries()?;
         class_problem.add_unserved()?;
         for &column in seed {
             class_problem.add_column(column)?;
         }
         class_problem.add_starting_columns()?;
         Ok(class_problem)
+    }
+
+    /// Time left over in a window serves what the next one's deadline asks for, unless that is not released yet. So a class
+    /// needs a column in its last window only.
+    fn add_carries(&mut self) -> Result<(), PlanError> {
+        for w in (0..self.input.problem.windows.len()).filter(|&w| self.input.problem.carries(w)) {
+            for rows in self.serve_rows.iter().filter(|rows| !rows.is_empty()) {
+                self.lp.add_column(0.0, (0.0, f64::INFINITY), false, &[(rows[w], 1.0), (rows[w + 1], -1.0)])?;
+            }
+        }
+        Ok(())
     }
 
     /// A costly column per class that serves it from nowhere, at the best accuracy: keeps every round feasible.
@@ -149,9 +158,11 @@ impl<'a> ClassProblem<'a> {
         Ok(())
     }
 
-    /// For each class the options of least energy, least device time and best accuracy, in each window.
+    /// For each class without a column the options of least energy, least device time and best accuracy, in each window.
     fn add_starting_columns(&mut self) -> Result<(), PlanError> {
-        for c in 0..self.classes.list.len() {
+        let mut seeded = vec![false; self.classes.list.len()];
+        self.columns.iter().for_each(|column| seeded[column.class] = true);
+        for c in (0..self.classes.list.len()).filter(|&c| !seeded[c]) {
             let class = &self.classes.list[c];
             let kind = &self.input.problem.kinds[class.kind];
             let options: Vec<u16> = class.options.iter().copied().filter(|&o| self.offers(c, o)).collect();
@@ -166,9 +177,11 @@ impl<'a> ClassProblem<'a> {
                 least(&devices),
                 least(&|option| -kind.accuracy[option as usize]),
             ];
-            let windows = kind.first_window..kind.end_window;
+            let last = kind.end_window - 1;
+            let windows = (kind.first_window..=last).filter(|&w| w == last || !self.input.problem.carries(w));
+            let windows: Vec<usize> = windows.collect();
             for option in chosen.into_iter().flatten() {
-                for window in windows.clone() {
+                for &window in &windows {
                     self.add_column(Column { class: c, option, window })?;
                 }
             }
@@ -195,7 +208,8 @@ impl<'a> ClassProblem<'a> {
     fn seconds(&self, class: usize, option: u16) -> f64 {
         let class = &self.classes.list[class];
         let v = self.input.problem.kinds[class.kind].options[option as usize];
-        dot(&self.input.problem.deployments()[v].rates.busy_time, &class.sums) / self.input.scale.time
+        let seconds = dot(&self.input.problem.deployments()[v].rates.busy_time, &class.sums);
+        (1.0 + self.input.purpose.slack()) * seconds / self.input.scale.time
     }
 
     fn add_column(&mut self, column: Column) -> Result<(), PlanError> {
@@ -221,23 +235,10 @@ impl<'a> ClassProblem<'a> {
         Ok(())
     }
 
-    /// Fixes the instances by (deployment, window); `None` frees them.
-    pub fn fix_instances(&mut self, instances: Option<&[Vec<f64>]>) -> Result<(), PlanError> {
-        for v in 0..self.capacity.instances.len() {
-            let most = self.input.problem.most_instances(v) as f64;
-            for (w, &column) in self.capacity.instances[v].iter().enumerate() {
-                let (lower, upper) = instances.map_or((0.0, most), |fixed| (fixed[v][w], fixed[v][w]));
-                self.lp.set_bounds(column, lower, upper)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Forbids or allows deployment `v` altogether.
-    pub fn set_open(&mut self, v: usize, open: bool) -> Result<(), PlanError> {
-        let most = if open { self.input.problem.most_instances(v) as f64 } else { 0.0 };
-        for &column in &self.capacity.instances[v] {
-            self.lp.set_bounds(column, 0.0, most)?;
+    /// Fixes the instances of deployment `v` by window.
+    pub fn fix(&mut self, v: usize, instances: &[f64]) -> Result<(), PlanError> {
+        for (&column, &count) in self.capacity.instances[v].iter().zip(instances) {
+            self.lp.set_bounds(column, count, count)?;
         }
         Ok(())
     }
@@ -271,9 +272,11 @@ impl<'a> ClassProblem<'a> {
                 _ => break,
             }
             let prices = self.prices(&solution);
-            let new = self.improving_columns(&solution, &prices);
-            last = Some(self.result(&solution, prices));
-            if new.is_empty() || left <= 0.0 {
+            let (new, left_out) = self.improving_columns(&solution, &prices);
+            let result = self.result(&solution, prices);
+            let good_enough = result.unserved <= 1e-6 && left_out <= LEFT_OUT * solution.objective.abs();
+            last = Some(result);
+            if new.is_empty() || left <= 0.0 || good_enough {
                 break;
             }
             for column in new {
@@ -287,10 +290,11 @@ impl<'a> ClassProblem<'a> {
         let scale = self.input.scale;
         let joules = self.joules();
         let per_second = joules / scale.time;
-        let seconds = self
-            .serve_rows
-            .iter()
-            .map(|rows| rows.iter().map(|row| (-solution.row_duals[row.0]).max(0.0) * per_second).collect())
+        let seconds = (0..self.serve_rows.len())
+            .map(|v| match &self.serve_rows[v][..] {
+                [] => self.prices_outside(v, solution),
+                rows => rows.iter().map(|row| (-solution.row_duals[row.0]).max(0.0) * per_second).collect(),
+            })
             .collect();
         let accuracy = self
             .accuracy_rows
@@ -301,10 +305,37 @@ impl<'a> ClassProblem<'a> {
         Prices { seconds, accuracy }
     }
 
-    fn improving_columns(&self, solution: &Solution, prices: &Prices) -> Vec<Column> {
+    /// Prices of a deployment that is not offered, at which its capacity costs no less than it earns: each second served
+    /// pays for its devices, and all that one instance can serve pay for its start.
+    fn prices_outside(&self, v: usize, solution: &Solution) -> Vec<f64> {
+        let problem = self.input.problem;
+        let deployment = &problem.deployments()[v];
+        let per_second = self.joules() / self.input.scale.time;
+        let loaded = |w| self.capacity.loaded_second(deployment.pool, deployment.devices, w, &solution.row_duals);
+        (0..problem.windows.len()).map(|w| loaded(w) * per_second + self.start_share(v)).collect()
+    }
+
+    /// Joules a second that pay for one start of `v` over all the seconds an instance can serve.
+    fn start_share(&self, v: usize) -> f64 {
+        let problem = self.input.problem;
+        let deployment = &problem.deployments()[v];
+        if self.objective == Objective::Feasibility || self.input.offered[v] {
+            return 0.0;
+        }
+        let useful = |window: &Window| window.length().min(self.input.total_work[v]);
+        let alive: f64 = problem.windows.iter().map(Window::length).sum();
+        let most = problem.windows.iter().map(useful).sum::<f64>().min(alive - deployment.load_time.0);
+        let start = deployment.start_energy().0;
+        // Without a second to serve in, any price will do.
+        if most > 0.0 { start / most } else { start }
+    }
+
+    /// Columns that would lower the objective, and by how much all of them could together.
+    fn improving_columns(&self, solution: &Solution, prices: &Prices) -> (Vec<Column>, f64) {
         let problem = self.input.problem;
         let joules = self.joules();
         let mut new = Vec::new();
+        let mut left_out = 0.0;
         let mut candidates: Vec<(f64, Column)> = Vec::new();
         for (c, class) in self.classes.list.iter().enumerate() {
             let kind = &problem.kinds[class.kind];
@@ -312,9 +343,7 @@ impl<'a> ClassProblem<'a> {
             candidates.clear();
             for &option in class.options.iter().filter(|&&option| self.offers(c, option)) {
                 let v = kind.options[option as usize];
-                let windows = kind.first_window..kind.end_window;
-                let window = windows.min_by(|&a, &b| prices.seconds[v][a].total_cmp(&prices.seconds[v][b]));
-                let Some(window) = window else { continue };
+                let Some(window) = prices.cheapest_window(v, kind) else { continue };
                 let seconds = self.seconds(c, option) * self.input.scale.time;
                 let points = kind.mean_job.map_or(0.0, |job| prices.accuracy[job] * kind.accuracy[option as usize]);
                 let priced = (prices.seconds[v][window] * seconds - points * class.count as f64) / joules;
@@ -324,10 +353,12 @@ impl<'a> ClassProblem<'a> {
                 }
             }
             candidates.sort_by(|a, b| a.0.total_cmp(&b.0));
+            // A class is served once: its columns cannot lower the objective by more than the best of them.
+            left_out -= candidates.first().map_or(0.0, |(reduced, _)| *reduced);
             let fresh = candidates.iter().map(|(_, column)| *column).filter(|column| !self.known.contains(column));
             new.extend(fresh.take(COLUMNS_PER_CLASS));
         }
-        new
+        (new, left_out)
     }
 
     fn result(&self, solution: &Solution, prices: Prices) -> ClassSolution {
@@ -361,6 +392,8 @@ impl<'a> ClassProblem<'a> {
             let reduced = columns.iter().map(|column| solution.column_duals[column.0]);
             reduced.fold(f64::INFINITY, f64::min).max(0.0)
         };
+        let total =
+            |columns: &Vec<ColId>| columns.iter().map(|column| solution.column_duals[column.0]).sum::<f64>() * joules;
         let opening_cost = self
             .capacity
             .instances
@@ -379,6 +412,8 @@ impl<'a> ClassProblem<'a> {
             unserved,
             requests_dual: (classes_dual + floors_dual) * joules,
             opening_cost,
+            instance_cost: self.capacity.instances.iter().map(total).collect(),
+            start_share: (0..self.serve_rows.len()).map(|v| self.start_share(v)).collect(),
         }
     }
 
@@ -390,34 +425,6 @@ impl<'a> ClassProblem<'a> {
     pub fn columns(&self) -> &[Column] {
         &self.columns
     }
-
-    pub fn classes(&self) -> &'a Classes {
-        self.classes
-    }
-}
-
-/// For each class the few options that are cheapest at `prices`: a start for a problem over new classes.
-pub fn columns_at(problem: &PlanProblem, classes: &Classes, prices: &Prices) -> Vec<Column> {
-    let mut columns = Vec::new();
-    for (c, class) in classes.list.iter().enumerate() {
-        let kind = &problem.kinds[class.kind];
-        let mut ranked: Vec<(f64, Column)> = Vec::new();
-        for &option in &class.options {
-            let v = kind.options[option as usize];
-            let rates = &problem.deployments()[v].rates;
-            let windows = kind.first_window..kind.end_window;
-            let cheapest = windows.min_by(|&a, &b| prices.seconds[v][a].total_cmp(&prices.seconds[v][b]));
-            let Some(window) = cheapest else { continue };
-            let points = kind.mean_job.map_or(0.0, |job| prices.accuracy[job] * kind.accuracy[option as usize]);
-            let cost = dot(&rates.net_energy, &class.sums)
-                + prices.seconds[v][window] * dot(&rates.busy_time, &class.sums)
-                - points * class.count as f64;
-            ranked.push((cost, Column { class: c, option, window }));
-        }
-        ranked.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
-        columns.extend(ranked.into_iter().take(COLUMNS_PER_CLASS).map(|(_, column)| column));
-    }
-    columns
 }
 
 /// Units in which the rows of this problem are well scaled: the horizon is a thousand units of time, and what the queue

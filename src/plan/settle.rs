@@ -4,6 +4,9 @@
 //! Where devices are scarce the relaxation's shares cannot all be placed. Rather than plan again with less, this fills
 //! what was placed, by deadline, and lets list scheduling say how full is full.
 
+use std::cmp::{Ordering, Reverse};
+use std::collections::BinaryHeap;
+
 use rayon::prelude::*;
 
 use super::list_schedule;
@@ -12,8 +15,10 @@ use super::prices::{NONE, Prices};
 use super::problem::PlanProblem;
 use crate::domain::{Instance, Rates, Schedule};
 
-/// Rounds of "measure lateness, leave that much more room".
-const MOST_ROUNDS: usize = 8;
+/// Rounds of "measure lateness, move the late ones".
+const MOST_ROUNDS: usize = 40;
+/// Seconds that lateness may be rounding.
+const TOLERANCE: f64 = 1e-6;
 
 /// Fills `instances`, which must be gone by `limits`, starting from the deployments in `assignment`. `None` if some
 /// request finds no room, or a floor cannot be kept.
@@ -27,24 +32,18 @@ pub fn settle(
     if distinct_deadlines(problem).len() > MOST_DEADLINES {
         return None;
     }
-    let mut reserve = vec![0.0; instances.len()];
-    for _ in 0..MOST_ROUNDS {
-        let mut filling = Filling::new(problem, instances, limits, &reserve);
-        let overflow = filling.own_deployment(assignment);
-        filling.move_overflow(prices, overflow)?;
-        filling.keep_floors()?;
-        filling.use_what_is_left();
-        let late = filling.lateness(limits);
-        if late.iter().all(|&late| late <= 1e-6) {
-            return Some(filling.priced());
-        }
-        for (reserve, late) in reserve.iter_mut().zip(late) {
-            if late > 1e-6 {
-                *reserve = (1.5 * *reserve).max(*reserve + 1.1 * late + 0.01);
-            }
-        }
+    let mut filling = Filling::new(problem, instances, limits);
+    let overflow = filling.own_deployment(assignment);
+    filling.move_overflow(prices, overflow)?;
+    filling.keep_floors()?;
+    filling.make_punctual(prices, limits)?;
+    // What is gained by filling the gaps may be lost again where instances then finish late.
+    let mut fuller = filling.clone();
+    fuller.use_what_is_left();
+    if fuller.make_punctual(prices, limits).is_some() && fuller.active_energy() < filling.active_energy() {
+        filling = fuller;
     }
-    None
+    Some(filling.priced())
 }
 
 /// Time is counted by every deadline: with more of them than this it takes too long.
@@ -57,51 +56,59 @@ fn distinct_deadlines(problem: &PlanProblem) -> Vec<f64> {
     deadlines
 }
 
+#[derive(Clone)]
 struct Filling<'a> {
     problem: &'a PlanProblem<'a>,
     instances: &'a [Instance],
     rates: Vec<Rates>,
-    /// Distinct deadlines, ascending, and the index of each kind's.
-    deadlines: Vec<f64>,
+    /// Of each kind's deadline among the distinct ones, ascending.
     deadline_of: Vec<usize>,
-    /// Seconds for requests due by each deadline, and how many of them are taken, by instance.
+    /// Seconds for requests due by each deadline that are left on each instance.
     room: Vec<Vec<f64>>,
-    taken: Vec<Vec<f64>>,
     /// Longest a request may hold a slot, by instance and deadline.
     longest: Vec<Vec<f64>>,
     /// Instances of each deployment.
     of_deployment: Vec<Vec<usize>>,
+    /// Options of each cohort that have an instance.
+    open_options: Vec<Vec<usize>>,
     /// Instance of each request.
     place: Vec<u32>,
+    /// Requests of each instance, in list order but for those that came later.
+    queues: Vec<Vec<u32>>,
+    /// Instances whose requests have changed since their lateness was last measured.
+    changed: Vec<bool>,
 }
 
 const NOWHERE: u32 = u32::MAX;
 
 impl<'a> Filling<'a> {
-    fn new(problem: &'a PlanProblem<'a>, instances: &'a [Instance], limits: &[f64], reserve: &[f64]) -> Self {
+    fn new(problem: &'a PlanProblem<'a>, instances: &'a [Instance], limits: &[f64]) -> Self {
         let deadlines = distinct_deadlines(problem);
         let index = |deadline: f64| deadlines.partition_point(|&known| known < deadline);
         let deadline_of = problem.kinds.iter().map(|kind| index(kind.deadline)).collect();
         let mut of_deployment = vec![Vec::new(); problem.deployments().len()];
-        let (mut room, mut longest) = (Vec::new(), Vec::new());
+        let mut room: Vec<Vec<f64>> = Vec::new();
         for (j, instance) in instances.iter().enumerate() {
             of_deployment[instance.deployment].push(j);
             let open = instance.start.0 + problem.deployments()[instance.deployment].load_time.0;
-            let until = |deadline: &f64| deadline.min(limits[j]) - open;
-            longest.push(deadlines.iter().map(until).collect());
-            room.push(deadlines.iter().map(|deadline| until(deadline) - reserve[j]).collect());
+            room.push(deadlines.iter().map(|deadline| deadline.min(limits[j]) - open).collect());
         }
+        let open_options = problem.cohorts.iter().map(|cohort| {
+            let options = problem.kinds[cohort.kind].options.iter().enumerate();
+            options.filter(|(_, v)| !of_deployment[**v].is_empty()).map(|(option, _)| option).collect()
+        });
         Self {
             problem,
             instances,
+            open_options: open_options.collect(),
             rates: instances.iter().map(|instance| problem.deployments()[instance.deployment].rates).collect(),
-            taken: vec![vec![0.0; deadlines.len()]; instances.len()],
-            deadlines,
             deadline_of,
+            longest: room.clone(),
             room,
-            longest,
             of_deployment,
             place: vec![NOWHERE; problem.workload.requests.len()],
+            queues: vec![Vec::new(); instances.len()],
+            changed: vec![true; instances.len()],
         }
     }
 
@@ -111,32 +118,40 @@ impl<'a> Filling<'a> {
 
     /// Seconds left on instance `j` for requests due by deadline number `due`: later ones must still fit.
     fn left(&self, j: usize, due: usize) -> f64 {
-        (due..self.deadlines.len()).map(|d| self.room[j][d] - self.taken[j][d]).fold(f64::INFINITY, f64::min)
+        self.room[j][due..].iter().copied().fold(f64::INFINITY, f64::min)
     }
 
     fn fits(&self, j: usize, request: usize) -> bool {
         let (input, output) = self.problem.lengths(request);
         let due = self.due(request);
         self.left(j, due) >= self.rates[j].seconds(input, output)
-            && self.longest[j][due] >= self.rates[j].slot_seconds(input, output)
+            && self.longest_now(j, &self.room[j], due) >= self.rates[j].slot_seconds(input, output)
+    }
+
+    /// Longest a request due by deadline number `due` may hold a slot of instance `j`: what is due sooner comes first.
+    fn longest_now(&self, j: usize, room: &[f64], due: usize) -> f64 {
+        let before = due.checked_sub(1).map_or(0.0, |before| self.longest[j][before] - room[before]);
+        self.longest[j][due] - before
     }
 
     fn put(&mut self, j: usize, request: usize) {
-        self.change(j, request, 1.0);
+        self.occupy(j, request, 1.0);
         self.place[request] = j as u32;
+        self.queues[j].push(request as u32);
     }
 
+    /// Takes a request from its instance; its queue keeps the number until it is read next.
     fn take_away(&mut self, request: usize) {
-        self.change(self.place[request] as usize, request, -1.0);
+        self.occupy(self.place[request] as usize, request, -1.0);
         self.place[request] = NOWHERE;
     }
 
-    fn change(&mut self, j: usize, request: usize, sign: f64) {
+    fn occupy(&mut self, j: usize, request: usize, sign: f64) {
         let (input, output) = self.problem.lengths(request);
         let seconds = sign * self.rates[j].seconds(input, output);
-        for d in self.due(request)..self.deadlines.len() {
-            self.taken[j][d] += seconds;
-        }
+        let due = self.due(request);
+        self.room[j][due..].iter_mut().for_each(|room| *room -= seconds);
+        self.changed[j] = true;
     }
 
     /// The instance of `v` with most room for the request, if it fits there.
@@ -149,34 +164,75 @@ impl<'a> Filling<'a> {
 
     /// Requests to the instances of their own deployment; returns those that found no room.
     fn own_deployment(&mut self, assignment: &[u16]) -> Vec<usize> {
-        let problem = self.problem;
-        let mut order: Vec<usize> = (0..assignment.len()).collect();
-        let seconds = |request: usize| {
-            let (input, output) = problem.lengths(request);
-            assignment
-                .get(request)
-                .filter(|&&v| v != NONE)
-                .map_or(0.0, |&v| problem.deployments()[v as usize].rates.seconds(input, output))
-        };
-        order
-            .sort_by_cached_key(|&request| (self.due(request), std::cmp::Reverse(seconds(request).to_bits()), request));
+        let mut requests_of: Vec<Vec<u32>> = vec![Vec::new(); self.of_deployment.len()];
         let mut overflow = Vec::new();
-        for request in order {
-            let v = assignment[request];
-            match (v != NONE).then(|| self.roomiest(v as usize, request)).flatten() {
-                Some(j) => self.put(j, request),
+        for (request, &v) in assignment.iter().enumerate() {
+            match requests_of.get_mut(v as usize).filter(|_| v != NONE) {
+                Some(requests) => requests.push(request as u32),
                 None => overflow.push(request),
             }
         }
+        let this = &*self;
+        let filled: Vec<Filled> =
+            requests_of.into_par_iter().enumerate().map(|(v, requests)| this.filled(v, requests)).collect();
+        for Filled { by_instance, left_over } in filled {
+            for (j, room, queue) in by_instance {
+                for &request in &queue {
+                    self.place[request as usize] = j as u32;
+                }
+                self.room[j] = room;
+                self.queues[j] = queue;
+            }
+            overflow.extend(left_over);
+        }
         overflow
+    }
+
+    /// The requests of one deployment on its instances: by deadline, longest first, each to the one with most room.
+    fn filled(&self, v: usize, mut requests: Vec<u32>) -> Filled {
+        let own = &self.of_deployment[v];
+        let rates = &self.problem.deployments()[v].rates;
+        list_schedule::sort(self.problem, rates, &mut requests);
+        let mut by_instance: Vec<(usize, Vec<f64>, Vec<u32>)> =
+            own.iter().map(|&j| (j, self.room[j].clone(), Vec::new())).collect();
+        let mut left_over = Vec::new();
+        // Most room first, then the first instance. A request takes as much off all deadlines from its own on, so that
+        // room for one deadline changes by its seconds alone.
+        let mut heap: BinaryHeap<(Room, Reverse<usize>)> = BinaryHeap::new();
+        let mut due = usize::MAX;
+        for request in requests {
+            if self.due(request as usize) != due {
+                due = self.due(request as usize);
+                let least = |room: &[f64]| Room(room[due..].iter().copied().fold(f64::INFINITY, f64::min));
+                heap = by_instance.iter().enumerate().map(|(k, (_, room, _))| (least(room), Reverse(k))).collect();
+            }
+            let (input, output) = self.problem.lengths(request as usize);
+            let seconds = rates.seconds(input, output);
+            match heap.peek_mut() {
+                Some(mut top)
+                    if top.0.0 >= seconds && {
+                        let (j, room, _) = &by_instance[top.1.0];
+                        self.longest_now(*j, room, due) >= rates.slot_seconds(input, output)
+                    } =>
+                {
+                    let (_, room, queue) = &mut by_instance[top.1.0];
+                    room[due..].iter_mut().for_each(|room| *room -= seconds);
+                    queue.push(request);
+                    top.0.0 -= seconds;
+                }
+                _ => left_over.push(request as usize),
+            }
+        }
+        Filled { by_instance, left_over }
     }
 
     /// Options of a request with an instance that has room, as (option of its kind, instance).
     fn places(&self, request: usize) -> Vec<(usize, usize)> {
         let kind = &self.problem.kinds[self.problem.kind_of(request)];
         let (input, output) = self.problem.lengths(request);
-        (0..kind.options.len())
-            .filter(|&option| !self.of_deployment[kind.options[option]].is_empty())
+        self.open_options[self.problem.cohort_of(request)]
+            .iter()
+            .copied()
             .filter(|&option| self.problem.can_serve(kind, option, input, output))
             .filter_map(|option| Some((option, self.roomiest(kind.options[option], request)?)))
             .collect()
@@ -264,11 +320,20 @@ impl<'a> Filling<'a> {
         let mut moves: Vec<(f64, usize)> = (0..this.place.len())
             .into_par_iter()
             .filter_map(|request| {
+                let kind = &this.problem.kinds[this.problem.kind_of(request)];
                 let (input, output) = this.problem.lengths(request);
-                let rate =
-                    |(_, j): (usize, usize)| gain(this, request, j) / this.rates[j].seconds(input, output).max(1e-9);
-                let best = this.places(request).into_iter().map(rate).max_by(f64::total_cmp)?;
-                (best > 0.0).then_some((best, request))
+                let now = this.energy(this.place[request] as usize, request);
+                let rate = |&option: &usize| {
+                    let v = kind.options[option];
+                    let rates = &this.problem.deployments()[v].rates;
+                    let gain = now - rates.energy(input, output);
+                    let served = gain > 0.0 && this.problem.can_serve(kind, option, input, output);
+                    (served && this.roomiest(v, request).is_some())
+                        .then(|| gain / rates.seconds(input, output).max(1e-9))
+                };
+                let options = &this.open_options[this.problem.cohort_of(request)];
+                let best = options.iter().filter_map(rate).max_by(f64::total_cmp)?;
+                Some((best, request))
             })
             .collect();
         moves.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
@@ -289,36 +354,119 @@ impl<'a> Filling<'a> {
         }
     }
 
-    fn queues(&self) -> Vec<Vec<u32>> {
-        let mut queues = vec![Vec::new(); self.instances.len()];
-        for (request, &j) in self.place.iter().enumerate() {
-            queues[j as usize].push(request as u32);
+    /// Moves requests away from instances on which list scheduling shows them to be late, until none is.
+    fn make_punctual(&mut self, prices: &Prices, limits: &[f64]) -> Option<()> {
+        for _ in 0..MOST_ROUNDS {
+            let late = self.late(limits);
+            if late.is_empty() {
+                return Some(());
+            }
+            for late in &late {
+                self.evict(late);
+            }
+            self.move_overflow(prices, late.into_iter().flat_map(|late| late.evicted).collect())?;
+            self.keep_floors()?;
         }
-        queues
+        None
     }
 
-    /// Seconds by which each instance misses a deadline or its own limit.
-    fn lateness(&self, limits: &[f64]) -> Vec<f64> {
-        let run = |(j, mut queue): (usize, Vec<u32>)| {
-            let instance = &self.instances[j];
-            let load = self.problem.deployments()[instance.deployment].load_time.0;
-            let rates = self.problem.rates_for(instance.deployment, queue.len());
-            list_schedule::sort(self.problem, &rates, &mut queue);
-            let finish = list_schedule::run(self.problem, &rates, &queue, instance.start.0 + load, |_, _| {});
-            finish.lateness.max(finish.end - limits[j]).max(0.0)
-        };
-        self.queues().into_par_iter().enumerate().map(run).collect()
+    fn active_energy(&self) -> f64 {
+        let energy = |(request, &j): (usize, &u32)| self.energy(j as usize, request);
+        self.place.par_iter().enumerate().map(energy).sum()
+    }
+
+    /// Instances that miss a deadline or their own limit, among those that have changed.
+    fn late(&mut self, limits: &[f64]) -> Vec<Late> {
+        let (problem, place) = (self.problem, &self.place);
+        let late: Vec<Option<Late>> = self
+            .queues
+            .par_iter_mut()
+            .zip(&self.changed)
+            .enumerate()
+            .filter(|(_, (_, changed))| **changed)
+            .map(|(j, (queue, _))| {
+                let instance = &self.instances[j];
+                queue.retain(|&request| place[request as usize] == j as u32);
+                let load = problem.deployments()[instance.deployment].load_time.0;
+                let rates = problem.rates_for(instance.deployment, queue.len());
+                list_schedule::sort(problem, &rates, queue);
+                // A request that left and came back is there twice.
+                queue.dedup();
+                let mut late: Vec<(f64, usize)> = Vec::new();
+                list_schedule::run(problem, &rates, queue, instance.start.0 + load, |request, finish| {
+                    let deadline = problem.kinds[problem.kind_of(request as usize)].deadline.min(limits[j]);
+                    if finish - deadline > TOLERANCE {
+                        late.push((finish - deadline, request as usize));
+                    }
+                });
+                late.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+                // The latest go, until the slots they held would have covered what all were late by.
+                let mut seconds: f64 = late.iter().map(|(seconds, _)| seconds).sum();
+                let mut evicted = Vec::new();
+                for (_, request) in late {
+                    if seconds <= 0.0 {
+                        break;
+                    }
+                    let (input, output) = problem.lengths(request);
+                    seconds -= rates.slot_seconds(input, output);
+                    evicted.push(request);
+                }
+                (!evicted.is_empty()).then_some(Late { instance: j, evicted })
+            })
+            .collect();
+        self.changed.fill(false);
+        late.into_iter().flatten().collect()
+    }
+
+    /// Takes the late requests away; nothing due as soon as they are comes to that instance again.
+    fn evict(&mut self, late: &Late) {
+        for &request in &late.evicted {
+            self.take_away(request);
+        }
+        let due = late.evicted.iter().map(|&request| self.due(request)).max().unwrap_or(0);
+        self.room[late.instance][..=due].iter_mut().for_each(|room| *room = room.min(0.0));
     }
 
     /// The schedule, without instances that serve nothing.
     fn priced(self) -> Priced {
         let mut number = vec![NOWHERE; self.instances.len()];
         let mut schedule = Schedule::default();
-        for (j, _) in self.queues().iter().enumerate().filter(|(_, queue)| !queue.is_empty()) {
+        for (j, _) in self.queues.iter().enumerate().filter(|(_, queue)| !queue.is_empty()) {
             number[j] = schedule.instances.len() as u32;
             schedule.instances.push(self.instances[j].clone());
         }
         schedule.assignment = self.place.iter().map(|&j| number[j as usize]).collect();
         price::price(self.problem, schedule)
+    }
+}
+
+/// An instance that is late, and what it must give away.
+struct Late {
+    instance: usize,
+    evicted: Vec<usize>,
+}
+
+/// What `filled` made of one deployment.
+struct Filled {
+    /// Instance, what room it has left, and its requests in list order.
+    by_instance: Vec<(usize, Vec<f64>, Vec<u32>)>,
+    left_over: Vec<usize>,
+}
+
+/// Seconds, ordered.
+#[derive(Clone, Copy, PartialEq)]
+struct Room(f64);
+
+impl Eq for Room {}
+
+impl PartialOrd for Room {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Room {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.0.total_cmp(&other.0)
     }
 }

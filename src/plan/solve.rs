@@ -10,15 +10,16 @@ use std::time::{Duration, Instant};
 
 use super::assign;
 use super::bound::Master;
-use super::capacity::{CapacityInput, Integers, Scale};
+use super::capacity::{CapacityInput, Integers, Purpose, Scale};
 use super::classes::Classes;
+use super::columns::{Column, columns_at};
 use super::dive;
 use super::hints::{tighten, used};
 use super::place::{self, Lanes, Shape, Unplaced, place};
 use super::price::Priced;
 use super::prices::{Objective, PassResult, Prices, request_pass};
 use super::problem::PlanProblem;
-use super::relaxation::{ClassProblem, ClassSolution, Column, columns_at, scale};
+use super::relaxation::{ClassProblem, ClassSolution, scale};
 use super::search;
 use super::{Infeasibility, Phase, Plan, PlanError, Progress, Settings, Verdict};
 
@@ -33,6 +34,12 @@ const TIGHTENINGS: usize = 48;
 const TIGHTENINGS_WITH_PLAN: usize = 6;
 /// Requests times instances up to which a plan is dealt anew to see whether that saves more.
 const MOST_RESETTLED: usize = 50_000_000;
+/// Share by which work is planned longer than it is, at first and at most: whole requests do not fill instances exactly.
+const LEAST_SLACK: f64 = 0.008;
+const MOST_SLACK: f64 = 0.05;
+/// Queues larger than this are not placed in other ways where the first works.
+const MANY_REQUESTS: usize = 200_000;
+
 /// Finds a plan for `problem` with a proved gap, or proves that there is none. `incumbent`: a schedule known to be
 /// feasible, if any.
 pub fn solve(
@@ -48,6 +55,7 @@ pub fn solve(
     let ground = Ground {
         problem,
         scale: scale(problem, free.total),
+        free: &free,
         total_work: problem.total_work(),
         offered: problem.offered(),
         unlimited: vec![vec![1.0; problem.windows.len()]; problem.cluster.pools.len()],
@@ -76,6 +84,8 @@ pub fn solve(
 /// What every step of a solve reads.
 struct Ground<'a> {
     problem: &'a PlanProblem<'a>,
+    /// The request pass without prices.
+    free: &'a PassResult,
     scale: Scale,
     total_work: Vec<f64>,
     offered: Vec<bool>,
@@ -92,6 +102,7 @@ impl Ground<'_> {
             total_work: &self.total_work,
             usable,
             offered: &self.offered,
+            purpose: Purpose::Bound,
         }
     }
 }
@@ -116,6 +127,8 @@ struct Solver<'a> {
 struct Relaxed {
     classes: Classes,
     columns: Vec<Column>,
+    /// Deployments it was solved over; the prices of the others are such that they would not help.
+    offered: Vec<bool>,
     solution: ClassSolution,
     /// Over single requests, at the solution's prices.
     pass: PassResult,
@@ -138,53 +151,80 @@ impl Solver<'_> {
 
         self.report(Phase::Placement);
         self.plan_whole_instances(&relaxed)?;
-        let worthwhile = self.worthwhile(&relaxed.solution, root);
+        let worthwhile = self.worthwhile(&relaxed, root);
         self.search(prices, &worthwhile);
 
         // Deployments whose mere start costs more than the plan is worth need not be looked at again.
-        let offered = self.worthwhile(&relaxed.solution, root);
+        let offered = self.worthwhile(&relaxed, root);
         self.cut(&relaxed, &offered)?;
         self.search(prices, &offered);
         Ok(None)
     }
 
     /// Deployments that a plan better than the best one may start: the others raise the root bound above it.
-    fn worthwhile(&self, root: &ClassSolution, root_bound: f64) -> Vec<bool> {
+    fn worthwhile(&self, relaxed: &Relaxed, root: f64) -> Vec<bool> {
         let limit = self.best.as_ref().map_or(f64::INFINITY, Priced::objective) * (1.0 + 1e-6);
-        let offered = self.ground.offered.iter().zip(&root.opening_cost);
-        offered.map(|(&offered, &opening)| offered && root_bound + opening <= limit).collect()
+        let solution = &relaxed.solution;
+        // Those the relaxation left out pay for their devices by the second, and for their start at once.
+        let mut prices = solution.prices.clone();
+        for (row, share) in prices.seconds.iter_mut().zip(&solution.start_share) {
+            row.iter_mut().for_each(|price| *price = (*price - share).max(0.0));
+        }
+        let pass = request_pass(self.ground.problem, &prices, Some(&relaxed.offered), Objective::Energy);
+        let outside = |v: usize| self.ground.problem.deployments()[v].start_energy().0 - pass.gains[v];
+        let gained: f64 =
+            (0..prices.seconds.len()).filter(|&v| !relaxed.offered[v]).map(|v| (-outside(v)).max(0.0)).sum();
+        let without = solution.objective - solution.requests_dual + pass.total - gained;
+        let least = |v: usize| {
+            if relaxed.offered[v] { root + solution.opening_cost[v] } else { without + outside(v).max(0.0) }
+        };
+        (0..prices.seconds.len()).map(|v| self.ground.offered[v] && least(v) <= limit).collect()
     }
 
-    /// Classes, split where their members disagree at the prices, and the relaxation over them.
+    /// The relaxation over classes that are split where their members disagree at its prices, and over the deployments that
+    /// some request would use at them.
     fn relax(&mut self) -> Result<Relaxed, PlanError> {
         let ground = self.ground;
         self.report(Phase::Classes);
         let mut classes = Classes::new(ground.problem);
+        let mut offered = self.restricted(&ground.free.cheapest);
         let mut seed = Vec::new();
-        let mut round = 0;
+        let mut splits = 0;
         loop {
             self.report(Phase::Relaxation);
-            let capacity = ground.capacity(ground.scale, &ground.unlimited);
+            let capacity = CapacityInput { offered: &offered, ..ground.capacity(ground.scale, &ground.unlimited) };
             let mut class_problem = ClassProblem::new(capacity, &classes, Objective::Energy, &seed)?;
             let infeasible = PlanError::Solver("the relaxation has no solution");
             let solution = class_problem.solve(self.deadline)?.ok_or(infeasible)?;
             let columns = class_problem.columns().to_vec();
             drop(class_problem);
             let pass = request_pass(ground.problem, &solution.prices, None, Objective::Energy);
-            let merging = (solution.requests_dual - pass.total) / solution.objective.abs().max(f64::MIN_POSITIVE);
-            // Too coarse a class may use too few deployments, so splitting may also serve what is left unserved.
-            let coarse = solution.unserved > 1e-6 || merging > MERGING_OF_GAP * self.settings.gap;
-            let finer = coarse
-                && round < SPLIT_ROUNDS
-                && Instant::now() < self.deadline
-                && classes.split_disagreeing(ground.problem, &pass.cheapest, MOST_CLASSES) > 0;
-            if finer {
-                seed = columns_at(ground.problem, &classes, &solution.prices);
-                round += 1;
-                continue;
+            let missed = (solution.requests_dual - pass.total) / solution.objective.abs().max(f64::MIN_POSITIVE);
+            // Too few deployments or too coarse classes may also be why something is left unserved.
+            let improvable = solution.unserved > 1e-6 || missed > MERGING_OF_GAP * self.settings.gap;
+            let mut changed = false;
+            if improvable && Instant::now() < self.deadline {
+                for (offered, wanted) in offered.iter_mut().zip(self.restricted(&pass.cheapest)) {
+                    changed |= wanted && !*offered;
+                    *offered |= wanted;
+                }
+                if splits < SPLIT_ROUNDS && classes.split_disagreeing(ground.problem, &pass.cheapest, MOST_CLASSES) > 0
+                {
+                    splits += 1;
+                    changed = true;
+                }
             }
-            return Ok(Relaxed { classes, columns, solution, pass });
+            if !changed {
+                return Ok(Relaxed { classes, columns, offered, solution, pass });
+            }
+            seed = columns_at(ground.problem, &classes, &solution.prices);
         }
+    }
+
+    /// Deployments in use that some node can hold.
+    fn restricted(&self, assignment: &[u16]) -> Vec<bool> {
+        let used = used(self.ground.problem, assignment);
+        self.ground.offered.iter().zip(used).map(|(&offered, used)| offered && used).collect()
     }
 
     /// Takes a bound that is higher than the best so far.
@@ -203,13 +243,19 @@ impl Solver<'_> {
         // What the relaxation does not touch could only replace a deployment that diving closes; the search tries that.
         let in_use = |v: usize| relaxed.solution.instances[v].iter().any(|&n| n > 1e-6);
         let mut offered: Vec<bool> = (0..ground.offered.len()).map(|v| ground.offered[v] && in_use(v)).collect();
+        let mut slack = LEAST_SLACK;
         for round in 0..TIGHTENINGS {
             if Instant::now() >= until || (round >= TIGHTENINGS_WITH_PLAN && self.best.is_some()) {
                 break;
             }
-            let capacity = CapacityInput { offered: &offered, ..ground.capacity(ground.scale, &usable) };
+            let capacity = CapacityInput {
+                offered: &offered,
+                purpose: Purpose::Placement { slack },
+                ..ground.capacity(ground.scale, &usable)
+            };
             let mut class_problem = ClassProblem::new(capacity, &relaxed.classes, Objective::Energy, &relaxed.columns)?;
-            let whole = dive::dive(ground.problem, &mut class_problem, self.deadline)?;
+            let whole =
+                dive::dive(ground.problem, &mut class_problem, 0.02 * self.settings.gap * self.bound, self.deadline)?;
             if whole.unserved > 1e-6 && offered != ground.offered {
                 offered.clone_from(&ground.offered);
                 continue;
@@ -223,12 +269,14 @@ impl Solver<'_> {
             }
             enough.clone_from(&usable);
             self.class_mip.get_or_insert(whole.objective);
-            let mut assignment = assign::from_shares(ground.problem, &relaxed.classes, &whole, &whole.prices);
+            let mut assignment = assign::from_shares(ground.problem, &relaxed.classes, &whole);
             let open = used(ground.problem, &assignment);
             if !assign::repair_floors(ground.problem, &whole.prices, &open, &mut assignment) {
                 break;
             }
-            match self.offer(assignment, &whole.loaded, &whole.prices) {
+            let unplaced = self.offer(assignment, &whole, &whole.prices);
+            slack = (2.0 * slack).min(MOST_SLACK);
+            match unplaced {
                 Some(Unplaced::NoRoom { shortages, .. }) => tighten(ground.problem, &mut usable, &shortages),
                 Some(Unplaced::Late(..) | Unplaced::TooSlow(..)) => {
                     usable.iter_mut().flatten().for_each(|share| *share *= 0.98);
@@ -241,8 +289,17 @@ impl Solver<'_> {
 
     /// Places an assignment, shaped as the relaxation loads it or as its own work asks, and keeps the best so far.
     /// Returns why neither could be placed.
-    fn offer(&mut self, assignment: Vec<u16>, loaded: &[Vec<f64>], prices: &Prices) -> Option<Unplaced> {
+    fn offer(&mut self, assignment: Vec<u16>, whole: &ClassSolution, prices: &Prices) -> Option<Unplaced> {
         let problem = self.ground.problem;
+        let loaded = &whole.loaded;
+        let settled = place::place_and_settle(problem, prices, &assignment, Shape::Whole(&whole.instances));
+        let enough = settled.is_some() && problem.workload.requests.len() > MANY_REQUESTS;
+        if let Some(settled) = settled {
+            self.keep_if_better(settled, prices);
+        }
+        if enough {
+            return None;
+        }
         let plain = place(problem, &assignment, Shape::Lanes(&Lanes::new()));
         let shaped = if problem.windows.len() > 1 || plain.is_err() {
             Some(place(problem, &assignment, Shape::Staircase(loaded)))

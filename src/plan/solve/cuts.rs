@@ -9,10 +9,12 @@ use std::collections::BTreeSet;
 use super::{MOST_CLASSES, Relaxed, Solver};
 use crate::plan::bound::{Decision, Master};
 use crate::plan::capacity::CapacityInput;
+use crate::plan::classes::Classes;
+use crate::plan::columns::{Column, columns_at};
 use crate::plan::hints::peak_instances;
 use crate::plan::price::Priced;
 use crate::plan::prices::{Objective, PassResult, Prices, request_pass};
-use crate::plan::relaxation::{ClassProblem, ClassSolution, columns_at};
+use crate::plan::relaxation::{ClassProblem, ClassSolution};
 use crate::plan::{Phase, PlanError, assign};
 
 /// Rounds of master, prices and cut.
@@ -30,10 +32,10 @@ struct Fixed {
     solution: Option<ClassSolution>,
 }
 
-/// A deployment for each request, and how the relaxation loads the deployments by window.
+/// A deployment for each request, and the class problem's instances for them.
 struct Candidate {
     assignment: Vec<u16>,
-    loaded: Vec<Vec<f64>>,
+    solution: ClassSolution,
 }
 
 impl Solver<'_> {
@@ -47,28 +49,26 @@ impl Solver<'_> {
         let mut master = Master::new(capacity(), Objective::Energy)?;
         master.add_cut(root, &relaxed.pass, None)?;
         let mut classes = relaxed.classes.clone();
-        let mut problem = ClassProblem::new(capacity(), &classes, Objective::Energy, &relaxed.columns)?;
+        let mut columns = relaxed.columns.clone();
         if let Some(incumbent) = self.best.as_ref().map(|best| peak_instances(ground.problem, best)) {
-            let fixed = self.fix(&mut problem, &incumbent, root)?;
-            self.add_cut(&mut master, &problem, fixed)?;
+            let fixed = self.fix(&classes, &mut columns, &incumbent, root)?;
+            self.add_cut(&mut master, &classes, fixed)?;
         }
         let mut decision = self.raise_bound(&mut master)?;
         let mut seen: BTreeSet<Vec<u32>> = BTreeSet::new();
         for _ in 0..MOST_CUTS {
             let Some(instances) = decision.filter(|_| !self.done()) else { break };
             self.report(Phase::Bound);
-            let mut fixed = self.fix(&mut problem, &instances, root)?;
+            let mut fixed = self.fix(&classes, &mut columns, &instances, root)?;
             if !seen.insert(instances.iter().flatten().map(|&n| n as u32).collect()) {
-                drop(problem);
                 if classes.split_disagreeing(ground.problem, &fixed.pass.cheapest, MOST_CLASSES) == 0 {
                     break;
                 }
-                let seed = columns_at(ground.problem, &classes, &fixed.prices);
-                problem = ClassProblem::new(capacity(), &classes, Objective::Energy, &seed)?;
-                fixed = self.fix(&mut problem, &instances, root)?;
+                columns = columns_at(ground.problem, &classes, &fixed.prices);
+                fixed = self.fix(&classes, &mut columns, &instances, root)?;
             }
-            if let Some(candidate) = self.add_cut(&mut master, &problem, fixed)? {
-                self.offer(candidate.assignment, &candidate.loaded, root);
+            if let Some(candidate) = self.add_cut(&mut master, &classes, fixed)? {
+                self.offer(candidate.assignment, &candidate.solution, root);
             }
             decision = self.raise_bound(&mut master)?;
         }
@@ -84,11 +84,27 @@ impl Solver<'_> {
         Ok(decision)
     }
 
-    /// Prices the requests with the instances fixed.
-    fn fix(&self, problem: &mut ClassProblem, instances: &[Vec<f64>], root: &Prices) -> Result<Fixed, PlanError> {
-        problem.fix_instances(Some(instances))?;
-        let solution = problem.solve(self.deadline)?;
+    /// Prices the requests with the instances fixed. `columns` are those known to be useful, and become more.
+    fn fix(
+        &self,
+        classes: &Classes,
+        columns: &mut Vec<Column>,
+        instances: &[Vec<f64>],
+        root: &Prices,
+    ) -> Result<Fixed, PlanError> {
+        let ground = self.ground;
         let open: Vec<bool> = instances.iter().map(|row| row.iter().any(|&n| n > 0.5)).collect();
+        let capacity = CapacityInput { offered: &open, ..ground.capacity(ground.scale, &ground.unlimited) };
+        let mut problem = ClassProblem::new(capacity, classes, Objective::Energy, columns)?;
+        for (v, instances) in instances.iter().enumerate() {
+            problem.fix(v, instances)?;
+        }
+        let solution = problem.solve(self.deadline)?;
+        let closed = columns.iter().filter(|column| {
+            let kind = &ground.problem.kinds[classes.list[column.class].kind];
+            !open[kind.options[column.option as usize]]
+        });
+        *columns = closed.chain(problem.columns()).copied().collect();
         let mut prices = solution.as_ref().map_or_else(|| root.clone(), |solution| solution.prices.clone());
         for (v, row) in prices.seconds.iter_mut().enumerate().filter(|(v, _)| !open[*v]) {
             row.clone_from(&root.seconds[v]);
@@ -101,7 +117,7 @@ impl Solver<'_> {
     fn add_cut(
         &mut self,
         master: &mut Master,
-        problem: &ClassProblem,
+        classes: &Classes,
         fixed: Fixed,
     ) -> Result<Option<Candidate>, PlanError> {
         let Fixed { open, prices, pass, solution } = fixed;
@@ -109,8 +125,8 @@ impl Solver<'_> {
         let Some(solution) = solution.filter(|solution| solution.unserved <= 1e-6) else { return Ok(None) };
         self.class_mip = Some(self.class_mip.map_or(solution.objective, |known| known.min(solution.objective)));
         let requests = self.ground.problem;
-        let mut assignment = assign::from_shares(requests, problem.classes(), &solution, &prices);
+        let mut assignment = assign::from_shares(requests, classes, &solution);
         let holds = assign::repair_floors(requests, &prices, &open, &mut assignment);
-        Ok(holds.then_some(Candidate { assignment, loaded: solution.loaded }))
+        Ok(holds.then_some(Candidate { assignment, solution }))
     }
 }
