@@ -20,6 +20,8 @@ pub mod meter_json;
 pub mod mlenergy;
 pub mod models_json;
 pub mod nvidia_smi;
+pub mod options_csv;
+pub mod options_plan;
 pub mod plan_dir;
 pub mod plan_json;
 pub mod problems;

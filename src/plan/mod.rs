@@ -37,6 +37,7 @@ pub mod bound;
 pub mod capacity;
 pub mod classes;
 pub mod dive;
+pub mod generalised_assignment;
 mod hints;
 pub mod list_schedule;
 pub mod lp;
