@@ -17,6 +17,7 @@ mod energy;
 mod facts;
 mod latency;
 mod memory;
+mod option_plan;
 mod power;
 mod recompute;
 mod replay;
@@ -26,6 +27,9 @@ mod tolerance;
 pub use claims::{
     AssignmentRow, ClaimedEnergy, ClaimedGapParts, ClaimedInstance, ClaimedJob, ClaimedPlan, ClaimedPowered, UNKNOWN,
     UnknownNames,
+};
+pub use option_plan::{
+    ClaimedOption, ClaimedOptionPlan, ClaimedOptionRow, OptionReport, OptionRule, OptionViolation, check_option_plan,
 };
 pub use report::{JobTotals, PER_RULE, Report, Rule, Totals, Violation};
 

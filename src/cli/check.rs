@@ -7,10 +7,11 @@ use serde_json::{Value, json};
 use super::exit::{CHECK_FAILED, Failure};
 use super::inputs::Inputs;
 use super::output::Output;
+use super::plan_options;
 use super::recorded::Recorded;
-use crate::check::{CheckInput, Report, check};
-use crate::formats::plan_dir;
-use crate::report::claims::of_directory;
+use crate::check::{CheckInput, Report, check, check_option_plan};
+use crate::formats::{options_plan, plan_dir};
+use crate::report::claims::{of_directory, of_option_plan};
 use crate::report::text::{count, energy, plain};
 
 /// Verify a plan from first principles
@@ -46,6 +47,9 @@ pub struct Overrides {
 }
 
 pub fn run(arguments: &Arguments, output: &Output) -> anyhow::Result<()> {
+    if options_plan::is_one(&arguments.dir) {
+        return run_options(arguments, output);
+    }
     let directory = plan_dir::read(&arguments.dir)?;
     let Inputs { models, cluster, assembled, accuracy, .. } =
         Recorded::new(&directory.plan, &arguments.overrides)?.read()?;
@@ -62,6 +66,40 @@ pub fn run(arguments: &Arguments, output: &Output) -> anyhow::Result<()> {
         return Ok(());
     }
     let message = format!("the check found {}", count(report.violation_count() as u64, "violation"));
+    Err(Failure { code: CHECK_FAILED, message }.into())
+}
+
+/// A plan made from an options CSV.
+fn run_options(arguments: &Arguments, output: &Output) -> anyhow::Result<()> {
+    let (plan, rows) = options_plan::read(&arguments.dir)?;
+    let report = check_option_plan(&plan_options::recorded(&plan)?, &of_option_plan(&plan, &rows));
+    let violations = report.violations.len() + report.omitted;
+    if arguments.json {
+        let listed: Vec<Value> = report
+            .violations
+            .iter()
+            .map(|found| json!({"rule": found.rule.code(), "subject": found.subject, "detail": found.detail}))
+            .collect();
+        output.json(&json!({
+            "valid": report.is_valid(),
+            "violations": listed,
+            "violation_count": violations,
+            "objective_j": report.objective,
+            "price_bound_j": report.price_bound,
+            "requests": report.requests,
+        }))?;
+    } else {
+        let mut text: String = report.violations.iter().map(|found| plain(&found.to_string()) + "\n").collect();
+        let verdict = if report.is_valid() { "valid" } else { "INVALID" };
+        let (requests, objective) = (count(report.requests, "request"), energy(report.objective));
+        let bound = energy(report.price_bound);
+        text.push_str(&format!("{verdict}: {requests}, {objective} recomputed, no less than {bound} by its prices\n"));
+        output.data(text.as_bytes())?;
+    }
+    if report.is_valid() {
+        return Ok(());
+    }
+    let message = format!("the check found {}", count(violations as u64, "violation"));
     Err(Failure { code: CHECK_FAILED, message }.into())
 }
 

@@ -19,6 +19,7 @@ mod man;
 mod meter;
 mod output;
 mod plan;
+mod plan_options;
 mod progress;
 mod recorded;
 mod schema;

@@ -12,10 +12,11 @@ use super::exit::{Failure, INFEASIBLE};
 use super::incumbent;
 use super::inputs::{self, Inputs, Paths};
 use super::output::Output;
+use super::plan_options;
 use super::progress::Line;
 use crate::check::{CheckInput, check};
 use crate::formats::plan_json::{Flags, PlanJson, Run, SCHEMA_VERSION};
-use crate::formats::workload::{Defaults, Format, ModelPolicy};
+use crate::formats::workload::{Defaults, Format, ModelPolicy, expand};
 use crate::formats::write::{DirectoryWriter, check_target};
 use crate::options::{OptionsInput, build};
 use crate::plan::{self, Plan, PlanProblem, Settings, Verdict};
@@ -28,13 +29,14 @@ use crate::report::{infeasible, summary};
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// Models files (jouleplan fit)
-    #[arg(long, required = true, num_args = 1..)]
+    #[arg(long, required_unless_present = "options", num_args = 1..)]
     models: Vec<PathBuf>,
     /// Cluster file
-    #[arg(long)]
-    cluster: PathBuf,
-    /// Workload files: CSV, Azure trace, OpenAI batch JSONL or class table
-    #[arg(long, required = true, num_args = 1..)]
+    #[arg(long, required_unless_present = "options")]
+    cluster: Option<PathBuf>,
+    /// Workload files, or patterns such as 'queue/*.csv': CSV, Azure trace, OpenAI batch JSONL or class table, packed by
+    /// gzip or zstd or not
+    #[arg(long, required_unless_present = "options", num_args = 1..)]
     workload: Vec<PathBuf>,
     /// Jobs file
     #[arg(long)]
@@ -97,6 +99,12 @@ pub struct Arguments {
     /// How models are served; the bundled file if absent
     #[arg(long)]
     engines: Option<PathBuf>,
+    /// Options CSV: plan from what requests cost where, without models, cluster, workload or deadline
+    #[arg(long, conflicts_with_all = [
+        "models", "cluster", "workload", "jobs", "accuracy", "task", "deadline", "min_accuracy", "incumbent", "releases",
+        "tokenizer", "sidecar", "format", "engines",
+    ])]
+    options: Option<PathBuf>,
     /// Plan directory to write: new, empty or an earlier plan
     #[arg(long)]
     out: PathBuf,
@@ -123,10 +131,22 @@ const MOST_WITH_BASELINES: usize = 200_000;
 
 pub fn run(arguments: &Arguments, output: &Output) -> anyhow::Result<()> {
     let started = Instant::now();
-    let request = Request::new(arguments)?;
     if let Some(threads) = arguments.threads {
         rayon::ThreadPoolBuilder::new().num_threads(threads.into()).build_global()?;
     }
+    if let Some(options) = &arguments.options {
+        let request = plan_options::Request {
+            options,
+            out: &arguments.out,
+            gap: arguments.gap,
+            time_limit: arguments.time_limit,
+            seed: arguments.seed,
+            start: arguments.start.unwrap_or_else(now),
+            json: arguments.json,
+        };
+        return plan_options::run(&request, output);
+    }
+    let request = Request::new(arguments)?;
     let line = Line::new(output.quiet);
     line.say("reading");
     let inputs = inputs::read(&request.paths, &request.defaults, request.start)?;
@@ -201,6 +221,12 @@ pub fn run(arguments: &Arguments, output: &Output) -> anyhow::Result<()> {
     report(&json, arguments, output)
 }
 
+/// In whole seconds, as plan.json will state it: instants in the jobs file then mean the same to `check`.
+fn now() -> SystemTime {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    SystemTime::UNIX_EPOCH + Duration::from_secs(since.as_secs())
+}
+
 /// The command line as the library's own types.
 struct Request {
     paths: Paths,
@@ -210,11 +236,6 @@ struct Request {
 
 impl Request {
     fn new(arguments: &Arguments) -> anyhow::Result<Self> {
-        let now = || {
-            let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-            // Whole seconds, as plan.json will state it: instants in the jobs file then mean the same to `check`.
-            SystemTime::UNIX_EPOCH + Duration::from_secs(since.as_secs())
-        };
         let start = arguments.start.unwrap_or_else(now);
         let parse = |text: &String| {
             crate::formats::duration::parse_point(text, start)
@@ -226,8 +247,8 @@ impl Request {
         }
         let paths = Paths {
             models: arguments.models.clone(),
-            cluster: arguments.cluster.clone(),
-            workload: arguments.workload.clone(),
+            cluster: arguments.cluster.clone().unwrap_or_default(), // there, unless there are --options
+            workload: expand(&arguments.workload)?,
             jobs: arguments.jobs.clone(),
             accuracy: arguments.accuracy.clone(),
             engines: arguments.engines.clone(),
@@ -346,7 +367,7 @@ fn to_json(plan: &PlanJson, whole_cluster: bool, arguments: &Arguments) -> anyho
 }
 
 /// Most memory the process has held, where the system says so.
-fn peak_rss_mib() -> Option<f64> {
+pub fn peak_rss_mib() -> Option<f64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
     let kib: f64 = line.split_whitespace().nth(1)?.parse().ok()?;

@@ -90,7 +90,9 @@ impl Recorded {
     }
 }
 
-fn unchanged(path: &Path, hash: &str) -> Result<(), crate::formats::Problems> {
+/// # Errors
+/// The file is gone or has another hash.
+pub fn unchanged(path: &Path, hash: &str) -> Result<(), crate::formats::Problems> {
     let now = sha256_file(path)?;
     let mut problems = Collector::new(path);
     if now != hash {

@@ -7,6 +7,8 @@ use super::output::Output;
 use crate::formats::doctor_json::DoctorJson;
 use crate::formats::meter_json::MeterJson;
 use crate::formats::models_json::ModelsJson;
+use crate::formats::options_csv;
+use crate::formats::options_plan::OptionsPlanJson;
 use crate::formats::plan_dir::{ASSIGNMENTS_HEADER, INSTANCES_HEADER, JOBS_HEADER, NODES_HEADER, SUMMARY_HEADER};
 use crate::formats::plan_json::PlanJson;
 use crate::formats::sample_row::{COLUMNS, REQUIRED};
@@ -22,6 +24,8 @@ pub struct Arguments {
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Name {
     Plan,
+    OptionsPlan,
+    Options,
     Models,
     Meter,
     Doctor,
@@ -43,6 +47,8 @@ pub fn run(arguments: &Arguments, output: &Output) -> anyhow::Result<()> {
 fn schema(name: Name) -> Value {
     match name {
         Name::Plan => schemars::schema_for!(PlanJson).to_value(),
+        Name::OptionsPlan => schemars::schema_for!(OptionsPlanJson).to_value(),
+        Name::Options => columns("options CSV", &options_csv::COLUMNS, &options_csv::REQUIRED),
         Name::Models => schemars::schema_for!(ModelsJson).to_value(),
         Name::Meter => schemars::schema_for!(MeterJson).to_value(),
         Name::Doctor => schemars::schema_for!(DoctorJson).to_value(),

@@ -3,6 +3,7 @@
 //! A reader returns domain values or every problem it found (`Problems`), never the first alone, and never panics.
 
 pub mod accuracy_csv;
+pub mod blocks;
 pub mod cluster_toml;
 pub mod csv_map;
 pub mod data_sets_toml;
@@ -19,6 +20,8 @@ pub mod meter_json;
 pub mod mlenergy;
 pub mod models_json;
 pub mod nvidia_smi;
+pub mod options_csv;
+pub mod options_plan;
 pub mod plan_dir;
 pub mod plan_json;
 pub mod problems;

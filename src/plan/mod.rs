@@ -39,6 +39,7 @@ pub mod cells;
 pub mod classes;
 pub mod columns;
 pub mod dive;
+pub mod generalised_assignment;
 mod hints;
 pub mod list_schedule;
 pub mod lp;

@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::RequestIndex;
 use crate::check::{
-    AssignmentRow, ClaimedEnergy, ClaimedGapParts, ClaimedInstance, ClaimedJob, ClaimedPlan, ClaimedPowered, UNKNOWN,
-    UnknownNames,
+    AssignmentRow, ClaimedEnergy, ClaimedGapParts, ClaimedInstance, ClaimedJob, ClaimedOption, ClaimedOptionPlan,
+    ClaimedOptionRow, ClaimedPlan, ClaimedPowered, UNKNOWN, UnknownNames,
 };
 use crate::domain::{Box2, Cluster, Deployment, PoweredInterval, Rates, Requests};
+use crate::formats::options_plan::{AssignedRow, OptionUse, OptionsPlanJson};
 use crate::formats::plan_dir::{PlanDirectory, PoweredFigures, instance_id};
 use crate::formats::plan_json::DeploymentJson;
 use crate::plan::price::Priced;
@@ -35,6 +36,35 @@ impl Proof {
     pub fn none(priced: &Priced) -> Self {
         let gap = if priced.objective() > 0.0 { 1.0 } else { 0.0 };
         Self { bound: 0.0, gap, merging: 0.0, integer: 0.0, placement: gap }
+    }
+}
+
+/// What a plan made from options claims.
+pub fn of_option_plan(plan: &OptionsPlanJson, rows: &[AssignedRow]) -> ClaimedOptionPlan {
+    let option = |used: &OptionUse| ClaimedOption {
+        name: used.option.clone(),
+        requests: used.requests,
+        energy: used.energy_j,
+        busy: used.busy_s,
+        capacity: used.capacity_s,
+        price: used.price_j_per_s,
+    };
+    let row = |row: &AssignedRow| ClaimedOptionRow {
+        class: row.class.clone(),
+        option: row.option.clone(),
+        requests: row.requests,
+        energy: row.energy_j,
+        busy: row.busy_s,
+    };
+    ClaimedOptionPlan {
+        objective: plan.objective_j,
+        bound: plan.bound_j,
+        price_bound: plan.price_bound_j,
+        gap: plan.gap,
+        gap_parts: plan.gap_parts.merging + plan.gap_parts.integer + plan.gap_parts.placement,
+        requests: plan.requests,
+        options: plan.options.iter().map(option).collect(),
+        rows: rows.iter().map(row).collect(),
     }
 }
 

@@ -13,6 +13,7 @@ use super::{
     JOBS_HEADER, JobRow, NODES_CSV, NODES_HEADER, NodeRow, PLAN_JSON, PlanDirectory, SUMMARY_CSV, SUMMARY_HEADER,
     SummaryRow,
 };
+use crate::formats::options_plan;
 use crate::formats::plan_json::{PlanJson, SCHEMA_VERSION};
 use crate::formats::problems::{Collector, Problems};
 use crate::formats::table::{Row, Table};
@@ -51,6 +52,10 @@ fn plan_json(path: &Path) -> Result<PlanJson, Problems> {
     let mut problems = Collector::new(path);
     let plan: PlanJson = match serde_json::from_slice(&text) {
         Ok(plan) => plan,
+        Err(_) if options_plan::is_kind(&text) => {
+            problems.add("kind", "the plan was made from an options CSV", "only `check` reads such a plan");
+            return problems.fail();
+        }
         Err(error) => {
             problems.add(format!("line {}, column {}", error.line(), error.column()), error.to_string(), remedy);
             return problems.fail();
