@@ -22,9 +22,15 @@ profiles: build
 test: lint
 	$(WITH_TOOLS) cargo test --release
 
-# Wall times of whole plans; a command, not a test.
-bench: build
+# Wall times of whole plans, then the paper's problem beside PuLP + CBC, HiGHS and a greedy rule; commands, not tests.
+bench: build target/bench-venv
 	python3 benches/plan.py
+	target/bench-venv/bin/python benches/compare.py
+
+target/bench-venv: benches/requirements.txt
+	python3 -m venv --clear $@
+	$@/bin/pip install --quiet --disable-pip-version-check --requirement $<
+	touch $@
 
 lint: tools
 	cargo fmt --check

@@ -22,10 +22,11 @@ mod recompute;
 mod replay;
 mod report;
 mod tolerance;
+mod zeta;
 
 pub use claims::{
-    AssignmentRow, ClaimedEnergy, ClaimedGapParts, ClaimedInstance, ClaimedJob, ClaimedPlan, ClaimedPowered, UNKNOWN,
-    UnknownNames,
+    AssignmentRow, ClaimedEnergy, ClaimedGapParts, ClaimedInstance, ClaimedJob, ClaimedPlan, ClaimedPowered,
+    ClaimedZeta, UNKNOWN, UnknownNames,
 };
 pub use report::{JobTotals, PER_RULE, Report, Rule, Totals, Violation};
 
@@ -62,6 +63,7 @@ pub fn check(input: &CheckInput) -> Report {
     latency::check_latency(&facts, &mut log);
     eligibility::check_eligibility(&facts, &mut log);
     let energies = energy::check_energy(&facts, &powered, &mut log);
+    zeta::check_zeta(&facts, &mut log);
 
     let jobs = input.workload.jobs.iter().enumerate().map(|(index, job)| JobTotals {
         job: job.name.clone(),

@@ -110,6 +110,10 @@ rules! {
     EnergyPart = "C-ENERGY-PART",
     /// The objective.
     Objective = "C-OBJECTIVE",
+    /// The reference paper's objective, its maxima and its bound, where it is minimised.
+    Zeta = "C-ZETA",
+    /// Each model gets the share of the requests it was promised.
+    ModelShare = "C-MODEL-SHARE",
     /// The bound is not above the objective.
     Bound = "C-BOUND",
     /// gap = (objective - bound) / objective.

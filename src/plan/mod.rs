@@ -42,6 +42,7 @@ pub mod list_schedule;
 pub mod lp;
 pub mod pack;
 pub mod paper;
+pub mod partition;
 pub mod pieces;
 pub mod place;
 pub mod price;
@@ -51,6 +52,7 @@ pub mod relaxation;
 pub mod search;
 pub mod settle;
 pub mod solve;
+pub mod zeta;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

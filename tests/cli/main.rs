@@ -8,3 +8,4 @@ mod names;
 mod plan;
 mod transfer;
 mod verbs;
+mod zeta;
