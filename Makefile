@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 WITH_TOOLS := source target/tools/env &&
 
-.PHONY: tools build demo profiles bench test lint fmt
+.PHONY: tools build demo case-study profiles bench test lint fmt
 
 build: tools
 	$(WITH_TOOLS) cargo build --release
@@ -13,6 +13,10 @@ tools:
 # Plans a bundled sample of a real trace on the bundled cluster and checks the plan.
 demo: build
 	bash examples/demo.sh
+
+# The reference paper's case study, and what a cluster changes: tables and a chart in target/case-study.
+case-study: tools
+	$(WITH_TOOLS) cargo run --release --quiet --example case_study -- target/case-study
 
 # The bundled models, from the bundled samples. A test compares; run this after a change to samples, engines or `fit`.
 profiles: build

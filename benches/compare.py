@@ -139,19 +139,24 @@ def solve_pulp(costs, least):
 def solve_highs(costs, least):
     import highspy
 
+    requests, models = len(costs), len(costs[0])
+    lp = highspy.HighsLp()
+    lp.num_col_, lp.num_row_ = requests * models, requests + models
+    lp.col_cost_ = [cost for row in costs for cost in row]
+    lp.col_lower_, lp.col_upper_ = [0.0] * lp.num_col_, [1.0] * lp.num_col_
+    lp.row_lower_ = [1.0] * requests + [float(least)] * models
+    lp.row_upper_ = [1.0] * requests + [highspy.kHighsInf] * models
+    lp.integrality_ = [highspy.HighsVarType.kInteger] * lp.num_col_
+    lp.a_matrix_.start_ = list(range(0, 2 * lp.num_col_ + 1, 2))
+    lp.a_matrix_.index_ = [row for r in range(requests) for k in range(models) for row in (r, requests + k)]
+    lp.a_matrix_.value_ = [1.0] * (2 * lp.num_col_)
     solver = highspy.Highs()
     solver.silent()
-    requests, models = range(len(costs)), range(len(costs[0]))
-    x = [[solver.addVariable(0, 1, costs[r][k], highspy.HighsVarType.kInteger) for k in models] for r in requests]
-    for r in requests:
-        solver.addRow(1, 1, len(models), [v.index for v in x[r]], [1.0] * len(models))
-    for k in models:
-        column = [row[k].index for row in x]
-        solver.addRow(least, highspy.kHighsInf, len(column), column, [1.0] * len(column))
+    solver.passModel(lp)
     solver.run()
     assert solver.getModelStatus() == highspy.HighsModelStatus.kOptimal, solver.getModelStatus()
     values = solver.getSolution().col_value
-    return [max(models, key=lambda k: values[x[r][k].index]) for r in requests]
+    return [max(range(models), key=lambda k: values[r * models + k]) for r in range(requests)]
 
 
 def solve_greedy(costs, least):
