@@ -4,7 +4,8 @@ use plotters::prelude::*;
 
 use super::study::Outcome;
 
-const PANEL: (u32, u32) = (560, 360);
+const PANEL: (u32, u32) = (480, 340);
+const LEGEND: u32 = 320;
 
 /// What is drawn of an outcome, and over which axis.
 type Panel<'a> = (&'a str, fn(&Outcome) -> f64);
@@ -12,15 +13,19 @@ type Panel<'a> = (&'a str, fn(&Outcome) -> f64);
 pub fn svg(outcomes: &[Outcome], queues: &[usize]) -> Result<String, Box<dyn std::error::Error>> {
     let panels: [Panel; 2] = [
         ("energy, kJ per query", |outcome| outcome.phase_j / 1e3 / outcome.queries as f64),
-        ("accuracy, %", |o| o.accuracy),
+        ("accuracy, %", |outcome| outcome.accuracy),
     ];
+    let mut names: Vec<&str> = outcomes.iter().map(|outcome| outcome.strategy.as_str()).collect();
+    names.sort_unstable();
+    names.dedup();
+    let style = |n: usize, swept: bool| Palette99::pick(n).to_rgba().stroke_width(if swept { 3 } else { 1 });
     let mut document = String::new();
     {
-        let size = (PANEL.0 * queues.len() as u32, PANEL.1 * panels.len() as u32);
-        let root = SVGBackend::with_string(&mut document, size).into_drawing_area();
+        let charts = (PANEL.0 * queues.len() as u32, PANEL.1 * panels.len() as u32);
+        let root = SVGBackend::with_string(&mut document, (charts.0 + LEGEND, charts.1)).into_drawing_area();
         root.fill(&WHITE)?;
-        let areas = root.split_evenly((panels.len(), queues.len()));
-        for (index, area) in areas.iter().enumerate() {
+        let (body, legend) = root.split_horizontally(charts.0);
+        for (index, area) in body.split_evenly((panels.len(), queues.len())).iter().enumerate() {
             let ((label, value), queries) = (panels[index / queues.len()], queues[index % queues.len()]);
             let shown: Vec<&Outcome> = outcomes.iter().filter(|outcome| outcome.queries == queries).collect();
             let values = || shown.iter().map(|outcome| value(outcome));
@@ -33,31 +38,23 @@ pub fn svg(outcomes: &[Outcome], queues: &[usize]) -> Result<String, Box<dyn std
                 .y_label_area_size(56)
                 .build_cartesian_2d(0.0..1.0, (low - room)..(high + room))?;
             chart.configure_mesh().x_desc("zeta").y_desc(label).light_line_style(WHITE).draw()?;
-            let mut names: Vec<&str> = shown.iter().map(|outcome| outcome.strategy.as_str()).collect();
-            names.dedup();
-            names.sort_unstable();
-            names.dedup();
-            for (n, name) in names.into_iter().enumerate() {
-                let color = Palette99::pick(n).to_rgba();
-                let of_name = shown.iter().filter(|outcome| outcome.strategy == name);
+            for (n, name) in names.iter().enumerate() {
+                let of_name = shown.iter().filter(|outcome| outcome.strategy == *name);
                 let points: Vec<(f64, f64)> = of_name
                     .flat_map(|outcome| match outcome.zeta {
                         Some(zeta) => vec![(zeta, value(outcome))],
                         None => vec![(0.0, value(outcome)), (1.0, value(outcome))],
                     })
                     .collect();
-                let width = if points.len() > 2 { 3 } else { 1 };
-                chart
-                    .draw_series(std::iter::once(PathElement::new(points, color.stroke_width(width))))?
-                    .label(name)
-                    .legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], color.stroke_width(width)));
+                let line = style(n, points.len() > 2);
+                chart.draw_series(std::iter::once(PathElement::new(points, line)))?;
             }
-            chart
-                .configure_series_labels()
-                .background_style(WHITE.mix(0.8))
-                .label_font(("sans-serif", 10))
-                .position(SeriesLabelPosition::MiddleRight)
-                .draw()?;
+        }
+        for (n, name) in names.iter().enumerate() {
+            let y = 40 + 18 * n as i32;
+            let swept = outcomes.iter().any(|outcome| outcome.strategy == *name && outcome.zeta.is_some());
+            legend.draw(&PathElement::new([(8, y + 6), (32, y + 6)], style(n, swept)))?;
+            legend.draw(&Text::new(*name, (40, y), ("sans-serif", 12)))?;
         }
         root.present()?;
     }
