@@ -17,7 +17,7 @@ use super::progress::Line;
 use super::zeta;
 use crate::check::{CheckInput, check};
 use crate::formats::plan_json::{Baseline, Flags, PlanJson, Run, SCHEMA_VERSION, ZetaJson};
-use crate::formats::workload::{Defaults, Format, ModelPolicy};
+use crate::formats::workload::{Defaults, Format, ModelPolicy, expand};
 use crate::formats::write::{DirectoryWriter, check_target};
 use crate::options::{OptionsInput, build};
 use crate::plan::zeta::Zeta;
@@ -36,7 +36,8 @@ pub struct Arguments {
     /// Cluster file
     #[arg(long)]
     cluster: PathBuf,
-    /// Workload files: CSV, Azure trace, OpenAI batch JSONL or class table
+    /// Workload files, or patterns such as 'queue/*.csv': CSV, Azure trace, OpenAI batch JSONL or class table, packed by
+    /// gzip or zstd or not
     #[arg(long, required = true, num_args = 1..)]
     workload: Vec<PathBuf>,
     /// Jobs file
@@ -251,7 +252,7 @@ impl Request {
         let paths = Paths {
             models: arguments.models.clone(),
             cluster: arguments.cluster.clone(),
-            workload: arguments.workload.clone(),
+            workload: expand(&arguments.workload)?,
             jobs: arguments.jobs.clone(),
             accuracy: arguments.accuracy.clone(),
             engines: arguments.engines.clone(),

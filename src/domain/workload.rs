@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::provenance::Provenance;
+use super::request_ids::RequestIds;
 use crate::units::Seconds;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,29 +53,6 @@ pub struct Group {
     pub pinned_models: Option<Vec<String>>,
 }
 
-/// Names of the requests, in order.
-#[derive(Clone, Debug, PartialEq)]
-pub enum RequestIds {
-    /// 1-based data rows, `row` or, with several files, `file:row`: (label or empty, first request index) per file.
-    Rows(Vec<(String, usize)>),
-    /// The caller's own.
-    Named(Vec<String>),
-}
-
-impl RequestIds {
-    pub fn get(&self, index: usize) -> String {
-        match self {
-            Self::Named(names) => names[index].clone(),
-            Self::Rows(files) => {
-                let file = files.partition_point(|(_, first)| *first <= index).saturating_sub(1);
-                let (label, first) = files.get(file).map_or(("", 0), |(label, first)| (label.as_str(), *first));
-                let row = index - first + 1;
-                if label.is_empty() { row.to_string() } else { format!("{label}:{row}") }
-            }
-        }
-    }
-}
-
 /// Columns of equal length, one entry a request.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Requests {
@@ -114,19 +92,5 @@ pub struct AccuracyTable {
 impl AccuracyTable {
     pub fn get(&self, model: &str, task: &str) -> Option<f64> {
         self.percent.get(&(model.to_owned(), task.to_owned())).copied()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rows_of_several_files_are_named_by_file_and_row() {
-        let one = RequestIds::Rows(vec![(String::new(), 0)]);
-        assert_eq!(one.get(0), "1");
-        let two = RequestIds::Rows(vec![("a.csv".into(), 0), ("b.csv".into(), 3)]);
-        assert_eq!(two.get(2), "a.csv:3");
-        assert_eq!(two.get(3), "b.csv:1");
     }
 }

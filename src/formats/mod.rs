@@ -3,6 +3,7 @@
 //! A reader returns domain values or every problem it found (`Problems`), never the first alone, and never panics.
 
 pub mod accuracy_csv;
+pub mod blocks;
 pub mod cluster_toml;
 pub mod csv_map;
 pub mod data_sets_toml;

@@ -10,22 +10,33 @@ use std::str;
 use csv::ByteRecord;
 
 use super::problems::{Collector, Problems};
-use super::text::open_text;
+use super::text::{Source, open_text};
 
 /// After so many defects no more are looked for in a file.
 pub const MAX_PROBLEMS: usize = 100;
 
 /// A CSV file being read. Problems gather in `problems`; `finish` returns them.
-pub struct Table {
+pub struct Table<'a> {
     pub problems: Collector,
-    reader: csv::Reader<Box<dyn Read>>,
+    reader: csv::Reader<Box<dyn Read + 'a>>,
     header: Vec<String>,
     record: ByteRecord,
+    /// Where in the file the reader started.
+    origin: Place,
     /// Line of the last record if its last cell ends with a line break: at the end of the file, an open quote.
     open_quote: Option<u64>,
 }
 
-impl Table {
+/// A place in a file, unpacked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    /// Bytes before it.
+    pub offset: u64,
+    /// Lines before it.
+    pub lines: u64,
+}
+
+impl<'a> Table<'a> {
     /// Opens a file and reads its header, trimmed. A doubled or empty column name is noted as a problem.
     ///
     /// # Errors
@@ -35,7 +46,7 @@ impl Table {
     }
 
     /// As `open`, from a reader; `path` only names it.
-    pub fn new(path: &Path, source: Box<dyn BufRead>) -> Result<Self, Problems> {
+    pub fn new(path: &Path, source: Source) -> Result<Self, Problems> {
         let mut table = Self::foreign(path, source)?;
         for (index, name) in table.header.iter().enumerate() {
             let place = format!("line 1, column {}", index + 1);
@@ -49,16 +60,9 @@ impl Table {
     }
 
     /// As `new`, for a table others made: columns that nobody asks for may lack a name or share one.
-    pub fn foreign(path: &Path, source: Box<dyn BufRead>) -> Result<Self, Problems> {
+    pub fn foreign(path: &Path, source: Source) -> Result<Self, Problems> {
         let mut problems = Collector::new(path);
-        // Lines end with LF here and a CR is trimmed with the blanks, and the last line is ended for sure: so the line of a
-        // record follows from where the reader stands behind it, which with CRLF or skipped empty lines it would not.
-        let ended: Box<dyn Read> = Box::new(source.chain(&b"\n"[..]));
-        let mut reader = csv::ReaderBuilder::new()
-            .has_headers(false)
-            .flexible(true)
-            .terminator(csv::Terminator::Any(b'\n'))
-            .from_reader(ended);
+        let mut reader = reader_of(source);
         let mut record = ByteRecord::new();
         match reader.read_byte_record(&mut record) {
             Ok(true) => {}
@@ -75,15 +79,34 @@ impl Table {
             header.push(name);
         }
         if problems.is_empty() {
-            Ok(Self { problems, reader, header, record, open_quote: None })
+            Ok(Self { problems, reader, header, record, origin: Place::default(), open_quote: None })
         } else {
             problems.fail()
         }
     }
 
+    /// The rows of the same file from `place` on, where a row begins behind the header; `source` reads from there.
+    pub fn part(path: &Path, header: &[String], source: impl BufRead + 'a, place: Place) -> Self {
+        // Behind a line break no byte order mark is skipped: only the one that opens the file is none of its text.
+        let reader = reader_of((&b"\n"[..]).chain(source));
+        let origin = Place { offset: place.offset.saturating_sub(1), lines: place.lines.saturating_sub(1) };
+        let problems = Collector::new(path);
+        Self { problems, reader, header: header.to_vec(), record: ByteRecord::new(), origin, open_quote: None }
+    }
+
+    /// Behind the row read last, or the header.
+    pub fn place(&self) -> Place {
+        let position = self.reader.position();
+        Place { offset: self.origin.offset + position.byte(), lines: self.origin.lines + position.line() - 1 }
+    }
+
     /// Column names, in order.
     pub fn header(&self) -> &[String] {
         &self.header
+    }
+
+    pub fn into_header(self) -> Vec<String> {
+        self.header
     }
 
     /// Index of a column, if the file has it.
@@ -106,7 +129,7 @@ impl Table {
     pub fn next_row(&mut self) -> Option<Row<'_>> {
         loop {
             if self.problems.len() >= MAX_PROBLEMS {
-                let line = self.reader.position().line();
+                let line = self.place().lines + 1;
                 self.problems.add(format!("line {line}"), "reading stopped here: too many problems", "");
                 return None;
             }
@@ -119,11 +142,11 @@ impl Table {
                     return None;
                 }
                 Err(error) => {
-                    self.problems.add(place_of(&error), describe(&error), "");
+                    self.problems.add(format!("line {}", self.place().lines + 1), describe(&error), "");
                     return None;
                 }
             }
-            let line = line_of(&self.record, self.reader.position().line());
+            let line = line_of(&self.record, self.place().lines + 1);
             self.open_quote = self.record.as_slice().ends_with(b"\n").then_some(line);
             if self.record.len() == 1 && self.record[0].trim_ascii().is_empty() {
                 continue;
@@ -138,14 +161,26 @@ impl Table {
                 "the line may be cut off, or a comma may lack quotes",
             );
         }
-        let end = self.reader.position().line();
-        Some(Row { record: &self.record, header: &self.header, problems: &mut self.problems, end })
+        let end = self.place().lines + 1;
+        let offset = self.origin.offset + self.record.position().map_or(0, csv::Position::byte);
+        Some(Row { record: &self.record, header: &self.header, problems: &mut self.problems, end, offset })
     }
 
     /// `value` if nothing was wrong.
     pub fn finish<T>(self, value: T) -> Result<T, Problems> {
         self.problems.finish(value)
     }
+}
+
+fn reader_of<'a>(source: impl BufRead + 'a) -> csv::Reader<Box<dyn Read + 'a>> {
+    // Lines end with LF here and a CR is trimmed with the blanks, and the last line is ended for sure: so the line of a
+    // record follows from where the reader stands behind it, which with CRLF or skipped empty lines it would not.
+    let ended: Box<dyn Read + 'a> = Box::new(source.chain(&b"\n"[..]));
+    csv::ReaderBuilder::new()
+        .has_headers(false)
+        .flexible(true)
+        .terminator(csv::Terminator::Any(b'\n'))
+        .from_reader(ended)
 }
 
 /// One row. A cell that is wrong is noted and reads as `None`; an empty cell is `None` without a note, unless required.
@@ -155,6 +190,7 @@ pub struct Row<'a> {
     problems: &'a mut Collector,
     /// Line behind the row.
     end: u64,
+    offset: u64,
 }
 
 impl<'a> Row<'a> {
@@ -177,6 +213,11 @@ impl<'a> Row<'a> {
         line_of(self.record, self.end)
     }
 
+    /// A place in the file, in bytes, from which this row is the next.
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
     /// Notes a defect of a cell.
     pub fn problem(&mut self, column: usize, what: impl Into<String>, remedy: impl Into<String>) {
         let name = self.header.get(column).map_or("", String::as_str);
@@ -185,8 +226,9 @@ impl<'a> Row<'a> {
     }
 
     /// The cell without surrounding blanks; empty if the column is absent.
-    pub fn bytes(&self, column: Option<usize>) -> &[u8] {
-        column.and_then(|column| self.record.get(column)).unwrap_or_default().trim_ascii()
+    pub fn bytes(&self, column: Option<usize>) -> &'a [u8] {
+        let record = self.record;
+        column.and_then(|column| record.get(column)).unwrap_or_default().trim_ascii()
     }
 
     /// The cell as it is, blanks included: for names that must read back exactly as they were written.
@@ -196,21 +238,26 @@ impl<'a> Row<'a> {
 
     /// Text of a cell, `None` if empty or absent.
     pub fn text(&mut self, column: Option<usize>) -> Option<String> {
-        let bytes = self.bytes(column);
-        match (str::from_utf8(bytes), column) {
-            (Ok(""), _) => None,
-            (Ok(text), _) => Some(text.to_owned()),
-            (Err(_), column) => {
-                self.not_utf8(column.unwrap_or(0));
-                None
-            }
+        self.str(column).map(str::to_owned)
+    }
+
+    /// As `text`, without a copy.
+    pub fn str(&mut self, column: Option<usize>) -> Option<&str> {
+        if str::from_utf8(self.bytes(column)).is_err() {
+            self.not_utf8(column.unwrap_or(0));
         }
+        str::from_utf8(self.bytes(column)).ok().filter(|text| !text.is_empty())
     }
 
     /// Text that must be there.
     pub fn required_text(&mut self, column: Option<usize>) -> Option<String> {
+        self.required_str(column).map(str::to_owned)
+    }
+
+    /// As `required_text`, without a copy.
+    pub fn required_str(&mut self, column: Option<usize>) -> Option<&str> {
         self.note_missing(column);
-        self.text(column)
+        self.str(column)
     }
 
     /// A finite number in `low..=high`, `None` if empty or absent.
@@ -313,7 +360,7 @@ fn describe(error: &csv::Error) -> String {
 mod tests {
     use super::*;
 
-    fn table(text: &str) -> Result<Table, Problems> {
+    fn table(text: &str) -> Result<Table<'static>, Problems> {
         Table::new(Path::new("t.csv"), Box::new(std::io::Cursor::new(text.as_bytes().to_vec())))
     }
 

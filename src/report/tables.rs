@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use rayon::prelude::*;
+
 use super::claims::powered_figures;
 use crate::domain::Engine;
 use crate::formats::plan_dir::{self, InstanceFigures, PlanTables, PoweredFigures, energy_provenance};
@@ -84,9 +86,11 @@ fn service_order(problem: &PlanProblem, priced: &Priced) -> Vec<u32> {
         queues[instance as usize].push(request as u32);
     }
     let mut rank = vec![0; schedule.assignment.len()];
-    for (instance, mut queue) in schedule.instances.iter().zip(queues) {
+    schedule.instances.par_iter().zip(&mut queues).for_each(|(instance, queue)| {
         let rates = problem.rates_for(instance.deployment, queue.len());
-        list_schedule::sort(problem, &rates, &mut queue);
+        list_schedule::sort(problem, &rates, queue);
+    });
+    for queue in queues {
         for (position, request) in queue.into_iter().enumerate() {
             rank[request as usize] = position as u32;
         }

@@ -304,7 +304,7 @@ fn submit_hands_jobs_over_in_order_with_their_predecessors() {
     };
     let shards = vec![vec!["shards/i0001.jsonl".to_owned()]; 3];
     let requests =
-        Requests { input_tokens: vec![], output_tokens: vec![], group: vec![], ids: RequestIds::Named(vec![]) };
+        Requests { input_tokens: vec![], output_tokens: vec![], group: vec![], ids: RequestIds::Rows(vec![]) };
     let (deployments, cluster, engines) = (&case.deployments, &case.cluster, &case.engines);
     let scripts = Scripts { schedule: &schedule, deployments, cluster, engines, shards: &shards, requests: &requests };
     slurm::write(case.dir.path(), &scripts).unwrap();

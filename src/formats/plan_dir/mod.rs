@@ -11,7 +11,9 @@ use std::path::PathBuf;
 
 use super::plan_json::PlanJson;
 use super::problems::{Collector, Problems};
-use crate::domain::{Cluster, Deployment, FamilyModel, Instance, PoweredInterval, Provenance, RequestIds, Schedule};
+use crate::domain::{
+    Cluster, Deployment, FamilyModel, Instance, Names, PoweredInterval, Provenance, RequestIds, Schedule,
+};
 use crate::units::{Joules, Seconds};
 
 pub use read::read;
@@ -165,24 +167,21 @@ pub struct SummaryRow {
     pub makespan: Option<Seconds>,
 }
 
-/// assignments.csv in file order. All ids lie in one text, so that ten million of them stay small.
+/// assignments.csv in file order.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Assignments {
-    ids: String,
-    /// Where each id ends in `ids`.
-    ends: Vec<usize>,
+    ids: Names,
     /// Index into `PlanDirectory::instances`.
     instances: Vec<u32>,
 }
 
 impl Assignments {
     pub fn with_capacity(requests: usize) -> Self {
-        Self { ids: String::new(), ends: Vec::with_capacity(requests), instances: Vec::with_capacity(requests) }
+        Self { ids: Names::with_capacity(requests), instances: Vec::with_capacity(requests) }
     }
 
     pub fn push(&mut self, request_id: &str, instance: u32) {
-        self.ids.push_str(request_id);
-        self.ends.push(self.ids.len());
+        self.ids.push(request_id);
         self.instances.push(instance);
     }
 
@@ -196,10 +195,7 @@ impl Assignments {
 
     /// (request id, index into `PlanDirectory::instances`) of each row.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, u32)> {
-        self.instances.iter().enumerate().map(|(row, &instance)| {
-            let start = if row == 0 { 0 } else { self.ends[row - 1] };
-            (&self.ids[start..self.ends[row]], instance)
-        })
+        self.ids.iter().zip(self.instances.iter().copied())
     }
 }
 

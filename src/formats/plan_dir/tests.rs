@@ -168,7 +168,7 @@ fn write_example(dir: &Path, ids: &RequestIds, assignment: Vec<u32>) -> Result<(
 }
 
 fn named() -> RequestIds {
-    RequestIds::Named(vec![HOSTILE.into(), " blank ".into(), "line\nbreak".into(), "é".into()])
+    RequestIds::Named([HOSTILE, " blank ", "line\nbreak", "é"].into_iter().collect())
 }
 
 #[test]

@@ -113,30 +113,15 @@ fn nodes(tables: &PlanTables<'_>, row: &mut Rows<'_>) -> csv::Result<()> {
 
 fn assignments(tables: &PlanTables<'_>, row: &mut Rows<'_>) -> csv::Result<()> {
     let ids: Vec<String> = (0..tables.schedule.instances.len()).map(instance_id).collect();
-    let instance_of = |request: usize| ids[tables.schedule.assignment[request] as usize].as_str();
-    let requests = tables.schedule.assignment.len();
-    match tables.request_ids {
-        RequestIds::Named(names) => {
-            for (request, name) in names.iter().enumerate() {
-                row.text(name)?.text(instance_of(request))?.end()?;
-            }
+    let assignment = &tables.schedule.assignment;
+    let mut written = Ok(());
+    let visited = tables.request_ids.visit(0..assignment.len(), &mut |request, name| {
+        if written.is_ok() {
+            let instance = ids[assignment[request] as usize].as_str();
+            written = row.text(name).and_then(|row| row.text(instance)).and_then(Rows::end);
         }
-        RequestIds::Rows(files) => {
-            for (index, (label, first)) in files.iter().enumerate() {
-                let end = files.get(index + 1).map_or(requests, |(_, next)| *next).min(requests);
-                for request in *first..end {
-                    let number = request - first + 1;
-                    if label.is_empty() {
-                        row.value(number)?;
-                    } else {
-                        row.value(format_args!("{label}:{number}"))?;
-                    }
-                    row.text(instance_of(request))?.end()?;
-                }
-            }
-        }
-    }
-    Ok(())
+    });
+    written.and(visited.map_err(|error| io::Error::other(error).into()))
 }
 
 fn jobs(plan: &PlanJson, row: &mut Rows<'_>) -> csv::Result<()> {

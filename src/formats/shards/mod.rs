@@ -5,19 +5,16 @@
 //! memory and are appended shard by shard (`sink`), so the files may be far larger than memory. Files with lengths only
 //! become CSV, because there is no text to send.
 
+mod csv;
+mod jsonl;
 mod sink;
 
 use std::fs;
-use std::io::BufRead;
 use std::path::Path;
-
-use serde::{Deserialize, Deserializer};
-use serde_json::value::RawValue;
 
 use self::sink::Sink;
 use super::problems::{Collector, Problems};
 use super::table::Table;
-use super::text::open_text;
 use super::workload::{Format, WorkloadFile};
 use super::write::WriteError;
 
@@ -58,23 +55,27 @@ pub fn write(dir: &Path, files: &[WorkloadFile], split: &Split<'_>) -> Result<Ve
     let header = csv_header(files)?;
     let mut header_line = Vec::new();
     if !header.is_empty() {
-        append_record(&mut header_line, header.iter().map(String::as_bytes));
+        csv::append_record(&mut header_line, || header.iter().map(String::as_bytes));
     }
     let instances = split.served_names.len();
-    let mut jsonl = Sink::new(&folder, "jsonl", instances, Vec::new(), split.rank);
-    let mut csv = Sink::new(&folder, "csv", instances, header_line, split.rank);
+    let mut lines = Sink::new(&folder, "jsonl", instances, Vec::new(), split.rank);
+    let mut rows = Sink::new(&folder, "csv", instances, header_line, split.rank);
     for file in files {
         let end = file.first_request.saturating_add(file.requests).min(split.assignment.len());
-        let planned = split.assignment.get(file.first_request..end).unwrap_or_default();
-        let planned = (file.first_request..).zip(planned.iter().copied());
+        let planned = Planned {
+            path: &file.path,
+            first: file.first_request,
+            instances: split.assignment.get(file.first_request..end).unwrap_or_default(),
+            served: 0,
+        };
         match file.format {
-            Format::OpenaiBatch => split_jsonl(&file.path, planned, split.served_names, &mut jsonl)?,
-            Format::Csv | Format::Azure => split_csv(&file.path, planned, None, &header, &mut csv)?,
-            Format::ClassTable => split_csv(&file.path, planned, Some(COUNT), &header, &mut csv)?,
+            Format::OpenaiBatch => jsonl::split(planned, split.served_names, &mut lines)?,
+            Format::Csv | Format::Azure => csv::split(planned, None, &header, &mut rows)?,
+            Format::ClassTable => csv::split(planned, Some(COUNT), &header, &mut rows)?,
         }
     }
-    let (jsonl, csv) = (jsonl.finish()?, csv.finish()?);
-    Ok(jsonl.into_iter().zip(csv).map(|(jsonl, csv)| jsonl.into_iter().chain(csv).collect()).collect())
+    let (lines, rows) = (lines.finish()?, rows.finish()?);
+    Ok(lines.into_iter().zip(rows).map(|(lines, rows)| lines.into_iter().chain(rows).collect()).collect())
 }
 
 /// The columns of all CSV files together, in order of appearance: with one file, its own. How many requests a class
@@ -92,128 +93,35 @@ fn csv_header(files: &[WorkloadFile]) -> Result<Vec<String>, Problems> {
     Ok(header)
 }
 
-fn split_csv(
-    path: &Path,
-    mut planned: impl Iterator<Item = (usize, u32)>,
-    count: Option<&str>,
-    header: &[String],
-    sink: &mut Sink,
-) -> Result<(), ShardError> {
-    let mut table = Table::open(path)?;
-    let columns: Vec<Option<usize>> = header.iter().map(|name| table.column(name)).collect();
-    let count = count.map(|name| table.column(name));
-    let mut surplus = false;
-    while let Some(mut row) = table.next_row() {
-        let times = match count {
-            Some(column) => row.whole(column, 0, u32::MAX).unwrap_or(0),
-            None => 1,
-        };
-        for _ in 0..times {
-            let Some((request, instance)) = planned.next() else {
-                surplus = true;
-                break;
-            };
-            let cells = columns.iter().map(|column| column.map_or(&[][..], |column| row.raw(column)));
-            append_record(sink.row(request, instance, path)?, cells);
-            sink.row_is_whole()?;
-        }
-    }
-    if surplus || planned.next().is_some() {
-        changed(&mut table.problems);
-    }
-    Ok(table.finish(())?)
+/// The requests of one file that have not had their rows yet.
+struct Planned<'a> {
+    path: &'a Path,
+    /// The file's first request.
+    first: usize,
+    /// The instance of each.
+    instances: &'a [u32],
+    served: usize,
 }
 
-fn append_record<'a>(buffer: &mut Vec<u8>, cells: impl Iterator<Item = &'a [u8]>) {
-    let mut writer = csv::WriterBuilder::new().buffer_capacity(256).from_writer(buffer);
-    // Writing to memory does not fail, and records of one header are equally long.
-    let _ = writer.write_record(cells);
+impl Planned<'_> {
+    fn left(&self) -> usize {
+        self.instances.len() - self.served
+    }
+
+    /// Appends what `write` does to the shard of the next request, of which there must be one; `write` is told the
+    /// instance.
+    fn serve(&mut self, shards: &mut Sink, write: impl FnOnce(&mut Vec<u8>, usize)) -> Result<(), ShardError> {
+        let Some(&instance) = self.instances.get(self.served) else { return Ok(()) };
+        write(shards.row(self.first + self.served, instance, self.path)?, instance as usize);
+        shards.row_is_whole()?;
+        self.served += 1;
+        Ok(())
+    }
 }
 
-fn split_jsonl(
-    path: &Path,
-    mut planned: impl Iterator<Item = (usize, u32)>,
-    served_names: &[&str],
-    sink: &mut Sink,
-) -> Result<(), ShardError> {
-    let names: Vec<String> = served_names.iter().map(|name| serde_json::Value::from(*name).to_string()).collect();
-    let mut problems = Collector::new(path);
-    let mut input = open_text(path)?;
-    let mut line = Vec::new();
-    let mut number = 0u64;
-    loop {
-        line.clear();
-        let unreadable = |source| Problems::Unreadable { file: path.to_owned(), source };
-        if input.read_until(b'\n', &mut line).map_err(unreadable)? == 0 {
-            break;
-        }
-        number += 1;
-        let text = if number == 1 { line.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&line) } else { &line };
-        let text = text.trim_ascii();
-        if text.is_empty() {
-            continue;
-        }
-        let Some((request, instance)) = planned.next() else {
-            changed(&mut problems);
-            break;
-        };
-        let buffer = sink.row(request, instance, path)?;
-        let name = names.get(instance as usize).map_or("", String::as_str);
-        if let Err(what) = append_with_model(buffer, text, name) {
-            problems.add(format!("line {number}"), what, "each line is one request in OpenAI's batch format");
-        }
-        sink.row_is_whole()?;
-    }
-    if planned.next().is_some() {
-        changed(&mut problems);
-    }
-    Ok(problems.finish(())?)
-}
-
+/// Notes that a file has more or fewer rows than there were requests.
 fn changed(problems: &mut Collector) {
     problems.add("", "the file holds other requests than were planned", "it changed meanwhile: make the plan again");
-}
-
-#[derive(Deserialize)]
-struct Line<'a> {
-    #[serde(borrow)]
-    body: &'a RawValue,
-}
-
-#[derive(Deserialize)]
-struct Body<'a> {
-    #[serde(borrow, default, deserialize_with = "as_written")]
-    model: Option<&'a RawValue>,
-}
-
-/// `null` is a value like any other here: it has a place in the text and is replaced there.
-fn as_written<'de, D: Deserializer<'de>>(value: D) -> Result<Option<&'de RawValue>, D::Error> {
-    <&RawValue>::deserialize(value).map(Some)
-}
-
-/// Appends the line with `body.model` replaced by `name`, a JSON string; a body without a model gets one.
-fn append_with_model(buffer: &mut Vec<u8>, line: &[u8], name: &str) -> Result<(), String> {
-    let text = std::str::from_utf8(line).map_err(|_| "not UTF-8 text")?;
-    let body = serde_json::from_str::<Line<'_>>(text).map_err(|error| error.to_string())?.body.get();
-    let body_at = body.as_ptr() as usize - text.as_ptr() as usize;
-    if !body.starts_with('{') {
-        return Err("`body` is not an object".into());
-    }
-    let model = serde_json::from_str::<Body<'_>>(body).map_err(|error| format!("in `body`: {error}"))?.model;
-    let (from, to, value) = match model {
-        Some(model) => {
-            let at = body_at + (model.get().as_ptr() as usize - body.as_ptr() as usize);
-            (at, at + model.get().len(), name.to_owned())
-        }
-        None => {
-            let comma = if body[1..].trim_start().starts_with('}') { "" } else { "," };
-            (body_at + 1, body_at + 1, format!("\"model\":{name}{comma}"))
-        }
-    };
-    for part in [&text[..from], &value, &text[to..], "\n"] {
-        buffer.extend_from_slice(part.as_bytes());
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -234,24 +142,6 @@ mod tests {
         let path = dir.join(name);
         fs::write(&path, text).unwrap();
         path
-    }
-
-    #[test]
-    fn only_the_model_of_a_line_changes() {
-        let rewritten = |line: &str| {
-            let mut buffer = Vec::new();
-            append_with_model(&mut buffer, line.as_bytes(), r#""se\"rved""#)
-                .map(|()| String::from_utf8(buffer).unwrap())
-        };
-        let line = r#"{ "custom_id":"\u00e9 $(x)", "body" : {"seed":123456789012345678901234567890,"model" :"gpt-4","t":1e-7, "messages":[{"model":"no"}]},"model":"top" }"#;
-        assert_eq!(rewritten(line).unwrap(), line.replace(r#""gpt-4""#, r#""se\"rved""#) + "\n");
-        let nothing = r#"{"body":{"model":null}}"#;
-        assert_eq!(rewritten(nothing).unwrap(), nothing.replace("null", r#""se\"rved""#) + "\n");
-        assert_eq!(rewritten(r#"{"body":{"a":1}}"#).unwrap(), "{\"body\":{\"model\":\"se\\\"rved\",\"a\":1}}\n");
-        assert_eq!(rewritten(r#"{"body":{ }}"#).unwrap(), "{\"body\":{\"model\":\"se\\\"rved\" }}\n");
-        for broken in ["{}", "[]", "{\"body\":3}", "{\"body\":{}", "{\"body\":{\"model\":1,\"model\":2}}"] {
-            assert!(rewritten(broken).is_err(), "{broken}");
-        }
     }
 
     #[test]
@@ -314,7 +204,7 @@ mod tests {
     #[test]
     fn shards_larger_than_the_buffer_keep_the_order_asked_for() {
         let dir = tempfile::tempdir().unwrap();
-        let padding = "x".repeat(1 << 20);
+        let padding = "x".repeat(3 << 20);
         let line = |k: u32| format!("{{\"custom_id\":{k},\"body\":{{}},\"p\":\"{padding}\"}}\n");
         let path = file(dir.path(), "w.jsonl", &(0..60).map(line).collect::<String>());
         let csv = file(dir.path(), "w.csv", &(0..60).fold("row\n".to_owned(), |text, k| format!("{text}{k}\n")));

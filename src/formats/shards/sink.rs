@@ -5,16 +5,18 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Cursor, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+use rayon::prelude::*;
+
 use super::super::plan_dir::instance_id;
 use super::super::problems::{Collector, Problems};
 use super::super::write::WriteError;
 use super::FOLDER;
 
 /// Bytes that wait in memory.
-const SPILL_AT: usize = 32 << 20;
+const SPILL_AT: usize = 128 << 20;
 
 /// A shard up to this size is put in order in memory, a larger one by seeking in its file.
-const SORT_IN_MEMORY: u64 = 64 << 20;
+const SORT_IN_MEMORY: u64 = 16 << 20;
 
 pub struct Sink<'a> {
     folder: PathBuf,
@@ -31,6 +33,8 @@ pub struct Sink<'a> {
 #[derive(Clone, Default)]
 struct Shard {
     started: bool,
+    /// Part of it is in its file.
+    spilled: bool,
     waiting: Vec<u8>,
     /// (rank, bytes) of each row, where ranks are given.
     rows: Vec<(u32, u32)>,
@@ -91,28 +95,44 @@ impl<'a> Sink<'a> {
 
     /// The name of each instance's file, if it has rows.
     pub fn finish(mut self) -> Result<Vec<Option<String>>, WriteError> {
-        self.spill()?;
-        let mut names = Vec::with_capacity(self.shards.len());
-        for (instance, shard) in self.shards.iter().enumerate() {
-            if !shard.rows.is_sorted_by_key(|(rank, _)| *rank) {
-                let path = self.path(instance);
-                sort(&path, self.header.len(), &shard.rows)
-                    .map_err(|source| WriteError::Cannot { path: path.clone(), source })?;
+        let shards = std::mem::take(&mut self.shards);
+        let finish = |(instance, shard): (usize, Shard)| {
+            let started = shard.started;
+            let path = self.path(instance);
+            self.finish_shard(shard, &path).map_err(|source| WriteError::Cannot { path, source })?;
+            Ok(started.then(|| format!("{FOLDER}/{}.{}", instance_id(instance), self.extension)))
+        };
+        shards.into_par_iter().enumerate().map(finish).collect()
+    }
+
+    fn finish_shard(&self, shard: Shard, path: &Path) -> io::Result<()> {
+        let in_order = shard.rows.is_sorted_by_key(|(rank, _)| *rank);
+        if !shard.waiting.is_empty() {
+            if !shard.spilled && !in_order {
+                return sort(path, &mut Cursor::new(shard.waiting), self.header.len(), &shard.rows);
             }
-            names.push(shard.started.then(|| format!("{FOLDER}/{}.{}", instance_id(instance), self.extension)));
+            append(path, &shard.waiting)?;
         }
-        Ok(names)
+        if in_order {
+            return Ok(());
+        }
+        let mut source: Box<dyn ReadSeek> = match fs::metadata(path)?.len() {
+            ..=SORT_IN_MEMORY => Box::new(Cursor::new(fs::read(path)?)),
+            _ => Box::new(File::open(path)?),
+        };
+        let sorted = path.with_extension("sorted");
+        sort(&sorted, &mut source, self.header.len(), &shard.rows)?;
+        fs::rename(&sorted, path)
     }
 
     fn spill(&mut self) -> Result<(), WriteError> {
         for instance in 0..self.shards.len() {
             let rows = std::mem::take(&mut self.shards[instance].waiting);
-            if rows.is_empty() {
-                continue;
+            if !rows.is_empty() {
+                let path = self.path(instance);
+                append(&path, &rows).map_err(|source| WriteError::Cannot { path, source })?;
+                self.shards[instance].spilled = true;
             }
-            let path = self.path(instance);
-            let append = || File::options().create(true).append(true).open(&path)?.write_all(&rows);
-            append().map_err(|source| WriteError::Cannot { path: path.clone(), source })?;
         }
         self.waiting = 0;
         Ok(())
@@ -126,8 +146,13 @@ impl<'a> Sink<'a> {
 trait ReadSeek: Read + Seek {}
 impl<T: Read + Seek> ReadSeek for T {}
 
-/// Rewrites the file with its rows in order of rank; `rows` are (rank, bytes) as they stand behind the header.
-fn sort(path: &Path, header: usize, rows: &[(u32, u32)]) -> io::Result<()> {
+fn append(path: &Path, rows: &[u8]) -> io::Result<()> {
+    File::options().create(true).append(true).open(path)?.write_all(rows)
+}
+
+/// Writes to `path` the rows of `source` in order of rank; `rows` are (rank, bytes) as they stand there, behind the
+/// header.
+fn sort(path: &Path, source: &mut dyn ReadSeek, header: usize, rows: &[(u32, u32)]) -> io::Result<()> {
     let mut at = header as u64;
     let mut places: Vec<(u32, u64, u32)> = Vec::with_capacity(rows.len());
     for &(rank, bytes) in rows {
@@ -135,10 +160,7 @@ fn sort(path: &Path, header: usize, rows: &[(u32, u32)]) -> io::Result<()> {
         at += u64::from(bytes);
     }
     places.sort_unstable();
-    let mut source: Box<dyn ReadSeek> =
-        if at <= SORT_IN_MEMORY { Box::new(Cursor::new(fs::read(path)?)) } else { Box::new(File::open(path)?) };
-    let sorted = path.with_extension("sorted");
-    let mut out = BufWriter::with_capacity(1 << 17, File::create(&sorted)?);
+    let mut out = BufWriter::with_capacity(1 << 17, File::create(path)?);
     let mut row = vec![0; header];
     source.read_exact(&mut row)?;
     out.write_all(&row)?;
@@ -148,6 +170,5 @@ fn sort(path: &Path, header: usize, rows: &[(u32, u32)]) -> io::Result<()> {
         source.read_exact(&mut row)?;
         out.write_all(&row)?;
     }
-    out.flush()?;
-    fs::rename(&sorted, path)
+    out.flush()
 }

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use super::ids::Ids;
 use super::jobs::Jobs;
-use super::rows::Rows;
+use super::own_ids::Layout;
+use super::rows::{Reading, Rows};
 use super::tokens::{Sidecar, TokenCounter, read_sidecar};
 use super::{Assembled, Defaults, Format, MAX_REQUESTS, WorkloadFile};
 use super::{azure, class_table, csv, detect, openai_batch};
@@ -18,13 +19,22 @@ use crate::formats::problems::{Collector, Problems};
 /// # Errors
 /// The first file that cannot be read, or everything wrong with all of them.
 pub fn assemble(files: &[PathBuf], jobs: Option<&JobsFile>, defaults: &Defaults) -> Result<Assembled, Problems> {
-    let read = read_files(files, defaults)?;
+    assemble_with(files, jobs, defaults, Reading::default())
+}
+
+fn assemble_with(
+    files: &[PathBuf],
+    jobs: Option<&JobsFile>,
+    defaults: &Defaults,
+    reading: Reading,
+) -> Result<Assembled, Problems> {
+    let read = read_files(files, defaults, reading)?;
     let mut building = Jobs::new(jobs, defaults);
     let attached = building.attach_files(files);
     let mut ids = Ids::new(files);
     let mut requests = Columns::default();
     let mut placed = Vec::new();
-    for ((path, (format, mut rows)), attached) in files.iter().zip(read).zip(attached) {
+    for ((path, File { format, mut rows, layout }), attached) in files.iter().zip(read).zip(attached) {
         let first_request = requests.group.len();
         placed.push(WorkloadFile { path: path.clone(), format, first_request, requests: rows.len() });
         if rows.len() == 0 {
@@ -32,7 +42,7 @@ pub fn assemble(files: &[PathBuf], jobs: Option<&JobsFile>, defaults: &Defaults)
         }
         building.warnings.extend(rows.warnings.iter().map(|warning| format!("{}: {warning}", path.display())));
         let groups = building.groups_of(path, &rows.keys, attached);
-        ids.add(rows.ids.take(), rows.len());
+        ids.add(rows.ids.take().zip(layout), rows.len());
         requests.append(rows, &groups);
     }
     if files.is_empty() {
@@ -62,8 +72,16 @@ pub fn assemble(files: &[PathBuf], jobs: Option<&JobsFile>, defaults: &Defaults)
     Ok(Assembled { workload, files: placed, warnings: building.warnings })
 }
 
+/// A workload file as it stands.
+struct File {
+    format: Format,
+    rows: Rows,
+    /// Where its ids are, if it has any.
+    layout: Option<Layout>,
+}
+
 /// Rows of every file; the problems of all files together.
-fn read_files(files: &[PathBuf], defaults: &Defaults) -> Result<Vec<(Format, Rows)>, Problems> {
+fn read_files(files: &[PathBuf], defaults: &Defaults, reading: Reading) -> Result<Vec<File>, Problems> {
     let mut problems = Collector::new(Path::new("--workload"));
     let counter = problems.absorb(TokenCounter::open(defaults.tokenizer.as_deref()))?;
     let sidecar = match &defaults.sidecar {
@@ -73,14 +91,17 @@ fn read_files(files: &[PathBuf], defaults: &Defaults) -> Result<Vec<(Format, Row
     let mut read = Vec::new();
     for path in files {
         let Some(format) = problems.absorb(defaults.format.map_or_else(|| detect(path), Ok))? else { continue };
+        let unnamed = |rows| (rows, None);
         let rows = match (format, &counter, &sidecar) {
-            (Format::Csv, ..) => csv::read(path),
-            (Format::Azure, ..) => azure::read(path, defaults.releases),
-            (Format::ClassTable, ..) => class_table::read(path),
-            (Format::OpenaiBatch, Some(counter), Some(sidecar)) => openai_batch::read(path, counter, sidecar),
+            (Format::Csv, ..) => csv::read(path, reading),
+            (Format::Azure, ..) => azure::read(path, defaults.releases, reading).map(unnamed),
+            (Format::ClassTable, ..) => class_table::read(path, reading).map(unnamed),
+            (Format::OpenaiBatch, Some(counter), Some(sidecar)) => {
+                openai_batch::read(path, counter, sidecar, reading).map(|rows| (rows, Some(Layout::OpenaiBatch)))
+            }
             (Format::OpenaiBatch, ..) => continue, // what its reading needs has failed already
         };
-        read.extend(problems.absorb(rows)?.map(|rows| (format, rows)));
+        read.extend(problems.absorb(rows)?.map(|(rows, layout)| File { format, rows, layout }));
     }
     problems.finish(read)
 }
@@ -265,8 +286,46 @@ mod tests {
         let mixed = [("a.csv", "input_tokens,output_tokens,request_id\n1,1,r1\n"), ("b.csv", text)];
         assert_eq!(
             Case::new(&mixed).read().workload.requests.ids,
-            RequestIds::Named(vec!["r1".into(), "b.csv:1".into(), "b.csv:2".into()])
+            RequestIds::Named(["r1", "b.csv:1", "b.csv:2"].into_iter().collect())
         );
+    }
+
+    #[test]
+    fn ids_left_in_their_files_are_the_same_ids() {
+        let files = [
+            ("a.csv", "input_tokens,output_tokens,request_id\n1,1,r1\n1,1,r2\n"),
+            ("b.csv", "input_tokens,output_tokens\n2,2\n"),
+            ("c.jsonl", "{\"custom_id\":\"r3\",\"body\":{\"prompt\":\"x\",\"max_tokens\":1}}\n"),
+        ];
+        let case = Case::new(&files);
+        let stored = Reading { held_bytes: 0, ..Reading::default() };
+        let ids = assemble_with(&case.files, None, &case.defaults, stored).unwrap().workload.requests.ids;
+        assert!(matches!(ids, RequestIds::Kept(_)));
+        assert_eq!(ids, case.read().workload.requests.ids);
+        let names: Vec<String> = (0..4).map(|request| ids.get(request)).collect();
+        assert_eq!(names, ["r1", "r2", "b.csv:1", "r3"]);
+        let mut seen = Vec::new();
+        ids.visit(1..3, &mut |index, name| seen.push((index, name.to_owned()))).unwrap();
+        assert_eq!(seen, [(1, "r2".to_owned()), (2, "b.csv:1".to_owned())]);
+
+        let twice = [files[0], ("d.csv", "input_tokens,output_tokens,request_id\n1,1,b.csv:1\n1,1,r2\n"), files[1]];
+        let case = Case::new(&twice);
+        let error = assemble_with(&case.files, None, &case.defaults, stored).unwrap_err().to_string();
+        assert_eq!(error, case.error());
+        assert!(error.contains("d.csv: request 2: the id `r2` occurs twice"), "{error}");
+        assert!(error.contains("b.csv: request 1: the id `b.csv:1` occurs twice"), "{error}");
+    }
+
+    #[test]
+    fn packed_files_are_read_and_name_their_job_as_if_they_were_not() {
+        let text = "request_id,input_tokens,output_tokens\na,10,20\n";
+        let case = Case::new(&[("night.csv", text)]);
+        let packed = case.folder.path().join("night.csv.zst");
+        fs::write(&packed, zstd::encode_all(text.as_bytes(), 1).unwrap()).unwrap();
+        let read = assemble(&[packed], None, &case.defaults).unwrap();
+        assert_eq!(read.workload, case.read().workload);
+        let jobs = "[[job]]\nname = \"all\"\nfiles = [\"nig*.csv\"]\n";
+        assert_eq!(case.jobs(jobs).read().workload.jobs[0].name, "all", "a pattern names files in the jobs file too");
     }
 
     #[test]
@@ -321,7 +380,7 @@ mod tests {
         let read = case.read();
         let requests = &read.workload.requests;
         assert_eq!((&requests.input_tokens[..], &requests.output_tokens[..]), (&[4, 3, 11][..], &[64, 5, 12][..]));
-        assert_eq!(requests.ids, RequestIds::Named(vec!["a".into(), "b".into(), "c".into()]));
+        assert_eq!(requests.ids, RequestIds::Named(["a", "b", "c"].into_iter().collect()));
         assert_eq!(
             (read.workload.input_provenance, read.workload.output_provenance),
             (Provenance::Estimated, Provenance::Estimated)

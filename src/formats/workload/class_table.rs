@@ -6,15 +6,16 @@
 use std::path::Path;
 
 use super::csv;
-use super::rows::Rows;
+use super::rows::{Reading, Rows};
 use crate::formats::problems::Problems;
 use crate::formats::table::Table;
 
-pub(super) fn read(path: &Path) -> Result<Rows, Problems> {
+pub(super) fn read(path: &Path, reading: Reading) -> Result<Rows, Problems> {
     let mut table = Table::open(path)?;
     let count = table.require("count");
     if table.column("request_id").is_some() {
         table.problems.add("line 1", "a class of requests cannot have a `request_id`", "remove that column");
     }
-    csv::read_table(table, count)
+    // A few rows may stand for all the requests there can be: side by side, blocks of them would fill the memory.
+    csv::read_table(path, table, count, Reading { block_bytes: 0, ..reading })
 }

@@ -6,7 +6,8 @@
 
 use std::path::Path;
 
-use super::rows::{Interner, RowKey, Rows};
+use super::own_ids::Layout;
+use super::rows::{Reading, RowKey, Rows};
 use super::{MAX_REQUESTS, MAX_TOKENS};
 use crate::domain::Provenance;
 use crate::formats::duration::MAX_SECONDS;
@@ -27,55 +28,100 @@ pub const COLUMNS: [&str; 9] = [
     "max_tokens",
 ];
 
-pub(super) fn read(path: &Path) -> Result<Rows, Problems> {
+pub(super) fn read(path: &Path, reading: Reading) -> Result<(Rows, Option<Layout>), Problems> {
     let mut table = Table::open(path)?;
     if table.column("count").is_some() {
         table.problems.add("line 1", "a `count` column in a file read as csv", "read it with --format class-table");
     }
-    read_table(table, None)
+    let layout = table.column("request_id").map(|column| Layout::Csv { header: table.header().to_vec(), column });
+    Ok((read_table(path, table, None, reading)?, layout))
 }
 
 /// `count`: the column that says for how many requests a row stands.
-pub(super) fn read_table(mut table: Table, count: Option<usize>) -> Result<Rows, Problems> {
-    let input = table.require("input_tokens");
-    let max_tokens = table.column("max_tokens");
-    let output = if max_tokens.is_some() { table.column("output_tokens") } else { table.require("output_tokens") };
-    let id = table.column("request_id");
-    let keys = KeyColumns::of(&table);
-    let mut interner = Interner::default();
-    let mut rows = Rows::new(id.is_some());
+pub(super) fn read_table(
+    path: &Path,
+    mut table: Table<'_>,
+    count: Option<usize>,
+    reading: Reading,
+) -> Result<Rows, Problems> {
+    let columns = Columns::of(&mut table, count);
+    let mut rows = Rows::new(columns.id.map(|_| reading.ids(path)));
     let ignored: Vec<&str> =
         table.header().iter().map(String::as_str).filter(|name| !COLUMNS.contains(name) && *name != "count").collect();
     if !ignored.is_empty() {
         rows.warnings.push(format!("columns not used: {}", ignored.join(", ")));
     }
-    let mut bounded = 0_usize;
-    while let Some(mut row) = table.next_row() {
-        let input_tokens = row.required_whole(input, 0, MAX_TOKENS);
-        let (output_tokens, from_bound) = read_output(&mut row, output, max_tokens);
-        let key = keys.index(&mut row, &mut interner, &mut rows.keys);
-        let copies = count.map_or(Some(1), |count| row.required_whole(Some(count), 1, MAX_REQUESTS as u32));
-        if let (Some(ids), Some(name)) = (&mut rows.ids, row.required_text(id)) {
-            ids.push(name);
-        }
-        let (Some(input_tokens), Some(output_tokens), Some(copies)) = (input_tokens, output_tokens, copies) else {
-            continue;
-        };
-        if rows.len() + copies as usize > MAX_REQUESTS {
-            let what = format!("more than {MAX_REQUESTS} requests");
-            row.problem(count.or(input).unwrap_or(0), what, "split the workload");
-            break;
-        }
-        bounded += if from_bound { copies as usize } else { 0 };
-        for _ in 0..copies {
-            rows.push(input_tokens, output_tokens, key);
-        }
-    }
-    if bounded > 0 {
+    let mut rows = rows.read(path, table, reading, |table, rows| columns.read(table, rows))?;
+    if rows.bounded > 0 {
         rows.output_provenance = Provenance::Estimated;
-        rows.warnings.push(format!("output tokens of {bounded} requests taken from max_tokens, an upper estimate"));
+        let what = format!("output tokens of {} requests taken from max_tokens, an upper estimate", rows.bounded);
+        rows.warnings.push(what);
     }
-    table.finish(rows)
+    Ok(rows)
+}
+
+struct Columns {
+    input: Option<usize>,
+    output: Option<usize>,
+    max_tokens: Option<usize>,
+    id: Option<usize>,
+    count: Option<usize>,
+    /// job, model, min_accuracy, deadline_s, release_s
+    key: [Option<usize>; 5],
+}
+
+impl Columns {
+    fn of(table: &mut Table<'_>, count: Option<usize>) -> Self {
+        let max_tokens = table.column("max_tokens");
+        Self {
+            input: table.require("input_tokens"),
+            output: if max_tokens.is_some() { table.column("output_tokens") } else { table.require("output_tokens") },
+            max_tokens,
+            id: table.column("request_id"),
+            count,
+            key: ["job", "model", "min_accuracy", "deadline_s", "release_s"].map(|name| table.column(name)),
+        }
+    }
+
+    /// Reads all rows of the table.
+    fn read(&self, table: &mut Table<'_>, rows: &mut Rows) {
+        while let Some(mut row) = table.next_row() {
+            let input_tokens = row.required_whole(self.input, 0, MAX_TOKENS);
+            let (output_tokens, from_bound) = read_output(&mut row, self.output, self.max_tokens);
+            let key = self.key(&mut row, rows);
+            let copies = self.count.map_or(Some(1), |count| row.required_whole(Some(count), 1, MAX_REQUESTS as u32));
+            let offset = row.offset();
+            if let (Some(ids), Some(id)) = (&mut rows.ids, row.required_str(self.id)) {
+                ids.push(id, offset);
+            }
+            let (Some(input_tokens), Some(output_tokens), Some(copies)) = (input_tokens, output_tokens, copies) else {
+                continue;
+            };
+            if rows.len() + copies as usize > MAX_REQUESTS {
+                let what = format!("more than {MAX_REQUESTS} requests");
+                row.problem(self.count.or(self.input).unwrap_or(0), what, "split the workload");
+                break;
+            }
+            rows.bounded += if from_bound { copies as usize } else { 0 };
+            for _ in 0..copies {
+                rows.push(input_tokens, output_tokens, key);
+            }
+        }
+    }
+
+    fn key(&self, row: &mut Row, rows: &mut Rows) -> u32 {
+        let cells = self.key.map(|column| row.bytes(column));
+        let [job, model, min_accuracy, deadline, release] = self.key;
+        rows.intern(cells, || RowKey {
+            job: row.text(job),
+            model: row.text(model),
+            min_accuracy: row.number(min_accuracy, 0.0, 100.0),
+            deadline: row.number(deadline, f64::MIN_POSITIVE, MAX_SECONDS).map(Seconds),
+            release: row.number(release, 0.0, MAX_SECONDS).map(Seconds),
+            instant: None,
+            line: row.line(),
+        })
+    }
 }
 
 /// Output tokens and whether they are only the bound.
@@ -91,39 +137,4 @@ fn read_output(row: &mut Row, output: Option<usize>, max_tokens: Option<usize>) 
         row.problem(column, format!("{tokens} is more than max_tokens ({bound})"), "correct one of the two");
     }
     (tokens, false)
-}
-
-struct KeyColumns {
-    job: Option<usize>,
-    model: Option<usize>,
-    min_accuracy: Option<usize>,
-    deadline: Option<usize>,
-    release: Option<usize>,
-}
-
-impl KeyColumns {
-    fn of(table: &Table) -> Self {
-        Self {
-            job: table.column("job"),
-            model: table.column("model"),
-            min_accuracy: table.column("min_accuracy"),
-            deadline: table.column("deadline_s"),
-            release: table.column("release_s"),
-        }
-    }
-
-    fn index(&self, row: &mut Row, interner: &mut Interner, keys: &mut Vec<RowKey>) -> u32 {
-        interner.start();
-        for column in [self.job, self.model, self.min_accuracy, self.deadline, self.release] {
-            interner.add(row.bytes(column));
-        }
-        interner.index(keys, || RowKey {
-            job: row.text(self.job),
-            model: row.text(self.model),
-            min_accuracy: row.number(self.min_accuracy, 0.0, 100.0),
-            deadline: row.number(self.deadline, f64::MIN_POSITIVE, MAX_SECONDS).map(Seconds),
-            release: row.number(self.release, 0.0, MAX_SECONDS).map(Seconds),
-            line: row.line(),
-        })
-    }
 }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::paths::matching;
 use super::rows::RowKey;
 use super::{Defaults, ModelPolicy};
 use crate::domain::{AccuracyRule, Floor, Group, Job};
@@ -73,7 +74,8 @@ impl<'a> Jobs<'a> {
         let folder = jobs.path.parent().unwrap_or(Path::new(""));
         for job in &jobs.jobs {
             for wanted in &job.files {
-                let names = [resolve(&folder.join(wanted)), resolve(wanted)];
+                let meant = [folder.join(wanted), wanted.clone()].into_iter().flat_map(|path| matching(&path));
+                let names: Vec<PathBuf> = meant.map(|path| resolve(&path)).collect();
                 let found: Vec<usize> = (0..files.len()).filter(|index| names.contains(&resolved[*index])).collect();
                 if found.is_empty() {
                     let what = format!("job `{}` lists `{}`, which is no workload file", job.name, wanted.display());
@@ -112,7 +114,7 @@ impl<'a> Jobs<'a> {
         if let Some(job) = attached {
             return self.job(&job.name, path, line);
         }
-        let stem = path.file_stem().map_or_else(|| "workload".into(), |stem| stem.to_string_lossy().into_owned());
+        let stem = stem(path);
         self.note_unnamed(path, &stem);
         self.job(&stem, path, line)
     }
@@ -297,6 +299,13 @@ impl Summary {
         self.has_own_floor |= note.own_floor;
         self.lacks_own_floor |= !note.own_floor;
     }
+}
+
+/// The name of the file without what says how it is laid out and packed.
+fn stem(path: &Path) -> String {
+    let packed = path.extension().is_some_and(|extension| extension == "gz" || extension == "zst");
+    let unpacked = if packed { path.with_extension("") } else { path.to_owned() };
+    unpacked.file_stem().map_or_else(|| "workload".into(), |stem| stem.to_string_lossy().into_owned())
 }
 
 fn resolve(path: &Path) -> PathBuf {

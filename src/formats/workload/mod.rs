@@ -10,7 +10,11 @@ mod csv;
 mod ids;
 mod jobs;
 mod openai_batch;
+mod own_ids;
+mod paths;
 mod rows;
+#[cfg(test)]
+mod tests;
 mod tokens;
 
 use std::fmt;
@@ -26,6 +30,7 @@ use crate::units::Seconds;
 
 pub use assemble::assemble;
 pub use csv::COLUMNS;
+pub use paths::expand;
 
 /// More tokens than any model takes; a larger number is a mistake.
 pub const MAX_TOKENS: u32 = 10_000_000;
@@ -168,35 +173,4 @@ pub fn detect(path: &Path) -> Result<Format, Problems> {
         }
     }
     problems.fail()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn words_for_formats_and_policies_read_back() {
-        for format in Format::ALL {
-            assert_eq!(format.as_str().parse(), Ok(format));
-        }
-        assert_eq!("map".parse(), Ok(ModelPolicy::Map));
-        assert!("CSV".parse::<Format>().is_err() && "".parse::<ModelPolicy>().is_err());
-    }
-
-    #[test]
-    fn formats_are_told_by_their_first_line() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("w");
-        let detected = |text: &str| {
-            std::fs::write(&path, text).unwrap();
-            detect(&path)
-        };
-        assert_eq!(detected("\u{feff}input_tokens, output_tokens\r\n").unwrap(), Format::Csv);
-        assert_eq!(detected("count,output_tokens,input_tokens\n").unwrap(), Format::ClassTable);
-        assert_eq!(detected("TIMESTAMP,ContextTokens,GeneratedTokens\n").unwrap(), Format::Azure);
-        assert_eq!(detected("\n {\"custom_id\": 1}\n").unwrap(), Format::OpenaiBatch);
-        for bad in ["", "\n\n", "[{}]", "a,b\n1,2\n"] {
-            assert!(detected(bad).is_err(), "{bad:?}");
-        }
-    }
 }

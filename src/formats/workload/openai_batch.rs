@@ -5,76 +5,139 @@
 //! `max_tokens`, which only bounds them. What cannot be planned as one text request (images, several completions,
 //! embeddings) is refused by name.
 
-use std::io::BufRead;
+use std::borrow::Cow;
+use std::io::{self, BufRead};
 use std::path::Path;
 
+use serde::Deserialize;
 use serde_json::Value;
 
 use super::MAX_TOKENS;
-use super::rows::{Interner, RowKey, Rows};
+use super::rows::{Reading, RowKey, Rows};
 use super::tokens::{Sidecar, TokenCounter};
 use crate::domain::Provenance;
+use crate::formats::blocks::{self, Block, Rest};
 use crate::formats::problems::{Collector, Problems};
-use crate::formats::table::MAX_PROBLEMS;
-use crate::formats::text::open_text;
+use crate::formats::table::{MAX_PROBLEMS, Place};
+use crate::formats::text::{open_text, reading_failed};
 
 const URLS: [&str; 2] = ["/v1/chat/completions", "/v1/completions"];
 
-/// How token counts of the requests of a file came about.
-#[derive(Default)]
-struct Tally {
-    counted: usize,
-    bounded: usize,
-}
-
-pub(super) fn read(path: &Path, counter: &TokenCounter, sidecar: &Sidecar) -> Result<Rows, Problems> {
-    let mut file = open_text(path)?;
-    let mut problems = Collector::new(path);
-    let mut rows = Rows::new(true);
-    let mut interner = Interner::default();
-    let mut tally = Tally::default();
-    let (mut line, mut buffer) = (0_u64, Vec::new());
-    while problems.len() < MAX_PROBLEMS {
-        buffer.clear();
-        match file.read_until(b'\n', &mut buffer) {
-            Ok(0) => break,
-            Ok(_) => line += 1,
-            Err(source) => return Err(Problems::Unreadable { file: path.to_owned(), source }),
-        }
-        let text = if line == 1 { buffer.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&buffer) } else { &buffer };
-        let text = text.trim_ascii();
-        if text.is_empty() {
-            continue;
-        }
-        let mut request = match serde_json::from_slice(text) {
-            Ok(value) => Request { value, line, problems: &mut problems },
-            Err(error) => {
-                let what = format!("no JSON object: {error}");
-                problems.add(format!("line {line}, column {}", error.column()), what, "the line may be cut off");
-                continue;
-            }
+pub(super) fn read(path: &Path, counter: &TokenCounter, sidecar: &Sidecar, reading: Reading) -> Result<Rows, Problems> {
+    let lines = Lines { path, counter, sidecar };
+    let failed = |error| reading_failed(path, error);
+    let mut rows = Rows::new(Some(reading.ids(path)));
+    let mut rest = Rest { source: open_text(path)?, place: Place::default() };
+    if reading.block_bytes > 0 {
+        let empty = rows.part();
+        let parse = |block: &Block| {
+            let mut part = empty.part();
+            let problems = lines.read(&block.bytes[..], block.place, &mut part).ok()?;
+            problems.is_empty().then_some(part)
         };
-        let Some((id, input, output)) = request.read(counter, sidecar, &mut tally) else { continue };
-        let model = request.value["body"]["model"].as_str().map(str::to_owned);
-        interner.start();
-        interner.add(model.as_deref().unwrap_or_default().as_bytes());
-        let key = interner.index(&mut rows.keys, || RowKey { model, line, ..RowKey::default() });
-        rows.push(input, output, key);
-        rows.ids.get_or_insert_default().push(id);
+        let left = blocks::in_order(rest.source, rest.place, reading.block_bytes, parse, |_, part| rows.append(part));
+        rest = left.map_err(failed)?.unwrap_or(Rest { source: Box::new(io::empty()), place: rest.place });
     }
-    if tally.counted > 0 {
+    lines.read(rest.source, rest.place, &mut rows).map_err(failed)?.finish(())?;
+    if rows.counted > 0 {
         rows.input_provenance = rows.input_provenance.weaker(counter.provenance());
         if counter.provenance() == Provenance::Estimated {
-            let what = format!("input tokens of {} requests estimated as characters / 4", tally.counted);
+            let what = format!("input tokens of {} requests estimated as characters / 4", rows.counted);
             rows.warnings.push(format!("{what}; --tokenizer tokenizer.json counts them"));
         }
     }
-    if tally.bounded > 0 {
+    if rows.bounded > 0 {
         rows.output_provenance = Provenance::Estimated;
-        let what = format!("output tokens of {} requests taken from max_tokens", tally.bounded);
+        let what = format!("output tokens of {} requests taken from max_tokens", rows.bounded);
         rows.warnings.push(format!("{what}, an upper estimate; --sidecar gives known ones"));
     }
-    problems.finish(rows)
+    Ok(rows)
+}
+
+/// Hands the id of each request to `next` as long as that wants more; `starts`: the text is that of the file's start.
+pub(super) fn ids(mut source: impl BufRead, starts: bool, next: &mut dyn FnMut(&str) -> bool) -> io::Result<()> {
+    let (mut buffer, mut first) = (Vec::new(), starts);
+    loop {
+        buffer.clear();
+        if source.read_until(b'\n', &mut buffer)? == 0 {
+            return Ok(());
+        }
+        let text = text_of(&buffer, first);
+        first = false;
+        if !text.is_empty() && !next(&id_of(text)?) {
+            return Ok(());
+        }
+    }
+}
+
+fn id_of(text: &[u8]) -> io::Result<Cow<'_, str>> {
+    #[derive(Deserialize)]
+    struct Named<'a> {
+        #[serde(borrow)]
+        custom_id: Cow<'a, str>,
+    }
+    match serde_json::from_slice(text) {
+        Ok(Named { custom_id }) => Ok(custom_id),
+        // A key given twice is no error where the whole is read.
+        Err(_) => {
+            let value: Value = serde_json::from_slice(text)?;
+            Ok(Cow::Owned(value["custom_id"].as_str().unwrap_or_default().to_owned()))
+        }
+    }
+}
+
+/// A line without blanks around it; the first of a file without its byte order mark.
+fn text_of(line: &[u8], first: bool) -> &[u8] {
+    let text = if first { line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line) } else { line };
+    text.trim_ascii()
+}
+
+/// What reading lines needs besides them.
+struct Lines<'a> {
+    path: &'a Path,
+    counter: &'a TokenCounter,
+    sidecar: &'a Sidecar,
+}
+
+impl Lines<'_> {
+    /// Adds the requests of all lines to `rows`; what is wrong with them.
+    fn read(&self, mut source: impl BufRead, place: Place, rows: &mut Rows) -> io::Result<Collector> {
+        let mut problems = Collector::new(self.path);
+        let Place { mut offset, lines: mut line } = place;
+        let mut buffer = Vec::new();
+        while problems.len() < MAX_PROBLEMS {
+            offset += buffer.len() as u64;
+            buffer.clear();
+            if source.read_until(b'\n', &mut buffer)? == 0 {
+                break;
+            }
+            line += 1;
+            let text = text_of(&buffer, line == 1);
+            if text.is_empty() {
+                continue;
+            }
+            let mut request = match serde_json::from_slice(text) {
+                Ok(value) => Request { value, line, problems: &mut problems },
+                Err(error) => {
+                    let what = format!("no JSON object: {error}");
+                    problems.add(format!("line {line}, column {}", error.column()), what, "the line may be cut off");
+                    continue;
+                }
+            };
+            let Some((id, input, output)) = request.read(self.counter, self.sidecar, rows) else { continue };
+            let model = request.value["body"]["model"].as_str();
+            let key = rows.intern([model.unwrap_or_default().as_bytes()], || RowKey {
+                model: model.map(str::to_owned),
+                line,
+                ..RowKey::default()
+            });
+            rows.push(input, output, key);
+            if let Some(ids) = &mut rows.ids {
+                ids.push(&id, offset);
+            }
+        }
+        Ok(problems)
+    }
 }
 
 struct Request<'a> {
@@ -85,7 +148,7 @@ struct Request<'a> {
 
 impl Request<'_> {
     /// Id, input and output tokens; `None` if something was wrong and has been noted.
-    fn read(&mut self, counter: &TokenCounter, sidecar: &Sidecar, tally: &mut Tally) -> Option<(String, u32, u32)> {
+    fn read(&mut self, counter: &TokenCounter, sidecar: &Sidecar, rows: &mut Rows) -> Option<(String, u32, u32)> {
         let before = self.problems.len();
         if !self.value.is_object() {
             self.problem("", "not a JSON object", "write one request a line");
@@ -101,8 +164,8 @@ impl Request<'_> {
         }
         self.check_kind();
         let (known_input, known_output) = id.as_deref().and_then(|id| sidecar.get(id)).copied().unwrap_or_default();
-        let output = known_output.or_else(|| self.output_tokens(tally));
-        let input = known_input.or_else(|| self.whole(&["input_tokens"], 0)).or_else(|| self.count(counter, tally));
+        let output = known_output.or_else(|| self.output_tokens(rows));
+        let input = known_input.or_else(|| self.whole(&["input_tokens"], 0)).or_else(|| self.count(counter, rows));
         if self.problems.len() > before { None } else { Some((id?, input?, output?)) }
     }
 
@@ -123,7 +186,7 @@ impl Request<'_> {
         }
     }
 
-    fn output_tokens(&mut self, tally: &mut Tally) -> Option<u32> {
+    fn output_tokens(&mut self, rows: &mut Rows) -> Option<u32> {
         if let Some(known) = self.whole(&["output_tokens"], 1) {
             return Some(known);
         }
@@ -131,7 +194,7 @@ impl Request<'_> {
         let given = keys.into_iter().find(|key| !self.value["body"][key].is_null());
         match given {
             Some(key) => {
-                tally.bounded += 1;
+                rows.bounded += 1;
                 self.whole(&["body", key], 1)
             }
             None => {
@@ -158,11 +221,11 @@ impl Request<'_> {
     }
 
     /// Tokens of the text of the request.
-    fn count(&mut self, counter: &TokenCounter, tally: &mut Tally) -> Option<u32> {
+    fn count(&mut self, counter: &TokenCounter, rows: &mut Rows) -> Option<u32> {
         let counted = texts(&self.value["body"]).and_then(|content| match content {
             Content::Tokens(count) => Ok(count),
             Content::Texts(texts) => {
-                tally.counted += 1;
+                rows.counted += 1;
                 texts.into_iter().map(|text| counter.count(text)).sum()
             }
         });
