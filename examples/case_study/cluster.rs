@@ -165,5 +165,6 @@ fn workload(queue: &[(u32, u32)], deadline: f64, floor: Option<f64>) -> Workload
         },
         input_provenance: Provenance::Imported,
         output_provenance: Provenance::Imported,
+        output_spread: None,
     }
 }

@@ -8,6 +8,7 @@
 
 mod accuracy;
 mod claims;
+mod confidence;
 mod constants;
 mod coverage;
 mod deadlines;
@@ -59,6 +60,7 @@ pub fn check(input: &CheckInput) -> Report {
     let powered = power::check_power(&facts, &mut log);
     memory::check_memory(&facts, &mut log);
     let finishes = deadlines::check_deadlines(&facts, &mut log);
+    confidence::check_confidence(&facts, &mut log);
     let accuracies = accuracy::check_accuracy(&facts, &mut log);
     latency::check_latency(&facts, &mut log);
     eligibility::check_eligibility(&facts, &mut log);

@@ -72,6 +72,8 @@ rules! {
     Memory = "C-MEMORY",
     /// A request finishes by its deadline.
     Deadline = "C-DEADLINE",
+    /// Deadlines hold with the stated confidence where outputs are predicted.
+    Confidence = "C-CONFIDENCE",
     /// An instance ends when its list schedule does.
     End = "C-END",
     /// A request can run after its release and before its instance ends.

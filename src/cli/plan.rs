@@ -8,7 +8,7 @@ use anyhow::Context;
 use clap::ValueEnum;
 use serde_json::{Value, json};
 
-use super::arguments::{duration, fraction, instant, is_stdin, margin, percent};
+use super::arguments::{confidence, duration, fraction, instant, is_stdin, margin, percent};
 use super::exit::{Failure, INFEASIBLE};
 use super::incumbent;
 use super::inputs::{self, Inputs, Paths};
@@ -86,6 +86,10 @@ pub struct Arguments {
     /// Margin on predicted seconds: 0.1 adds 10 %
     #[arg(long, default_value = "0.10", value_parser = margin)]
     safety: f64,
+    /// Predict outputs of which only max_tokens is known from the known outputs of their job, and keep each deadline with
+    /// this confidence; max_tokens itself is taken, if absent
+    #[arg(long, value_parser = confidence)]
+    confidence: Option<f64>,
     /// Take the timestamps of an Azure trace as releases
     #[arg(long)]
     releases: bool,
@@ -270,6 +274,7 @@ impl Request {
             releases: arguments.releases,
             tokenizer: arguments.tokenizer.clone(),
             sidecar: arguments.sidecar.clone(),
+            confidence: arguments.confidence,
             format: arguments.format,
         };
         let zeta = zeta::asked(arguments.objective, &arguments.model_share)?;
@@ -282,6 +287,7 @@ impl Request {
             min_accuracy: self.defaults.min_accuracy,
             task: self.defaults.task.clone(),
             releases: self.defaults.releases,
+            confidence: self.defaults.confidence,
             format: self.defaults.format.map(|format| format.to_string()),
         }
     }

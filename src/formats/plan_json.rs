@@ -83,6 +83,9 @@ pub struct Flags {
     pub task: Option<String>,
     /// Timestamps of an Azure trace were taken as releases.
     pub releases: bool,
+    /// Outputs were predicted, and deadlines are kept with this confidence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub confidence: Option<f64>,
     /// `--format`
     #[serde(skip_serializing_if = "Option::is_none")]
     pub format: Option<String>,

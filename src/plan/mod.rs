@@ -36,6 +36,7 @@ pub mod baselines;
 pub mod bound;
 pub mod capacity;
 pub mod classes;
+pub mod confidence;
 pub mod dive;
 mod hints;
 pub mod list_schedule;

@@ -305,7 +305,7 @@ impl<'a> Filling<'a> {
             let rates = self.problem.rates_for(instance.deployment, queue.len());
             list_schedule::sort(self.problem, &rates, &mut queue);
             let finish = list_schedule::run(self.problem, &rates, &queue, instance.start.0 + load, |_, _| {});
-            finish.lateness.max(finish.end - limits[j]).max(0.0)
+            finish.lateness.max(finish.secured - limits[j]).max(0.0)
         };
         self.queues().into_par_iter().enumerate().map(run).collect()
     }
