@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 WITH_TOOLS := source target/tools/env &&
 
-.PHONY: tools build demo profiles bench test lint fmt
+.PHONY: tools build demo case-study profiles bench test lint fmt
 
 build: tools
 	$(WITH_TOOLS) cargo build --release
@@ -14,6 +14,10 @@ tools:
 demo: build
 	bash examples/demo.sh
 
+# The reference paper's case study, and what a cluster changes: tables and a chart in target/case-study.
+case-study: tools
+	$(WITH_TOOLS) cargo run --release --quiet --example case_study -- target/case-study
+
 # The bundled models, from the bundled samples. A test compares; run this after a change to samples, engines or `fit`.
 profiles: build
 	target/release/jouleplan fit profiles/samples/h100_b200_chat_mlenergy_v3.csv profiles/samples/a100_chat_carried.csv \
@@ -22,9 +26,15 @@ profiles: build
 test: lint
 	$(WITH_TOOLS) cargo test --release
 
-# Wall times of whole plans; a command, not a test.
-bench: build
+# Wall times of whole plans, then the paper's problem beside PuLP + CBC, HiGHS and a greedy rule; commands, not tests.
+bench: build target/bench-venv
 	python3 benches/plan.py
+	target/bench-venv/bin/python benches/compare.py
+
+target/bench-venv: benches/requirements.txt
+	python3 -m venv --clear $@
+	$@/bin/pip install --quiet --disable-pip-version-check --requirement $<
+	touch $@
 
 lint: tools
 	cargo fmt --check

@@ -90,6 +90,7 @@ impl Small {
             requests,
             input_provenance: Provenance::Imported,
             output_provenance: Provenance::Imported,
+            output_spread: None,
         };
         Self { workload, cluster: Cluster { pools, site: Site { pue: None } }, models, accuracy }
     }

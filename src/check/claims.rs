@@ -106,6 +106,19 @@ pub struct ClaimedGapParts {
     pub placement: f64,
 }
 
+/// The reference paper's objective, where it is minimised instead of energy.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClaimedZeta {
+    pub zeta: f64,
+    pub objective: f64,
+    pub bound: f64,
+    pub max_energy: Joules,
+    /// Percent times tokens.
+    pub max_accuracy: f64,
+    /// Least share of the requests, by model.
+    pub shares: BTreeMap<String, f64>,
+}
+
 /// Everything a plan directory says that can be computed again.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ClaimedPlan {
@@ -120,6 +133,7 @@ pub struct ClaimedPlan {
     pub jobs: Vec<ClaimedJob>,
     pub objective: Joules,
     pub bound: Joules,
+    pub zeta: Option<ClaimedZeta>,
     /// Fraction of the objective.
     pub gap: f64,
     pub gap_parts: ClaimedGapParts,

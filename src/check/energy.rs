@@ -93,8 +93,9 @@ fn check_gap(facts: &Facts, recomputed: Joules, idle_slack: f64, log: &mut Log) 
     if !at_most(bound, least, joules(least) + idle_slack) {
         broken(Rule::Bound, format!("bound_j of {bound} J is above the objective of {least} J"));
     }
-    // A plan of no joules has no gap.
-    let gap = if objective == 0.0 { 0.0 } else { (objective - bound) / objective };
+    let (objective, bound) = plan.zeta.as_ref().map_or((objective, bound), |zeta| (zeta.objective, zeta.bound));
+    // A plan that costs nothing has no gap; the paper's objective may be negative.
+    let gap = if objective == 0.0 { 0.0 } else { (objective - bound) / objective.abs() };
     if !close(plan.gap, gap, GAP) {
         broken(Rule::Gap, format!("gap is {}, (objective - bound) / objective is {gap}", plan.gap));
     }

@@ -8,6 +8,7 @@
 
 mod accuracy;
 mod claims;
+mod confidence;
 mod constants;
 mod coverage;
 mod deadlines;
@@ -23,10 +24,11 @@ mod recompute;
 mod replay;
 mod report;
 mod tolerance;
+mod zeta;
 
 pub use claims::{
-    AssignmentRow, ClaimedEnergy, ClaimedGapParts, ClaimedInstance, ClaimedJob, ClaimedPlan, ClaimedPowered, UNKNOWN,
-    UnknownNames,
+    AssignmentRow, ClaimedEnergy, ClaimedGapParts, ClaimedInstance, ClaimedJob, ClaimedPlan, ClaimedPowered,
+    ClaimedZeta, UNKNOWN, UnknownNames,
 };
 pub use option_plan::{
     ClaimedOption, ClaimedOptionPlan, ClaimedOptionRow, OptionReport, OptionRule, OptionViolation, check_option_plan,
@@ -62,10 +64,12 @@ pub fn check(input: &CheckInput) -> Report {
     let powered = power::check_power(&facts, &mut log);
     memory::check_memory(&facts, &mut log);
     let finishes = deadlines::check_deadlines(&facts, &mut log);
+    confidence::check_confidence(&facts, &mut log);
     let accuracies = accuracy::check_accuracy(&facts, &mut log);
     latency::check_latency(&facts, &mut log);
     eligibility::check_eligibility(&facts, &mut log);
     let energies = energy::check_energy(&facts, &powered, &mut log);
+    zeta::check_zeta(&facts, &mut log);
 
     let jobs = input.workload.jobs.iter().enumerate().map(|(index, job)| JobTotals {
         job: job.name.clone(),

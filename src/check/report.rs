@@ -72,6 +72,8 @@ rules! {
     Memory = "C-MEMORY",
     /// A request finishes by its deadline.
     Deadline = "C-DEADLINE",
+    /// Deadlines hold with the stated confidence where outputs are predicted.
+    Confidence = "C-CONFIDENCE",
     /// An instance ends when its list schedule does.
     End = "C-END",
     /// A request can run after its release and before its instance ends.
@@ -110,6 +112,10 @@ rules! {
     EnergyPart = "C-ENERGY-PART",
     /// The objective.
     Objective = "C-OBJECTIVE",
+    /// The reference paper's objective, its maxima and its bound, where it is minimised.
+    Zeta = "C-ZETA",
+    /// Each model gets the share of the requests it was promised.
+    ModelShare = "C-MODEL-SHARE",
     /// The bound is not above the objective.
     Bound = "C-BOUND",
     /// gap = (objective - bound) / objective.

@@ -31,6 +31,14 @@ pub fn margin(text: &str) -> Result<f64, String> {
     ranged(text, 0.0, 10.0, "a margin from 0 to 10 (0.1 adds 10 %)")
 }
 
+/// A confidence between 0.5 and 1, both excluded.
+pub fn confidence(text: &str) -> Result<f64, String> {
+    ranged(text, 0.5, 1.0, "")
+        .ok()
+        .filter(|value| *value > 0.5 && *value < 1.0)
+        .ok_or_else(|| "not a confidence above 0.5 and below 1 (0.95 keeps deadlines in 95 % of cases)".to_owned())
+}
+
 /// A power in watts.
 pub fn power(text: &str) -> Result<f64, String> {
     ranged(text, 1.0, 10_000.0, "a power in watts, from 1 to 10000")

@@ -24,6 +24,7 @@ mod progress;
 mod recorded;
 mod schema;
 mod telemetry;
+mod zeta;
 
 use std::process::ExitCode;
 

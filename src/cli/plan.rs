@@ -1,5 +1,6 @@
 //! `plan`: reads everything, solves, checks the plan before anything is written, writes the plan directory, reports.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -7,20 +8,22 @@ use anyhow::Context;
 use clap::ValueEnum;
 use serde_json::{Value, json};
 
-use super::arguments::{duration, fraction, instant, is_stdin, margin, percent};
+use super::arguments::{confidence, duration, fraction, instant, is_stdin, margin, percent};
 use super::exit::{Failure, INFEASIBLE};
 use super::incumbent;
 use super::inputs::{self, Inputs, Paths};
 use super::output::Output;
 use super::plan_options;
 use super::progress::Line;
+use super::zeta;
 use crate::check::{CheckInput, check};
-use crate::formats::plan_json::{Flags, PlanJson, Run, SCHEMA_VERSION};
+use crate::formats::plan_json::{Baseline, Flags, PlanJson, Run, SCHEMA_VERSION, ZetaJson};
 use crate::formats::workload::{Defaults, Format, ModelPolicy, expand};
 use crate::formats::write::{DirectoryWriter, check_target};
 use crate::options::{OptionsInput, build};
+use crate::plan::zeta::Zeta;
 use crate::plan::{self, Plan, PlanProblem, Settings, Verdict};
-use crate::report::claims::{Proof, of_schedule};
+use crate::report::claims::{Proof, of_schedule, zeta as claimed_zeta};
 use crate::report::plan_json::{Circumstances, baseline, plan_json};
 use crate::report::tables::write_directory;
 use crate::report::{infeasible, summary};
@@ -50,6 +53,12 @@ pub struct Arguments {
     /// Deadline of requests and jobs that have none: 8h, or an instant
     #[arg(long)]
     deadline: Option<String>,
+    /// What to minimise: energy, or zeta=Z, the reference paper's weighing of energy (1) against accuracy (0)
+    #[arg(long, default_value = "energy", value_parser = zeta::objective)]
+    objective: zeta::Objective,
+    /// With --objective zeta=Z: least share of the requests that a model gets
+    #[arg(long, value_name = "MODEL=SHARE", value_parser = zeta::model_share)]
+    model_share: Vec<(String, f64)>,
     /// Mean accuracy, in percent, of jobs that have no floor
     #[arg(long, value_parser = percent)]
     min_accuracy: Option<f64>,
@@ -71,13 +80,17 @@ pub struct Arguments {
     /// Seed of the baselines that draw lots
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Price simpler policies beside the plan; auto leaves them out of queues of more than 200,000 requests, where they
-    /// take longer than the plan
+    /// Price simpler policies beside the plan; auto leaves them out where they take longer than the plan: of queues of more
+    /// than 200,000 requests, and with --objective zeta=Z
     #[arg(long, value_enum, default_value_t = Baselines::Auto)]
     baselines: Baselines,
     /// Margin on predicted seconds: 0.1 adds 10 %
     #[arg(long, default_value = "0.10", value_parser = margin)]
     safety: f64,
+    /// Predict outputs of which only max_tokens is known from the known outputs of their job, and keep each deadline with
+    /// this confidence; max_tokens itself is taken, if absent
+    #[arg(long, value_parser = confidence)]
+    confidence: Option<f64>,
     /// Take the timestamps of an Azure trace as releases
     #[arg(long)]
     releases: bool,
@@ -172,16 +185,23 @@ pub fn run(arguments: &Arguments, output: &Output) -> anyhow::Result<()> {
     });
 
     let baselines = match arguments.baselines {
-        Baselines::Auto => workload.requests.len() <= MOST_WITH_BASELINES,
+        Baselines::Auto => workload.requests.len() <= MOST_WITH_BASELINES && request.zeta.is_none(),
         Baselines::All => true,
         Baselines::None => false,
     };
-    if !baselines && arguments.baselines == Baselines::Auto {
+    if !baselines && arguments.baselines == Baselines::Auto && request.zeta.is_none() {
         warnings.push("baselines are left out of so large a queue; --baselines all prices them".to_owned());
     }
     let settings = Settings { gap: arguments.gap, time_limit: arguments.time_limit, baselines };
-    let (verdict, baselines) =
-        plan::plan(&problem, &settings, arguments.seed, incumbent, &mut |progress| line.show(&progress))?;
+    let (mut zeta_figures, mut zeta_scores) = (None, BTreeMap::new());
+    let (verdict, baselines) = match &request.zeta {
+        None => plan::plan(&problem, &settings, arguments.seed, incumbent, &mut |progress| line.show(&progress))?,
+        Some(zeta) => {
+            let decided = zeta::decide(&problem, zeta, &settings, arguments.seed)?;
+            (zeta_figures, zeta_scores) = (decided.figures, decided.scores);
+            (decided.verdict, decided.baselines)
+        }
+    };
     let run = |started: Instant| Run {
         jouleplan: env!("CARGO_PKG_VERSION").to_owned(),
         start: humantime::format_rfc3339_seconds(request.start).to_string(),
@@ -202,15 +222,22 @@ pub fn run(arguments: &Arguments, output: &Output) -> anyhow::Result<()> {
         }
     };
     let circumstances = Circumstances {
-        baselines: baselines.iter().map(|(name, result)| (name.clone(), baseline(result))).collect(),
+        baselines: baselines
+            .iter()
+            .map(|(name, result)| {
+                let objective = zeta_scores.get(name).copied();
+                (name.clone(), Baseline { objective, ..baseline(result) })
+            })
+            .collect(),
         warnings,
         model_policy: request.defaults.model_policy.as_str().to_owned(),
         flags: request.flags(),
         inputs: hashes,
         run: Run::default(),
+        zeta: zeta_figures,
     };
     line.say("checking");
-    require_valid(&problem, &plan, &inputs)?;
+    require_valid(&problem, &plan, &inputs, circumstances.zeta.as_ref())?;
     line.say("writing");
     let mut json = plan_json(&problem, &plan, circumstances);
     json.run = run(started);
@@ -232,6 +259,7 @@ struct Request {
     paths: Paths,
     defaults: Defaults,
     start: SystemTime,
+    zeta: Option<Zeta>,
 }
 
 impl Request {
@@ -266,9 +294,11 @@ impl Request {
             releases: arguments.releases,
             tokenizer: arguments.tokenizer.clone(),
             sidecar: arguments.sidecar.clone(),
+            confidence: arguments.confidence,
             format: arguments.format,
         };
-        Ok(Self { paths, defaults, start })
+        let zeta = zeta::asked(arguments.objective, &arguments.model_share)?;
+        Ok(Self { paths, defaults, start, zeta })
     }
 
     fn flags(&self) -> Flags {
@@ -277,6 +307,7 @@ impl Request {
             min_accuracy: self.defaults.min_accuracy,
             task: self.defaults.task.clone(),
             releases: self.defaults.releases,
+            confidence: self.defaults.confidence,
             format: self.defaults.format.map(|format| format.to_string()),
         }
     }
@@ -294,8 +325,14 @@ fn require_accuracy(arguments: &Arguments, inputs: &Inputs) -> anyhow::Result<()
 }
 
 /// Nothing is written that fails its own check.
-fn require_valid(problem: &PlanProblem, plan: &Plan, inputs: &Inputs) -> anyhow::Result<()> {
-    let claims = of_schedule(problem, &plan.priced, Proof::of(plan));
+fn require_valid(
+    problem: &PlanProblem,
+    plan: &Plan,
+    inputs: &Inputs,
+    zeta: Option<&(f64, f64, ZetaJson)>,
+) -> anyhow::Result<()> {
+    let mut claims = of_schedule(problem, &plan.priced, Proof::of(plan));
+    claims.zeta = zeta.map(|(objective, bound, constants)| claimed_zeta(Some(*objective), Some(*bound), constants));
     let PlanProblem { workload, cluster, models, .. } = *problem;
     let report = check(&CheckInput { workload, cluster, models, accuracy: &inputs.accuracy, plan: &claims });
     if report.is_valid() {

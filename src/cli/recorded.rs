@@ -62,6 +62,7 @@ impl Recorded {
             task: flags.task.clone(),
             model_policy: plan.model_policy.parse().map_err(|error| damaged(format!("model_policy: {error}")))?,
             releases: flags.releases,
+            confidence: flags.confidence,
             tokenizer: paths.tokenizer.clone(),
             sidecar: paths.sidecar.clone(),
             format: format.map_err(|error: String| damaged(format!("flags.format: {error}")))?,

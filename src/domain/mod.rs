@@ -32,4 +32,4 @@ pub use provenance::{Figure, Provenance};
 pub use request_ids::{IdSource, IdsUnavailable, Names, RequestIds};
 pub use sample::{Measurement, Sample};
 pub use schedule::{Instance, PoweredInterval, Schedule};
-pub use workload::{AccuracyRule, AccuracyTable, Floor, Group, Job, Requests, Workload};
+pub use workload::{AccuracyRule, AccuracyTable, Floor, Group, Job, OutputSpread, Requests, Workload};

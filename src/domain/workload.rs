@@ -81,6 +81,21 @@ pub struct Workload {
     /// `Estimated` where token counts come from characters / 4 or from `max_tokens`.
     pub input_provenance: Provenance,
     pub output_provenance: Provenance,
+    /// Absent where no output is a prediction.
+    pub output_spread: Option<OutputSpread>,
+}
+
+/// Outputs that are predictions: `Requests::output_tokens` holds their means. Columns have an entry for every request.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OutputSpread {
+    /// With which each deadline is to be kept, between 0 and 1.
+    pub confidence: f64,
+    /// Of the output in tokens squared; 0 where it is known or bounded alone.
+    pub variance: Vec<f32>,
+    /// Standard error of the mean, in tokens, which requests predicted from one history have in common.
+    pub mean_error: Vec<f32>,
+    /// Most output tokens.
+    pub most: Vec<u32>,
 }
 
 /// Accuracy in percent by (model, task).

@@ -26,7 +26,19 @@ pub struct PlanJson {
     pub objective_j: f64,
     /// Proved lower bound on any plan's joules.
     pub bound_j: f64,
-    /// (objective - bound) / objective.
+    /// What is minimised, where that is not energy, in `objective_unit`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub objective: Option<f64>,
+    /// Proved lower bound on any plan's `objective`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bound: Option<f64>,
+    /// `zeta`: the reference paper's objective, which has no unit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub objective_unit: Option<String>,
+    /// What the reference paper's objective is made of, where it is minimised.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub zeta: Option<ZetaJson>,
+    /// (objective - bound) / |objective|, in joules unless `objective` is there.
     pub gap: f64,
     pub gap_parts: GapParts,
     /// Which computation gave the bound.
@@ -71,9 +83,24 @@ pub struct Flags {
     pub task: Option<String>,
     /// Timestamps of an Azure trace were taken as releases.
     pub releases: bool,
+    /// Outputs were predicted, and deadlines are kept with this confidence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub confidence: Option<f64>,
     /// `--format`
     #[serde(skip_serializing_if = "Option::is_none")]
     pub format: Option<String>,
+}
+
+/// `zeta * E / max_energy_j - (1 - zeta) * A * (input + output) / max_accuracy_tokens`, summed over requests.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ZetaJson {
+    pub zeta: f64,
+    /// Most gross joules of any request on any deployment at its batch.
+    pub max_energy_j: f64,
+    /// Most accuracy (percent) times tokens of any request on any model.
+    pub max_accuracy_tokens: f64,
+    /// Least share of the requests, by model.
+    pub model_shares: BTreeMap<String, f64>,
 }
 
 /// Sum to the gap; a part may be negative.
@@ -132,6 +159,9 @@ pub struct Baseline {
     /// Absent if the strategy could not be placed at all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub energy_j: Option<f64>,
+    /// In `objective_unit`, where that is there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub objective: Option<f64>,
     pub feasible: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub makespan_s: Option<f64>,

@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
+use super::confidence;
 use super::problem::PlanProblem;
 use crate::domain::Rates;
 
@@ -23,8 +24,10 @@ pub fn sort(problem: &PlanProblem, rates: &Rates, requests: &mut [u32]) {
 pub struct Finish {
     /// Last finish; the opening time if there are no requests.
     pub end: f64,
-    /// Most seconds by which a request misses its deadline; 0 if none does.
+    /// Most seconds by which a request misses its deadline, with the confidence asked for; 0 if none does.
     pub lateness: f64,
+    /// Last finish with the confidence asked for; `end` where every output is known.
+    pub secured: f64,
 }
 
 /// Runs `requests`, in list order, on slots that open at `opening`. `on_finish` sees each request's finish.
@@ -38,7 +41,7 @@ pub fn run(
     let slots = rates.slots().min(requests.len().max(1));
     let mut free: BinaryHeap<Reverse<(u64, u32)>> =
         (0..slots as u32).map(|slot| Reverse((opening.to_bits(), slot))).collect();
-    let mut result = Finish { end: opening, lateness: 0.0 };
+    let mut result = Finish { end: opening, lateness: 0.0, secured: opening };
     for &request in requests {
         let Some(Reverse((at, slot))) = free.pop() else { break };
         let kind = &problem.kinds[problem.kind_of(request as usize)];
@@ -48,6 +51,11 @@ pub fn run(
         result.end = result.end.max(finish);
         result.lateness = result.lateness.max(finish - kind.deadline);
         on_finish(request, finish);
+    }
+    result.secured = result.end;
+    if let Some(secured) = confidence::secure(problem, rates, requests, opening) {
+        result.lateness = result.lateness.max(secured.lateness);
+        result.secured = result.end.max(secured.end);
     }
     result
 }

@@ -253,7 +253,7 @@ fn deal(problem: &PlanProblem, queues: &BTreeMap<usize, Vec<u32>>, instances: Ve
             let rates = problem.rates_for(instance.deployment, requests.len());
             list_schedule::sort(problem, &rates, &mut requests);
             let finish = list_schedule::run(problem, &rates, &requests, instance.start.0 + load, |_, _| {});
-            let overrun = finish.lateness.max(finish.end - limit);
+            let overrun = finish.lateness.max(finish.secured - limit);
             Dealt { instance, requests, end: finish.end, overrun }
         })
         .collect()

@@ -393,12 +393,19 @@ impl<'a> Filling<'a> {
                 // A request that left and came back is there twice.
                 queue.dedup();
                 let mut late: Vec<(f64, usize)> = Vec::new();
-                list_schedule::run(problem, &rates, queue, instance.start.0 + load, |request, finish| {
+                let opening = instance.start.0 + load;
+                let finish = list_schedule::run(problem, &rates, queue, opening, |request, finish| {
                     let deadline = problem.kinds[problem.kind_of(request as usize)].deadline.min(limits[j]);
                     if finish - deadline > TOLERANCE {
                         late.push((finish - deadline, request as usize));
                     }
                 });
+                let unsure = finish.lateness.max(finish.secured - limits[j]);
+                if late.is_empty() && unsure > TOLERANCE {
+                    // Late only with the confidence asked for: the last of the list share it.
+                    let last = queue.iter().rev().take(rates.slots());
+                    late.extend(last.map(|&request| (unsure, request as usize)));
+                }
                 late.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
                 // The latest go, until the slots they held would have covered what all were late by.
                 let mut seconds: f64 = late.iter().map(|(seconds, _)| seconds).sum();

@@ -6,12 +6,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::RequestIndex;
 use crate::check::{
     AssignmentRow, ClaimedEnergy, ClaimedGapParts, ClaimedInstance, ClaimedJob, ClaimedOption, ClaimedOptionPlan,
-    ClaimedOptionRow, ClaimedPlan, ClaimedPowered, UNKNOWN, UnknownNames,
+    ClaimedOptionRow, ClaimedPlan, ClaimedPowered, ClaimedZeta, UNKNOWN, UnknownNames,
 };
 use crate::domain::{Box2, Cluster, Deployment, PoweredInterval, Rates, Requests};
 use crate::formats::options_plan::{AssignedRow, OptionUse, OptionsPlanJson};
 use crate::formats::plan_dir::{PlanDirectory, PoweredFigures, instance_id};
-use crate::formats::plan_json::DeploymentJson;
+use crate::formats::plan_json::{DeploymentJson, ZetaJson};
 use crate::plan::price::Priced;
 use crate::plan::{Plan, PlanProblem};
 use crate::units::{Joules, Seconds, Watts};
@@ -145,6 +145,7 @@ pub fn of_schedule(problem: &PlanProblem, priced: &Priced, proof: Proof) -> Clai
         jobs: priced.jobs.iter().enumerate().map(job).collect(),
         objective: Joules(priced.objective()),
         bound: Joules(proof.bound),
+        zeta: None,
         gap: proof.gap,
         gap_parts: ClaimedGapParts { merging: proof.merging, integer: proof.integer, placement: proof.placement },
         energy: ClaimedEnergy {
@@ -212,6 +213,7 @@ pub fn of_directory(directory: &PlanDirectory, cluster: &Cluster, requests: &Req
         jobs: jobs.collect(),
         objective: Joules(plan.objective_j),
         bound: Joules(plan.bound_j),
+        zeta: plan.zeta.as_ref().map(|constants| zeta(plan.objective, plan.bound, constants)),
         gap: plan.gap,
         gap_parts: ClaimedGapParts {
             merging: plan.gap_parts.merging,
@@ -230,6 +232,18 @@ pub fn of_directory(directory: &PlanDirectory, cluster: &Cluster, requests: &Req
         requests: plan.requests,
         instance_count: plan.instances,
         safety: plan.safety,
+    }
+}
+
+/// Objective and bound that are absent are claimed by nobody: not-a-number is close to nothing.
+pub fn zeta(objective: Option<f64>, bound: Option<f64>, constants: &ZetaJson) -> ClaimedZeta {
+    ClaimedZeta {
+        zeta: constants.zeta,
+        objective: objective.unwrap_or(f64::NAN),
+        bound: bound.unwrap_or(f64::NAN),
+        max_energy: Joules(constants.max_energy_j),
+        max_accuracy: constants.max_accuracy_tokens,
+        shares: constants.model_shares.clone(),
     }
 }
 

@@ -7,7 +7,7 @@ use super::estimates::{estimated_joules, estimated_lengths, standby_joules};
 use crate::domain::{AccuracyRule, Deployment, Job};
 use crate::formats::plan_json::{
     Baseline, DeploymentJson, Energy, Flags, GapParts, Input, JobConstraints, JobResult, PlanJson, Run, SCHEMA_VERSION,
-    Status,
+    Status, ZetaJson,
 };
 use crate::plan::baselines::BaselineResult;
 use crate::plan::price::Priced;
@@ -23,11 +23,13 @@ pub struct Circumstances {
     pub flags: Flags,
     pub inputs: Vec<Input>,
     pub run: Run,
+    /// Objective, bound and constants where the reference paper's objective is minimised.
+    pub zeta: Option<(f64, f64, ZetaJson)>,
 }
 
 pub fn plan_json(problem: &PlanProblem, plan: &Plan, circumstances: Circumstances) -> PlanJson {
     let priced = &plan.priced;
-    let Circumstances { baselines, mut warnings, model_policy, flags, inputs, run } = circumstances;
+    let Circumstances { baselines, mut warnings, model_policy, flags, inputs, run, zeta } = circumstances;
     let standby_j = standby_joules(problem, priced);
     if standby_j.is_none() {
         warnings.push("standby energy is unknown: a pool that cannot sleep has no base_power_w".to_owned());
@@ -51,6 +53,10 @@ pub fn plan_json(problem: &PlanProblem, plan: &Plan, circumstances: Circumstance
         status: if plan.within_gap { Status::OptimalWithinGap } else { Status::Feasible },
         objective_j: objective,
         bound_j: proof.bound,
+        objective: zeta.as_ref().map(|(objective, _, _)| *objective),
+        bound: zeta.as_ref().map(|(_, bound, _)| *bound),
+        objective_unit: zeta.as_ref().map(|_| "zeta".to_owned()),
+        zeta: zeta.map(|(_, _, constants)| constants),
         gap: proof.gap,
         gap_parts: GapParts { merging: proof.merging, integer: proof.integer, placement: proof.placement },
         bound_by: plan.bound_by.to_owned(),
@@ -90,6 +96,7 @@ pub fn plan_json(problem: &PlanProblem, plan: &Plan, circumstances: Circumstance
 pub fn baseline(result: &BaselineResult) -> Baseline {
     Baseline {
         energy_j: result.priced.as_ref().map(Priced::objective),
+        objective: None,
         feasible: result.feasible(),
         makespan_s: result.priced.as_ref().map(|priced| priced.makespan),
         reason: result.reason.clone(),

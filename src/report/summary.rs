@@ -29,6 +29,12 @@ pub fn status_words(status: Status) -> &'static str {
 
 fn headline(plan: &PlanJson, whole_cluster: bool) -> String {
     let parts = &plan.gap_parts;
+    let (mut objective, mut bound) = (energy(plan.objective_j), energy(plan.bound_j));
+    if let (Some(ours), Some(least), Some(unit)) = (plan.objective, plan.bound, &plan.objective_unit) {
+        let unit = plain(unit);
+        objective = format!("{ours:.6} {unit}, {objective}");
+        bound = format!("{least:.6} {unit}");
+    }
     let mut text = format!(
         "plan      {} on {}, {}, done after {}\n\
          status    {}\n\
@@ -40,10 +46,10 @@ fn headline(plan: &PlanJson, whole_cluster: bool) -> String {
         count(plan.nodes_used, "node"),
         time(plan.makespan_s),
         status_words(plan.status),
-        energy(plan.objective_j),
+        objective,
         energy(plan.objective_low_j),
         energy(plan.objective_high_j),
-        energy(plan.bound_j),
+        bound,
         plan.bound_by,
         percent(plan.gap),
         percent(parts.merging),
@@ -112,7 +118,7 @@ fn baselines(plan: &PlanJson) -> String {
     }
     let mut table = Table::new(&["baseline", ">joules", ">of ours", ">done after", "feasible"]);
     for (name, baseline) in &plan.baselines {
-        let Baseline { energy_j, feasible, makespan_s, reason } = baseline;
+        let Baseline { energy_j, feasible, makespan_s, reason, .. } = baseline;
         let ratio =
             energy_j.filter(|_| plan.objective_j > 0.0).map(|joules| format!("{:.3}", joules / plan.objective_j));
         let reason = reason.as_ref().map_or(String::new(), |reason| format!(": {reason}"));

@@ -2,9 +2,11 @@
 
 mod case;
 mod check;
+mod confidence;
 mod exit_codes;
 mod fit;
 mod names;
 mod plan;
 mod transfer;
 mod verbs;
+mod zeta;

@@ -251,6 +251,7 @@ fn workload(rng: &mut ChaCha8Rng, cluster: &Cluster, accuracy: &AccuracyTable) -
         requests: Requests { input_tokens, output_tokens, group, ids },
         input_provenance: Provenance::Imported,
         output_provenance: Provenance::Imported,
+        output_spread: None,
     }
 }
 

@@ -61,6 +61,7 @@ pub fn wide_case(requests: usize, instances: usize) -> Case {
         requests,
         input_provenance: Provenance::Imported,
         output_provenance: Provenance::Imported,
+        output_spread: None,
     };
     let mut deployments = Vec::new();
     for model in &models {

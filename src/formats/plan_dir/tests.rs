@@ -71,12 +71,17 @@ fn cluster() -> Cluster {
 
 fn plan_json(deployment: &Deployment, requests: u64, instances: u64) -> PlanJson {
     let family = &deployment.family;
-    let baseline = |energy_j, feasible| Baseline { energy_j, feasible, makespan_s: None, reason: None };
+    let baseline =
+        |energy_j, feasible| Baseline { energy_j, objective: None, feasible, makespan_s: None, reason: None };
     PlanJson {
         schema_version: SCHEMA_VERSION,
         status: Status::OptimalWithinGap,
         objective_j: 100.0,
         bound_j: 99.0,
+        objective: None,
+        bound: None,
+        objective_unit: None,
+        zeta: None,
         gap: 0.01,
         gap_parts: GapParts::default(),
         bound_by: "request pass".into(),

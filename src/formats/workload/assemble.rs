@@ -9,8 +9,8 @@ use super::own_ids::Layout;
 use super::rows::{Reading, Rows};
 use super::tokens::{Sidecar, TokenCounter, read_sidecar};
 use super::{Assembled, Defaults, Format, MAX_REQUESTS, WorkloadFile};
-use super::{azure, class_table, csv, detect, openai_batch};
-use crate::domain::{Provenance, Requests, Workload};
+use super::{azure, class_table, csv, detect, lengths, openai_batch};
+use crate::domain::{Job, Provenance, Requests, Workload};
 use crate::formats::jobs_toml::JobsFile;
 use crate::formats::problems::{Collector, Problems};
 
@@ -57,8 +57,19 @@ fn assemble_with(
     if !building.problems.is_empty() {
         return Err(Problems::BadData(building.problems));
     }
+    let mut warnings = building.warnings;
+    let jobs: Vec<Job> = building.jobs.into_iter().map(|draft| draft.job).collect();
+    let mut spread = None;
+    if let Some(confidence) = defaults.confidence.filter(|_| !requests.bounded.is_empty()) {
+        let job = |request: usize| building.groups[requests.group[request] as usize].job;
+        let names: Vec<String> = jobs.iter().map(|job| job.name.clone()).collect();
+        let (predicted, notes) =
+            lengths::predict(confidence, &mut requests.output_tokens, &requests.bounded, job, &names);
+        spread = predicted;
+        warnings.extend(notes);
+    }
     let workload = Workload {
-        jobs: building.jobs.into_iter().map(|draft| draft.job).collect(),
+        jobs,
         groups: building.groups,
         requests: Requests {
             input_tokens: requests.input_tokens,
@@ -68,8 +79,9 @@ fn assemble_with(
         },
         input_provenance: requests.input_provenance.unwrap_or(Provenance::Imported),
         output_provenance: requests.output_provenance.unwrap_or(Provenance::Imported),
+        output_spread: spread,
     };
-    Ok(Assembled { workload, files: placed, warnings: building.warnings })
+    Ok(Assembled { workload, files: placed, warnings })
 }
 
 /// A workload file as it stands.
@@ -112,6 +124,8 @@ struct Columns {
     input_tokens: Vec<u32>,
     output_tokens: Vec<u32>,
     group: Vec<u32>,
+    /// Requests whose outputs are only bounded.
+    bounded: Vec<u32>,
     input_provenance: Option<Provenance>,
     output_provenance: Option<Provenance>,
 }
@@ -122,6 +136,8 @@ impl Columns {
         for key in &mut rows.key {
             *key = groups[*key as usize]; // `groups` has an entry for every key of these rows
         }
+        let first = self.group.len() as u32; // at most MAX_REQUESTS, or nothing comes of it
+        self.bounded.extend(rows.bounded.iter().map(|row| first.saturating_add(*row)));
         let weaker = |old: Option<Provenance>, new| Some(old.map_or(new, |old| old.weaker(new)));
         self.input_provenance = weaker(self.input_provenance, rows.input_provenance);
         self.output_provenance = weaker(self.output_provenance, rows.output_provenance);

@@ -1,7 +1,7 @@
 //! `input_tokens, output_tokens [, request_id, job, model, min_accuracy, deadline_s, release_s, max_tokens]`, a row a
 //! request; with a `count` (see `class_table`), a row for several.
 //!
-//! An empty `output_tokens` is taken from `max_tokens` and makes the outputs of the file estimated. Other columns are
+//! An empty `output_tokens` is bounded by `max_tokens` and makes the outputs of the file estimated. Other columns are
 //! the caller's and are ignored, with a note, so that a misspelt one does not pass unseen.
 
 use std::path::Path;
@@ -52,10 +52,10 @@ pub(super) fn read_table(
         rows.warnings.push(format!("columns not used: {}", ignored.join(", ")));
     }
     let mut rows = rows.read(path, table, reading, |table, rows| columns.read(table, rows))?;
-    if rows.bounded > 0 {
+    if !rows.bounded.is_empty() {
         rows.output_provenance = Provenance::Estimated;
-        let what = format!("output tokens of {} requests taken from max_tokens, an upper estimate", rows.bounded);
-        rows.warnings.push(what);
+        let count = rows.bounded.len();
+        rows.warnings.push(format!("output tokens of {count} requests are unknown and bounded by max_tokens"));
     }
     Ok(rows)
 }
@@ -102,8 +102,10 @@ impl Columns {
                 row.problem(self.count.or(self.input).unwrap_or(0), what, "split the workload");
                 break;
             }
-            rows.bounded += if from_bound { copies as usize } else { 0 };
             for _ in 0..copies {
+                if from_bound {
+                    rows.bounded.push(rows.len() as u32); // at most MAX_REQUESTS
+                }
                 rows.push(input_tokens, output_tokens, key);
             }
         }

@@ -1,7 +1,7 @@
 //! The queue: workload files in any of their formats, put together with the jobs file and the flags.
 //!
 //! One file per format reads rows as they stand (`rows::Rows`); `assemble` alone knows which of request, jobs file and
-//! flag wins. Lengths of unknown outputs are not predicted here: they are taken from `max_tokens` and marked estimated.
+//! flag wins. Unknown outputs are taken from `max_tokens`, or predicted by `lengths`, and marked estimated.
 
 mod assemble;
 mod azure;
@@ -9,6 +9,7 @@ mod class_table;
 mod csv;
 mod ids;
 mod jobs;
+mod lengths;
 mod openai_batch;
 mod own_ids;
 mod paths;
@@ -125,6 +126,8 @@ pub struct Defaults {
     pub tokenizer: Option<PathBuf>,
     /// CSV `custom_id, input_tokens, output_tokens`, for text.
     pub sidecar: Option<PathBuf>,
+    /// Predict outputs that are only bounded, and keep each deadline with this confidence, between 0 and 1.
+    pub confidence: Option<f64>,
     /// Instead of looking at each file.
     pub format: Option<Format>,
 }

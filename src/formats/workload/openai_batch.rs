@@ -46,10 +46,10 @@ pub(super) fn read(path: &Path, counter: &TokenCounter, sidecar: &Sidecar, readi
             rows.warnings.push(format!("{what}; --tokenizer tokenizer.json counts them"));
         }
     }
-    if rows.bounded > 0 {
+    if !rows.bounded.is_empty() {
         rows.output_provenance = Provenance::Estimated;
-        let what = format!("output tokens of {} requests taken from max_tokens", rows.bounded);
-        rows.warnings.push(format!("{what}, an upper estimate; --sidecar gives known ones"));
+        let what = format!("output tokens of {} requests are unknown and bounded by max_tokens", rows.bounded.len());
+        rows.warnings.push(format!("{what}; --sidecar gives known ones"));
     }
     Ok(rows)
 }
@@ -194,7 +194,7 @@ impl Request<'_> {
         let given = keys.into_iter().find(|key| !self.value["body"][key].is_null());
         match given {
             Some(key) => {
-                rows.bounded += 1;
+                rows.bounded.push(rows.len() as u32); // at most MAX_REQUESTS
                 self.whole(&["body", key], 1)
             }
             None => {

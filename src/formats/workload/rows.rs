@@ -52,8 +52,8 @@ pub(super) struct Rows {
     interner: Interner,
     /// Only where the file has an id column.
     pub ids: Option<OwnIds>,
-    /// Requests whose output tokens are only bounded, and whose input tokens were counted from text.
-    pub bounded: usize,
+    /// Rows whose output tokens are only bounded, ascending, and how many input tokens were counted from text.
+    pub bounded: Vec<u32>,
     pub counted: usize,
     pub input_provenance: Provenance,
     pub output_provenance: Provenance,
@@ -84,7 +84,7 @@ impl Rows {
             keys: Vec::new(),
             interner: Interner::default(),
             ids,
-            bounded: 0,
+            bounded: Vec::new(),
             counted: 0,
             input_provenance: Provenance::Imported,
             output_provenance: Provenance::Imported,
@@ -117,6 +117,7 @@ impl Rows {
         if self.len() + part.len() > MAX_REQUESTS {
             return false;
         }
+        let first = self.len() as u32; // at most MAX_REQUESTS
         let indices: Vec<u32> = part
             .interner
             .into_cells()
@@ -130,7 +131,7 @@ impl Rows {
         if let (Some(ids), Some(more)) = (&mut self.ids, part.ids) {
             ids.append(more);
         }
-        self.bounded += part.bounded;
+        self.bounded.extend(part.bounded.into_iter().map(|row| first + row));
         self.counted += part.counted;
         true
     }
