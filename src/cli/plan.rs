@@ -1,5 +1,7 @@
 //! `plan`: reads everything, solves, checks the plan before anything is written, writes the plan directory, reports.
 
+mod no_plan;
+
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -7,22 +9,24 @@ use anyhow::Context;
 use clap::ValueEnum;
 use serde_json::{Value, json};
 
+use self::no_plan::NoPlan;
 use super::arguments::{duration, fraction, instant, is_stdin, margin, percent};
-use super::exit::{Failure, INFEASIBLE};
+use super::exit::Failure;
 use super::incumbent;
 use super::inputs::{self, Inputs, Paths};
 use super::output::Output;
 use super::progress::Line;
-use crate::check::{CheckInput, check};
-use crate::formats::plan_json::{Flags, PlanJson, Run, SCHEMA_VERSION};
+use crate::check::{CheckInput, Report, check};
+use crate::formats::plan_json::{Flags, PlanJson, Run};
 use crate::formats::workload::{Defaults, Format, ModelPolicy};
 use crate::formats::write::{DirectoryWriter, check_target};
 use crate::options::{OptionsInput, build};
+use crate::plan::price::Priced;
 use crate::plan::{self, Plan, PlanProblem, Settings, Verdict};
 use crate::report::claims::{Proof, of_schedule};
 use crate::report::plan_json::{Circumstances, baseline, plan_json};
+use crate::report::summary;
 use crate::report::tables::write_directory;
-use crate::report::{infeasible, summary};
 
 /// Decide which request runs where and when, on the fewest joules
 #[derive(Debug, clap::Args)]
@@ -171,14 +175,14 @@ pub fn run(arguments: &Arguments, output: &Output) -> anyhow::Result<()> {
     let plan = match verdict {
         Verdict::Planned(plan) => plan,
         Verdict::Infeasible(why) => {
+            line.say("smallest relaxations");
+            let found = NoPlan::infeasible(&problem, &why, arguments, started.elapsed(), &inputs);
             drop(line);
-            let why = infeasible::words(&problem, &why);
-            return no_plan("infeasible", &why, &problem, &warnings, &run(started), arguments, output);
+            return found.tell(&problem, &warnings, &run(started), arguments, output);
         }
         Verdict::Unknown(tried) => {
             drop(line);
-            let why = format!("{tried}; neither a plan nor a proof that there is none was found");
-            return no_plan("unknown", &why, &problem, &warnings, &run(started), arguments, output);
+            return NoPlan::unknown(&tried).tell(&problem, &warnings, &run(started), arguments, output);
         }
     };
     let circumstances = Circumstances {
@@ -198,7 +202,7 @@ pub fn run(arguments: &Arguments, output: &Output) -> anyhow::Result<()> {
     write_directory(directory.path(), &json, &problem, &plan.priced, &inputs.assembled.files, &inputs.engines)?;
     directory.commit()?;
     drop(line);
-    report(&json, arguments, output)
+    tell(&json, arguments, output)
 }
 
 /// The command line as the library's own types.
@@ -274,9 +278,7 @@ fn require_accuracy(arguments: &Arguments, inputs: &Inputs) -> anyhow::Result<()
 
 /// Nothing is written that fails its own check.
 fn require_valid(problem: &PlanProblem, plan: &Plan, inputs: &Inputs) -> anyhow::Result<()> {
-    let claims = of_schedule(problem, &plan.priced, Proof::of(plan));
-    let PlanProblem { workload, cluster, models, .. } = *problem;
-    let report = check(&CheckInput { workload, cluster, models, accuracy: &inputs.accuracy, plan: &claims });
+    let report = violations(problem, &plan.priced, Proof::of(plan), inputs);
     if report.is_valid() {
         return Ok(());
     }
@@ -287,32 +289,13 @@ fn require_valid(problem: &PlanProblem, plan: &Plan, inputs: &Inputs) -> anyhow:
     ))
 }
 
-fn no_plan(
-    status: &str,
-    why: &str,
-    problem: &PlanProblem,
-    warnings: &[String],
-    run: &Run,
-    arguments: &Arguments,
-    output: &Output,
-) -> anyhow::Result<()> {
-    if arguments.json {
-        output.json(&json!({
-            "schema_version": SCHEMA_VERSION,
-            "status": status,
-            "reason": why,
-            "requests": problem.workload.requests.len(),
-            "wall_s": run.wall_s,
-            "peak_rss_mib": run.peak_rss_mib,
-            "warnings": warnings,
-        }))?;
-    } else {
-        output.note(&summary::warnings(warnings, "with --json"));
-    }
-    Err(Failure { code: INFEASIBLE, message: format!("{status}: {why}") }.into())
+fn violations(problem: &PlanProblem, priced: &Priced, proof: Proof, inputs: &Inputs) -> Report {
+    let claims = of_schedule(problem, priced, proof);
+    let PlanProblem { workload, cluster, models, .. } = *problem;
+    check(&CheckInput { workload, cluster, models, accuracy: &inputs.accuracy, plan: &claims })
 }
 
-fn report(plan: &PlanJson, arguments: &Arguments, output: &Output) -> anyhow::Result<()> {
+fn tell(plan: &PlanJson, arguments: &Arguments, output: &Output) -> anyhow::Result<()> {
     let whole_cluster = arguments.account == Account::WholeCluster;
     if arguments.json {
         return Ok(output.json(&to_json(plan, whole_cluster, arguments)?)?);

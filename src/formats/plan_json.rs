@@ -47,6 +47,9 @@ pub struct PlanJson {
     pub makespan_s: f64,
     pub jobs: Vec<JobResult>,
     pub baselines: BTreeMap<String, Baseline>,
+    /// Of the limits that bind.
+    #[serde(default)]
+    pub prices: Vec<Price>,
     pub warnings: Vec<String>,
     /// Margin on predicted seconds, already contained in every `*_s` and time coefficient below.
     pub safety: f64,
@@ -58,6 +61,39 @@ pub struct PlanJson {
     pub deployments: Vec<DeploymentJson>,
     pub inputs: Vec<Input>,
     pub run: Run,
+}
+
+/// What one more unit of a limit would save, to first order and with divisible instances.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Price {
+    /// `deadline`, `accuracy` or `devices`.
+    pub constraint: String,
+    /// Jobs, all of whose deadlines move together; a job; or a pool.
+    pub of: Vec<String>,
+    pub price: f64,
+    /// `kJ/h`, `kJ/point` or `kJ/device`.
+    pub unit: String,
+}
+
+/// A change of one limit under which there is a plan, where there is none as things are.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Relaxation {
+    /// `deadline`, `accuracy` or `devices`.
+    pub kind: String,
+    /// Absent where it concerns all jobs, or a pool.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub job: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pool: Option<String>,
+    pub amount: f64,
+    /// `h`, `points` or `nodes`.
+    pub unit: String,
+    /// A plan was found and checked with this amount. If not, it is what the linear programme
+    /// says, and time was too short to plan with it.
+    pub verified: bool,
+    /// An amount that is proved to be too little.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub too_little: Option<f64>,
 }
 
 /// Flags that fill in what neither a request nor the jobs file says.

@@ -75,6 +75,8 @@ pub struct PlanProblem<'a> {
     /// f_j * N_j by job; `None` without a mean floor.
     pub floor_points: Vec<Option<f64>>,
     pub requests_of_job: Vec<usize>,
+    /// Least input and least output tokens of any request.
+    pub shortest: (u32, u32),
 }
 
 impl<'a> PlanProblem<'a> {
@@ -106,6 +108,9 @@ impl<'a> PlanProblem<'a> {
             .map(|(job, &count)| job.floor.filter(|f| f.rule == AccuracyRule::Mean).map(|f| f.percent * count as f64))
             .collect::<Vec<_>>();
 
+        let least = |tokens: &[u32]| tokens.iter().copied().min().unwrap_or(0);
+        let shortest = (least(&requests.input_tokens), least(&requests.output_tokens));
+
         let mut problem = Self {
             workload,
             cluster,
@@ -119,6 +124,7 @@ impl<'a> PlanProblem<'a> {
             cohort_of_kind: Vec::new(),
             floor_points,
             requests_of_job,
+            shortest,
         };
         let mut known: BTreeMap<(u64, u64, Option<usize>, Vec<usize>), usize> = BTreeMap::new();
         for (g, group) in workload.groups.iter().enumerate() {
@@ -273,9 +279,7 @@ impl<'a> PlanProblem<'a> {
 
     /// Least seconds that any instance of `v` lives: its load and the shortest request, alone in its batch.
     pub fn shortest_use(&self, v: usize) -> f64 {
-        let requests = &self.workload.requests;
-        let input = requests.input_tokens.iter().copied().min().unwrap_or(0);
-        let output = requests.output_tokens.iter().copied().min().unwrap_or(0);
+        let (input, output) = self.shortest;
         self.deployments()[v].load_time.0 + self.rates_for(v, 1).slot_seconds(input, output)
     }
 

@@ -5,15 +5,17 @@
 //! quality, never truth.
 
 mod cuts;
+pub mod feasibility;
 
 use std::time::{Duration, Instant};
 
+use self::feasibility::Feasibility;
 use super::assign;
-use super::bound::Master;
 use super::capacity::{CapacityInput, Integers, Scale};
 use super::classes::Classes;
 use super::dive;
 use super::hints::{tighten, used};
+use super::limits::shadow_prices::{ShadowPrice, shadow_prices};
 use super::place::{self, Lanes, Shape, Unplaced, place};
 use super::price::Priced;
 use super::prices::{Objective, PassResult, Prices, request_pass};
@@ -45,13 +47,7 @@ pub fn solve(
     if !free.unservable.is_empty() {
         return Ok(Verdict::Infeasible(Infeasibility::Unservable(free.unservable)));
     }
-    let ground = Ground {
-        problem,
-        scale: scale(problem, free.total),
-        total_work: problem.total_work(),
-        offered: problem.offered(),
-        unlimited: vec![vec![1.0; problem.windows.len()]; problem.cluster.pools.len()],
-    };
+    let ground = Ground::new(problem, free.total);
     let mut solver = Solver {
         ground: &ground,
         settings,
@@ -63,6 +59,7 @@ pub fn solve(
         bound_by: "request pass without prices",
         class_lp: free.total,
         class_mip: None,
+        shadow_prices: Vec::new(),
         why_not: None,
         progress,
     };
@@ -83,7 +80,22 @@ struct Ground<'a> {
     unlimited: Vec<Vec<f64>>,
 }
 
-impl Ground<'_> {
+impl<'a> Ground<'a> {
+    fn new(problem: &'a PlanProblem<'a>, cheapest_energy: f64) -> Self {
+        Self {
+            problem,
+            scale: scale(problem, cheapest_energy),
+            total_work: problem.total_work(),
+            offered: problem.offered(),
+            unlimited: vec![vec![1.0; problem.windows.len()]; problem.cluster.pools.len()],
+        }
+    }
+
+    /// The whole cluster, where joules do not count.
+    fn unpriced(&self) -> CapacityInput<'_> {
+        self.capacity(Scale { energy: f64::INFINITY, ..self.scale }, &self.unlimited)
+    }
+
     fn capacity<'b>(&'b self, scale: Scale, usable: &'b [Vec<f64>]) -> CapacityInput<'b> {
         CapacityInput {
             problem: self.problem,
@@ -107,6 +119,8 @@ struct Solver<'a> {
     bound_by: &'static str,
     class_lp: f64,
     class_mip: Option<f64>,
+    /// Of the relaxation.
+    shadow_prices: Vec<ShadowPrice>,
     /// Why the last assignment could not be placed.
     why_not: Option<Unplaced>,
     progress: &'a mut dyn FnMut(Progress),
@@ -119,6 +133,8 @@ struct Relaxed {
     solution: ClassSolution,
     /// Over single requests, at the solution's prices.
     pass: PassResult,
+    /// A proof already that there is no plan.
+    shortage: Option<Feasibility>,
 }
 
 impl Solver<'_> {
@@ -129,8 +145,12 @@ impl Solver<'_> {
         if relaxed.solution.unserved > 1e-6 && self.best.is_none() {
             self.report(Phase::Certificate);
             let unproved = "the relaxation leaves requests unserved, but no certificate was found";
-            let certificate = self.certificate(&relaxed)?;
+            let certificate = self.certificate(relaxed)?;
             return Ok(Some(certificate.map_or_else(|| Verdict::Unknown(unproved.into()), Verdict::Infeasible)));
+        }
+        if relaxed.solution.unserved <= 1e-6 {
+            let ground = self.ground;
+            self.shadow_prices = shadow_prices(&ground.capacity(ground.scale, &ground.unlimited), &relaxed.solution)?;
         }
         let prices = &relaxed.solution.prices;
         let root = relaxed.solution.objective - relaxed.solution.requests_dual + relaxed.pass.total;
@@ -174,7 +194,15 @@ impl Solver<'_> {
             let merging = (solution.requests_dual - pass.total) / solution.objective.abs().max(f64::MIN_POSITIVE);
             // Too coarse a class may use too few deployments, so splitting may also serve what is left unserved.
             let coarse = solution.unserved > 1e-6 || merging > MERGING_OF_GAP * self.settings.gap;
+            // Where there clearly is no room, no splitting makes any.
+            let shortage = if round == 0 && solution.unserved > 1e-6 && self.best.is_none() {
+                feasibility::over_classes(ground, &classes, &columns, self.deadline)?
+                    .filter(|found| found.is_clear(ground.problem))
+            } else {
+                None
+            };
             let finer = coarse
+                && shortage.is_none()
                 && round < SPLIT_ROUNDS
                 && Instant::now() < self.deadline
                 && classes.split_disagreeing(ground.problem, &pass.cheapest, MOST_CLASSES) > 0;
@@ -183,7 +211,7 @@ impl Solver<'_> {
                 round += 1;
                 continue;
             }
-            return Ok(Relaxed { classes, columns, solution, pass });
+            return Ok(Relaxed { classes, columns, solution, pass, shortage });
         }
     }
 
@@ -303,20 +331,13 @@ impl Solver<'_> {
     }
 
     /// Proof that no plan exists: prices at which even unpriced energy leaves requests unserved.
-    fn certificate(&mut self, relaxed: &Relaxed) -> Result<Option<Infeasibility>, PlanError> {
-        let ground = self.ground;
-        let unpriced = Scale { energy: f64::INFINITY, ..ground.scale };
-        let capacity = ground.capacity(unpriced, &ground.unlimited);
-        let mut class_problem =
-            ClassProblem::new(capacity, &relaxed.classes, Objective::Feasibility, &relaxed.columns)?;
-        let Some(solution) = class_problem.solve(self.deadline)? else { return Ok(None) };
-        let pass = request_pass(ground.problem, &solution.prices, None, Objective::Feasibility);
-        let mut master = Master::new(ground.capacity(unpriced, &ground.unlimited), Objective::Feasibility)?;
-        master.add_cut(&solution.prices, &pass, None)?;
-        master.solve(self.slice(0.5), 1e-4)?;
-        // In requests' worth: positive means that this many cannot be served at once.
-        let missing = master.bound();
-        Ok((missing > 1e-6).then_some(Infeasibility::Certificate { missing_requests: missing }))
+    fn certificate(&mut self, relaxed: Relaxed) -> Result<Option<Infeasibility>, PlanError> {
+        let found = match relaxed.shortage {
+            Some(found) => Some(found),
+            None => feasibility::over_classes(self.ground, &relaxed.classes, &relaxed.columns, self.deadline)?,
+        };
+        let Some(found) = found else { return Ok(None) };
+        feasibility::certificate(self.ground, found, self.slice(0.5))
     }
 
     fn done(&self) -> bool {
@@ -356,6 +377,7 @@ impl Solver<'_> {
             integer: share(class_mip - self.class_lp),
             placement: share(objective - class_mip),
             within_gap: gap(objective, bound) <= self.settings.gap,
+            shadow_prices: self.shadow_prices,
             priced,
         }))
     }

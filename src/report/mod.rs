@@ -10,6 +10,7 @@ pub mod estimates;
 pub mod explain;
 pub mod fit_quality;
 pub mod infeasible;
+pub mod limits;
 pub mod plan_json;
 pub mod request_index;
 pub mod summary;

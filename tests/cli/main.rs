@@ -4,6 +4,7 @@ mod case;
 mod check;
 mod exit_codes;
 mod fit;
+mod limits;
 mod names;
 mod plan;
 mod transfer;

@@ -1,0 +1,66 @@
+//! What `plan` says of its limits: relaxations where there is no plan, prices where there is.
+
+use serde_json::Value;
+
+use crate::case::{Case, assert_code, json, stderr, stdout, words, workload};
+
+/// The model that is cheaper on the devices at hand is the less accurate one.
+const DEAR_IS_ACCURATE: &str = "model,task,accuracy\nQwen/Qwen3-8B,t,47.6\nmeta-llama/Llama-3.1-8B-Instruct,t,64.3\n";
+
+fn number(value: &Value) -> f64 {
+    value.as_f64().unwrap_or_else(|| panic!("{value} is no number"))
+}
+
+#[test]
+fn what_is_infeasible_comes_with_relaxations_that_work_and_are_small() {
+    let case = Case::new();
+    let output = case.plan(&words("--workload w.csv --deadline 20s --json"));
+    assert_code(&output, 3);
+    let found = json(&output);
+    let relaxations = found["relaxations"].as_array().unwrap();
+    assert!(!relaxations.is_empty() && relaxations.iter().all(|one| one["verified"] == true), "{relaxations:?}");
+    assert!(stderr(&output).contains("each of these alone makes a plan possible"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("the deadline of job w"), "{}", stderr(&output));
+    let deadline = relaxations.iter().find(|one| one["kind"] == "deadline").unwrap();
+    assert_eq!(deadline["unit"], "h");
+    let hours = number(&deadline["amount"]);
+    let planned = |hours: f64| {
+        let seconds = format!("{}ms", (1000.0 * (20.0 + 3600.0 * hours)).ceil());
+        case.plan(&["--workload", "w.csv", "--deadline", &seconds]).status.code()
+    };
+    assert_eq!((planned(hours), planned(0.9 * hours)), (Some(0), Some(3)));
+}
+
+#[test]
+fn a_floor_out_of_reach_is_lowered_to_what_the_best_model_reaches() {
+    let case = Case::new();
+    let output = case.plan(&words(
+        "--workload w.csv --deadline 1h --accuracy accuracy.csv --task t --min-accuracy 70 --json --quiet",
+    ));
+    assert_code(&output, 3);
+    let found = json(&output);
+    let [one] = found["relaxations"].as_array().unwrap().as_slice() else { panic!("{found}") };
+    assert_eq!((&one["kind"], &one["job"], &one["unit"]), (&"accuracy".into(), &"w".into(), &"points".into()));
+    // The best model reaches 64.3 %.
+    assert!((5.7..5.8).contains(&number(&one["amount"])) && one["verified"] == true, "{one}");
+}
+
+#[test]
+fn prices_name_their_limit_and_unit() {
+    let case = Case::new();
+    case.write("accuracy.csv", DEAR_IS_ACCURATE);
+    case.write("w.csv", &workload(3000));
+    let common = "--workload w.csv --accuracy accuracy.csv --task t --min-accuracy 60 --baselines none --time-limit 2s";
+    let output = case.plan(&words(&format!("{common} --deadline 100s --json")));
+    assert_code(&output, 0);
+    let plan = json(&output);
+    assert_eq!(plan["prices"], case.json("plan/plan.json")["prices"]);
+    for (constraint, unit) in [("accuracy", "kJ/point"), ("deadline", "kJ/h")] {
+        let price = plan["prices"].as_array().unwrap().iter().find(|price| price["constraint"] == constraint);
+        let Some(price) = price else { panic!("{constraint}: {}", plan["prices"]) };
+        assert_eq!((&price["of"], &price["unit"]), (&serde_json::json!(["w"]), &unit.into()));
+        assert!(number(&price["price"]) > 0.0, "{price}");
+    }
+    let text = stdout(&case.plan(&words(&format!("{common} --deadline 100s"))));
+    assert!(text.contains("one more saves") && text.contains("kJ/point"), "{text}");
+}
