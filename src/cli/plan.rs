@@ -1,6 +1,7 @@
 //! `plan`: reads everything, solves, checks the plan before anything is written, writes the plan directory, reports.
 
 mod no_plan;
+mod what_if;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
@@ -10,6 +11,7 @@ use clap::ValueEnum;
 use serde_json::{Value, json};
 
 use self::no_plan::NoPlan;
+use self::what_if::{Frontier, WhatIf};
 use super::arguments::{duration, fraction, instant, is_stdin, margin, percent};
 use super::exit::Failure;
 use super::incumbent;
@@ -95,6 +97,9 @@ pub struct Arguments {
     /// What the model that a request names means: nothing, that model, or those of [map] in the jobs file
     #[arg(long, default_value = "any")]
     model_policy: ModelPolicy,
+    /// Write frontier.csv and frontier.svg: the plan's energy over the range of this limit
+    #[arg(long, value_enum)]
+    frontier: Option<Frontier>,
     /// Report the plan alone, or the standing power of nodes that never sleep with it
     #[arg(long, value_enum, default_value_t = Account::Plan)]
     account: Account,
@@ -135,6 +140,9 @@ pub fn run(arguments: &Arguments, output: &Output) -> anyhow::Result<()> {
     line.say("reading");
     let inputs = inputs::read(&request.paths, &request.defaults, request.start)?;
     require_accuracy(arguments, &inputs)?;
+    if let Some(frontier) = arguments.frontier {
+        frontier.require_movable(&inputs)?;
+    }
     let hashes = request.paths.hashes()?;
     check_target(&arguments.out)?;
 
@@ -185,6 +193,7 @@ pub fn run(arguments: &Arguments, output: &Output) -> anyhow::Result<()> {
             return NoPlan::unknown(&tried).tell(&problem, &warnings, &run(started), arguments, output);
         }
     };
+    let what_if = WhatIf::of(&problem, &plan, &settings, arguments, &line);
     let circumstances = Circumstances {
         baselines: baselines.iter().map(|(name, result)| (name.clone(), baseline(result))).collect(),
         warnings,
@@ -200,9 +209,10 @@ pub fn run(arguments: &Arguments, output: &Output) -> anyhow::Result<()> {
     json.run = run(started);
     let directory = DirectoryWriter::create(&arguments.out)?;
     write_directory(directory.path(), &json, &problem, &plan.priced, &inputs.assembled.files, &inputs.engines)?;
+    what_if.write(directory.path())?;
     directory.commit()?;
     drop(line);
-    tell(&json, arguments, output)
+    tell(&json, &what_if, arguments, output)
 }
 
 /// The command line as the library's own types.
@@ -295,17 +305,22 @@ fn violations(problem: &PlanProblem, priced: &Priced, proof: Proof, inputs: &Inp
     check(&CheckInput { workload, cluster, models, accuracy: &inputs.accuracy, plan: &claims })
 }
 
-fn tell(plan: &PlanJson, arguments: &Arguments, output: &Output) -> anyhow::Result<()> {
+fn tell(plan: &PlanJson, what_if: &WhatIf, arguments: &Arguments, output: &Output) -> anyhow::Result<()> {
     let whole_cluster = arguments.account == Account::WholeCluster;
     if arguments.json {
-        return Ok(output.json(&to_json(plan, whole_cluster, arguments)?)?);
+        let mut value = to_json(plan, whole_cluster, arguments)?;
+        if let Some(object) = value.as_object_mut() {
+            what_if.frontier.as_ref().map(|points| object.insert("frontier".into(), json!(points)));
+        }
+        return Ok(output.json(&value)?);
     }
     output.data(summary::summary(plan, whole_cluster).as_bytes())?;
     output.note(&format!(
-        "\n{} written in {:.1} s: plan.json, instances.csv, nodes.csv, assignments.csv, jobs.csv, summary.csv, shards/, \
+        "\n{} written in {:.1} s: plan.json, instances.csv, nodes.csv, assignments.csv, jobs.csv, summary.csv, {}shards/, \
          slurm/submit.sh",
         arguments.out.display(),
-        plan.run.wall_s
+        plan.run.wall_s,
+        if what_if.frontier.is_some() { "frontier.csv, frontier.svg, " } else { "" }
     ));
     Ok(())
 }

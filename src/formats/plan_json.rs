@@ -96,6 +96,23 @@ pub struct Relaxation {
     pub too_little: Option<f64>,
 }
 
+/// A plan with one limit moved, all jobs together; a row of frontier.csv.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct FrontierPoint {
+    /// `deadline` or `accuracy`.
+    pub limit: String,
+    /// The last deadline in hours, or the mean floor over the requests that have one, in percent.
+    pub value: f64,
+    /// By how much it is looser than given; negative where tighter.
+    pub loosened: f64,
+    /// `h` or `%`.
+    pub unit: String,
+    pub objective_j: f64,
+    pub bound_j: f64,
+    pub gap: f64,
+    pub makespan_s: f64,
+}
+
 /// Flags that fill in what neither a request nor the jobs file says.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Flags {

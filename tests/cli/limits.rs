@@ -1,4 +1,4 @@
-//! What `plan` says of its limits: relaxations where there is no plan, prices where there is.
+//! What `plan` says of its limits: relaxations where there is no plan, prices and frontiers where there is.
 
 use serde_json::Value;
 
@@ -63,4 +63,43 @@ fn prices_name_their_limit_and_unit() {
     }
     let text = stdout(&case.plan(&words(&format!("{common} --deadline 100s"))));
     assert!(text.contains("one more saves") && text.contains("kJ/point"), "{text}");
+}
+
+#[test]
+fn frontiers_only_fall_and_are_written_beside_the_plan() {
+    let case = Case::new();
+    case.write("accuracy.csv", DEAR_IS_ACCURATE);
+    case.write("w.csv", &workload(3000));
+    let common = "--workload w.csv --accuracy accuracy.csv --task t --min-accuracy 60 --baselines none --time-limit 6s";
+    for (limit, deadline) in [("accuracy", "1h"), ("deadline", "3min")] {
+        let line = format!("{common} --deadline {deadline} --frontier {limit} --json");
+        let output = case.plan(&words(&line));
+        assert_code(&output, 0);
+        let plan = json(&output);
+        let points = plan["frontier"].as_array().unwrap();
+        assert!((6..=12).contains(&points.len()), "{points:?}");
+        assert_eq!(case.read("plan/frontier.csv").lines().count(), 1 + points.len());
+        assert_eq!(case.read("plan/frontier.svg").matches("<circle").count(), points.len());
+        for pair in points.windows(2) {
+            assert!(number(&pair[1]["loosened"]) > number(&pair[0]["loosened"]));
+            for key in ["objective_j", "bound_j"] {
+                assert!(number(&pair[1][key]) <= number(&pair[0][key]) * (1.0 + 1e-9), "{key}: {pair:?}");
+            }
+        }
+        for point in points {
+            assert!(number(&point["bound_j"]) <= number(&point["objective_j"]), "{point}");
+        }
+        let given = points.iter().find(|point| number(&point["loosened"]) == 0.0).unwrap();
+        assert!(number(&given["objective_j"]) <= number(&plan["objective_j"]) * (1.0 + 1e-9));
+        let (first, last) = (points.first().unwrap(), points.last().unwrap());
+        assert!(number(&last["objective_j"]) < number(&first["objective_j"]), "{limit} costs something");
+    }
+    // Written again over itself: its own files are no one else's.
+    assert_code(&case.plan(&words("--workload w.csv --deadline 1h --baselines none")), 0);
+    let output = case.plan(&words("--workload w.csv --deadline 1h --frontier power"));
+    assert_code(&output, 2);
+    assert!(stderr(&output).contains("no power cap"), "{}", stderr(&output));
+    let output = case.plan(&words("--workload w.csv --deadline 1h --frontier accuracy"));
+    assert_code(&output, 2);
+    assert!(stderr(&output).contains("no job has an accuracy floor"), "{}", stderr(&output));
 }

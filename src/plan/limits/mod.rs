@@ -1,12 +1,14 @@
-//! The limits a user sets, and what moving one of them does: how far it must give where there is no plan (`loosen`), and
-//! what one more unit of it saves (`shadow_prices`).
+//! The limits a user sets, and what moving one of them does: how far it must give where there is no plan (`loosen`), what
+//! one more unit of it saves (`shadow_prices`), and what it costs over its range (`frontier`).
 //!
 //! Each is about one limit alone, all else as given. Left out: which models and pools a job allows, and latency limits.
 
+pub mod frontier;
 pub mod loosen;
 pub mod shadow_prices;
 pub mod trial;
 
+pub use frontier::{Point, frontier};
 pub use loosen::{Relaxation, smallest};
 pub use shadow_prices::ShadowPrice;
 pub use trial::Trial;
