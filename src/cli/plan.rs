@@ -27,8 +27,8 @@ use crate::plan::price::Priced;
 use crate::plan::{self, Plan, PlanProblem, Settings, Verdict};
 use crate::report::claims::{Proof, of_schedule};
 use crate::report::plan_json::{Circumstances, baseline, plan_json};
-use crate::report::summary;
 use crate::report::tables::write_directory;
+use crate::report::{self, summary};
 
 /// Decide which request runs where and when, on the fewest joules
 #[derive(Debug, clap::Args)]
@@ -100,6 +100,10 @@ pub struct Arguments {
     /// Write frontier.csv and frontier.svg: the plan's energy over the range of this limit
     #[arg(long, value_enum)]
     frontier: Option<Frontier>,
+    /// Say how often the plan stays the best if the models err as they may, over so many draws (200, if none is given)
+    #[arg(long, value_name = "DRAWS", num_args = 0..=1, default_missing_value = "200", require_equals = true,
+          value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    sensitivity: Option<u32>,
     /// Report the plan alone, or the standing power of nodes that never sleep with it
     #[arg(long, value_enum, default_value_t = Account::Plan)]
     account: Account,
@@ -193,7 +197,7 @@ pub fn run(arguments: &Arguments, output: &Output) -> anyhow::Result<()> {
             return NoPlan::unknown(&tried).tell(&problem, &warnings, &run(started), arguments, output);
         }
     };
-    let what_if = WhatIf::of(&problem, &plan, &settings, arguments, &line);
+    let what_if = WhatIf::of(&problem, &plan, &baselines, &settings, arguments, &inputs, &line);
     let circumstances = Circumstances {
         baselines: baselines.iter().map(|(name, result)| (name.clone(), baseline(result))).collect(),
         warnings,
@@ -311,10 +315,14 @@ fn tell(plan: &PlanJson, what_if: &WhatIf, arguments: &Arguments, output: &Outpu
         let mut value = to_json(plan, whole_cluster, arguments)?;
         if let Some(object) = value.as_object_mut() {
             what_if.frontier.as_ref().map(|points| object.insert("frontier".into(), json!(points)));
+            what_if.sensitivity.as_ref().map(|found| object.insert("sensitivity".into(), json!(found)));
         }
         return Ok(output.json(&value)?);
     }
     output.data(summary::summary(plan, whole_cluster).as_bytes())?;
+    if let Some(found) = &what_if.sensitivity {
+        output.data(report::sensitivity::text(found).as_bytes())?;
+    }
     output.note(&format!(
         "\n{} written in {:.1} s: plan.json, instances.csv, nodes.csv, assignments.csv, jobs.csv, summary.csv, {}shards/, \
          slurm/submit.sh",

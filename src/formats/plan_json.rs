@@ -113,6 +113,30 @@ pub struct FrontierPoint {
     pub makespan_s: f64,
 }
 
+/// How a plan does if the models err as they may.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Sensitivity {
+    pub draws: u64,
+    pub seed: u64,
+    /// Share of the draws in which no rival costs less.
+    pub stays_best: f64,
+    /// Where one does: the share of the plan's joules it saves, mean and 95th percentile.
+    pub regret_mean: f64,
+    pub regret_p95: f64,
+    /// 5th, 50th and 95th percentile of the plan's joules.
+    pub objective_p05_j: f64,
+    pub objective_p50_j: f64,
+    pub objective_p95_j: f64,
+    /// Share of the draws in which a deadline is missed.
+    pub late: f64,
+    /// Draws in which each rival costs least.
+    pub rivals: BTreeMap<String, u64>,
+    /// Of the draws that were planned anew: the share of the plan's joules that any plan could save, at most.
+    pub regret_to_bound: Vec<f64>,
+    /// Families in use whose errors are not known; they were taken as right.
+    pub without_error: Vec<String>,
+}
+
 /// Flags that fill in what neither a request nor the jobs file says.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Flags {

@@ -51,6 +51,7 @@ pub mod problem;
 pub mod record;
 pub mod relaxation;
 pub mod search;
+pub mod sensitivity;
 pub mod settle;
 pub mod solve;
 

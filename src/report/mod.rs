@@ -14,6 +14,7 @@ pub mod infeasible;
 pub mod limits;
 pub mod plan_json;
 pub mod request_index;
+pub mod sensitivity;
 pub mod summary;
 pub mod tables;
 pub mod text;

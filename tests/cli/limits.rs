@@ -1,4 +1,4 @@
-//! What `plan` says of its limits: relaxations where there is no plan, prices and frontiers where there is.
+//! What `plan` says of its limits: relaxations where there is no plan, prices, frontiers and sensitivity where there is.
 
 use serde_json::Value;
 
@@ -102,4 +102,32 @@ fn frontiers_only_fall_and_are_written_beside_the_plan() {
     let output = case.plan(&words("--workload w.csv --deadline 1h --frontier accuracy"));
     assert_code(&output, 2);
     assert!(stderr(&output).contains("no job has an accuracy floor"), "{}", stderr(&output));
+}
+
+#[test]
+fn sensitivity_says_how_often_the_plan_stays_the_best() {
+    let case = Case::new();
+    let run = |more: &str| {
+        let output = case.plan(&words(&format!("--workload w.csv --deadline 1h --time-limit 6s --json {more}")));
+        assert_code(&output, 0);
+        json(&output)
+    };
+    let found = run("--sensitivity=100 --seed 3");
+    let sensitivity = &found["sensitivity"];
+    assert_eq!((&sensitivity["draws"], &sensitivity["seed"]), (&100.into(), &3.into()));
+    for share in ["stays_best", "regret_mean", "regret_p95", "late"] {
+        assert!((0.0..=1.0).contains(&number(&sensitivity[share])), "{share}: {sensitivity}");
+    }
+    let joules = ["objective_p05_j", "objective_p50_j", "objective_p95_j"].map(|key| number(&sensitivity[key]));
+    assert!(joules[0] < joules[1] && joules[1] < joules[2], "{joules:?}");
+    let objective = number(&found["objective_j"]);
+    assert!(joules[0] < 1.5 * objective && joules[2] > 0.7 * objective, "{joules:?} around {objective}");
+    assert!(sensitivity["rivals"].as_object().unwrap().contains_key("static_best"), "{sensitivity}");
+    assert!(run("")["sensitivity"].is_null());
+    // The draws depend on the seed alone.
+    let again = &run("--sensitivity=100 --seed 3")["sensitivity"];
+    assert_eq!(again["objective_p50_j"], sensitivity["objective_p50_j"]);
+    assert_ne!(run("--sensitivity --seed 4")["sensitivity"]["objective_p50_j"], sensitivity["objective_p50_j"]);
+    let text = stdout(&case.plan(&words("--workload w.csv --deadline 1h --time-limit 2s --sensitivity")));
+    assert!(text.contains("sensitivity over 200 draws"), "{text}");
 }

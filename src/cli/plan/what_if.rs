@@ -1,18 +1,23 @@
-//! What else `plan` can say of a plan: its energy over the range of a limit.
+//! What else `plan` can say of a plan: its energy over the range of a limit, and how it does if the models err.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use clap::ValueEnum;
 
-use super::Arguments;
+use super::{Arguments, violations};
 use crate::cli::exit::Failure;
 use crate::cli::inputs::Inputs;
 use crate::cli::progress::Line;
-use crate::formats::plan_json::FrontierPoint;
+use crate::formats::plan_json::{FrontierPoint, Sensitivity};
 use crate::formats::write::write_atomic;
+use crate::plan::baselines::BaselineResult;
 use crate::plan::limits::{Limit, frontier};
+use crate::plan::price::Priced;
+use crate::plan::sensitivity::sensitivity;
 use crate::plan::{Plan, PlanProblem, Settings};
 use crate::report;
+use crate::report::claims::Proof;
 use crate::report::frontier::{FRONTIER_CSV, FRONTIER_SVG};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -49,15 +54,33 @@ impl Frontier {
 #[derive(Default)]
 pub struct WhatIf {
     pub frontier: Option<Vec<FrontierPoint>>,
+    pub sensitivity: Option<Sensitivity>,
 }
 
 impl WhatIf {
-    pub fn of(problem: &PlanProblem, plan: &Plan, settings: &Settings, arguments: &Arguments, line: &Line) -> Self {
+    pub fn of(
+        problem: &PlanProblem,
+        plan: &Plan,
+        baselines: &BTreeMap<String, BaselineResult>,
+        settings: &Settings,
+        arguments: &Arguments,
+        inputs: &Inputs,
+        line: &Line,
+    ) -> Self {
         let frontier = arguments.frontier.and_then(|frontier| frontier.limit(problem)).map(|limit| {
             line.say("frontier");
             report::frontier::points(problem, &limit, &frontier(problem, &limit, plan, settings))
         });
-        Self { frontier }
+        let sensitivity = arguments.sensitivity.map(|draws| {
+            line.say("sensitivity");
+            let feasible = baselines.iter().filter(|(_, result)| result.feasible());
+            let rivals: BTreeMap<String, Priced> =
+                feasible.filter_map(|(name, result)| Some((name.clone(), result.priced.clone()?))).collect();
+            let mut accept = |priced: &Priced| violations(problem, priced, Proof::none(priced), inputs).is_valid();
+            let (draws, budget) = ((draws as usize, arguments.seed), arguments.time_limit / 2);
+            report::sensitivity::json(&sensitivity(problem, &plan.priced, &rivals, draws, budget, &mut accept))
+        });
+        Self { frontier, sensitivity }
     }
 
     /// Writes the files of the frontier into a plan directory.
