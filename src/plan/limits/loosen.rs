@@ -135,7 +135,7 @@ struct Candidate {
     failed: f64,
     /// Proved to be too little.
     too_little: Option<f64>,
-    /// The relaxation has room at this amount.
+    /// The relaxation has room at this amount, or about.
     estimate: f64,
     verified: Option<f64>,
 }
@@ -183,7 +183,8 @@ impl Search<'_> {
                 break;
             }
         }
-        let estimate = self.least_unit(&limit, enough.unwrap_or(next));
+        // Where time ran out, only a slope can tell how far it is.
+        let estimate = self.least_unit(&limit, enough.or(first.map(|_| next))?);
         Some(Candidate { limit, failed: below.0, too_little, estimate, verified: None })
     }
 
