@@ -4,6 +4,9 @@
 //! The optimum is found by enumeration at request level: every assignment of requests to deployments, every partition
 //! into instances, every order of starting them and every choice of nodes, each instance as early as its devices allow.
 
+#[path = "plan_brute_force/limits.rs"]
+mod limits;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 

@@ -1,5 +1,8 @@
 //! `plan`: reads everything, solves, checks the plan before anything is written, writes the plan directory, reports.
 
+mod no_plan;
+mod what_if;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
@@ -8,25 +11,28 @@ use anyhow::Context;
 use clap::ValueEnum;
 use serde_json::{Value, json};
 
+use self::no_plan::NoPlan;
+use self::what_if::{Frontier, WhatIf};
 use super::arguments::{confidence, duration, fraction, instant, is_stdin, margin, percent};
-use super::exit::{Failure, INFEASIBLE};
+use super::exit::Failure;
 use super::incumbent;
 use super::inputs::{self, Inputs, Paths};
 use super::output::Output;
 use super::plan_options;
 use super::progress::Line;
 use super::zeta;
-use crate::check::{CheckInput, check};
-use crate::formats::plan_json::{Baseline, Flags, PlanJson, Run, SCHEMA_VERSION, ZetaJson};
+use crate::check::{CheckInput, Report, check};
+use crate::formats::plan_json::{Baseline, Flags, PlanJson, Run, ZetaJson};
 use crate::formats::workload::{Defaults, Format, ModelPolicy, expand};
 use crate::formats::write::{DirectoryWriter, check_target};
 use crate::options::{OptionsInput, build};
+use crate::plan::price::Priced;
 use crate::plan::zeta::Zeta;
 use crate::plan::{self, Plan, PlanProblem, Settings, Verdict};
 use crate::report::claims::{Proof, of_schedule, zeta as claimed_zeta};
 use crate::report::plan_json::{Circumstances, baseline, plan_json};
 use crate::report::tables::write_directory;
-use crate::report::{infeasible, summary};
+use crate::report::{self, summary};
 
 /// Decide which request runs where and when, on the fewest joules
 #[derive(Debug, clap::Args)]
@@ -106,6 +112,13 @@ pub struct Arguments {
     /// What the model that a request names means: nothing, that model, or those of [map] in the jobs file
     #[arg(long, default_value = "any")]
     model_policy: ModelPolicy,
+    /// Write frontier.csv and frontier.svg: the plan's energy over the range of this limit
+    #[arg(long, value_enum)]
+    frontier: Option<Frontier>,
+    /// Say how often the plan stays the best if the models err as they may, over so many draws (200, if none is given)
+    #[arg(long, value_name = "DRAWS", num_args = 0..=1, default_missing_value = "200", require_equals = true,
+          value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    sensitivity: Option<u32>,
     /// Report the plan alone, or the standing power of nodes that never sleep with it
     #[arg(long, value_enum, default_value_t = Account::Plan)]
     account: Account,
@@ -164,6 +177,9 @@ pub fn run(arguments: &Arguments, output: &Output) -> anyhow::Result<()> {
     line.say("reading");
     let inputs = inputs::read(&request.paths, &request.defaults, request.start)?;
     require_accuracy(arguments, &inputs)?;
+    if let Some(frontier) = arguments.frontier {
+        frontier.require_movable(&inputs)?;
+    }
     let hashes = request.paths.hashes()?;
     check_target(&arguments.out)?;
 
@@ -211,16 +227,17 @@ pub fn run(arguments: &Arguments, output: &Output) -> anyhow::Result<()> {
     let plan = match verdict {
         Verdict::Planned(plan) => plan,
         Verdict::Infeasible(why) => {
+            line.say("smallest relaxations");
+            let found = NoPlan::infeasible(&problem, &why, arguments, started.elapsed(), &inputs);
             drop(line);
-            let why = infeasible::words(&problem, &why);
-            return no_plan("infeasible", &why, &problem, &warnings, &run(started), arguments, output);
+            return found.tell(&problem, &warnings, &run(started), arguments, output);
         }
         Verdict::Unknown(tried) => {
             drop(line);
-            let why = format!("{tried}; neither a plan nor a proof that there is none was found");
-            return no_plan("unknown", &why, &problem, &warnings, &run(started), arguments, output);
+            return NoPlan::unknown(&tried).tell(&problem, &warnings, &run(started), arguments, output);
         }
     };
+    let what_if = WhatIf::of(&problem, &plan, &baselines, &settings, arguments, &inputs, &line);
     let circumstances = Circumstances {
         baselines: baselines
             .iter()
@@ -243,9 +260,10 @@ pub fn run(arguments: &Arguments, output: &Output) -> anyhow::Result<()> {
     json.run = run(started);
     let directory = DirectoryWriter::create(&arguments.out)?;
     write_directory(directory.path(), &json, &problem, &plan.priced, &inputs.assembled.files, &inputs.engines)?;
+    what_if.write(directory.path())?;
     directory.commit()?;
     drop(line);
-    report(&json, arguments, output)
+    tell(&json, &what_if, arguments, output)
 }
 
 /// In whole seconds, as plan.json will state it: instants in the jobs file then mean the same to `check`.
@@ -345,42 +363,32 @@ fn require_valid(
     ))
 }
 
-fn no_plan(
-    status: &str,
-    why: &str,
-    problem: &PlanProblem,
-    warnings: &[String],
-    run: &Run,
-    arguments: &Arguments,
-    output: &Output,
-) -> anyhow::Result<()> {
-    if arguments.json {
-        output.json(&json!({
-            "schema_version": SCHEMA_VERSION,
-            "status": status,
-            "reason": why,
-            "requests": problem.workload.requests.len(),
-            "wall_s": run.wall_s,
-            "peak_rss_mib": run.peak_rss_mib,
-            "warnings": warnings,
-        }))?;
-    } else {
-        output.note(&summary::warnings(warnings, "with --json"));
-    }
-    Err(Failure { code: INFEASIBLE, message: format!("{status}: {why}") }.into())
+fn violations(problem: &PlanProblem, priced: &Priced, proof: Proof, inputs: &Inputs) -> Report {
+    let claims = of_schedule(problem, priced, proof);
+    let PlanProblem { workload, cluster, models, .. } = *problem;
+    check(&CheckInput { workload, cluster, models, accuracy: &inputs.accuracy, plan: &claims })
 }
 
-fn report(plan: &PlanJson, arguments: &Arguments, output: &Output) -> anyhow::Result<()> {
+fn tell(plan: &PlanJson, what_if: &WhatIf, arguments: &Arguments, output: &Output) -> anyhow::Result<()> {
     let whole_cluster = arguments.account == Account::WholeCluster;
     if arguments.json {
-        return Ok(output.json(&to_json(plan, whole_cluster, arguments)?)?);
+        let mut value = to_json(plan, whole_cluster, arguments)?;
+        if let Some(object) = value.as_object_mut() {
+            what_if.frontier.as_ref().map(|points| object.insert("frontier".into(), json!(points)));
+            what_if.sensitivity.as_ref().map(|found| object.insert("sensitivity".into(), json!(found)));
+        }
+        return Ok(output.json(&value)?);
     }
     output.data(summary::summary(plan, whole_cluster).as_bytes())?;
+    if let Some(found) = &what_if.sensitivity {
+        output.data(report::sensitivity::text(found).as_bytes())?;
+    }
     output.note(&format!(
-        "\n{} written in {:.1} s: plan.json, instances.csv, nodes.csv, assignments.csv, jobs.csv, summary.csv, shards/, \
+        "\n{} written in {:.1} s: plan.json, instances.csv, nodes.csv, assignments.csv, jobs.csv, summary.csv, {}shards/, \
          slurm/submit.sh",
         arguments.out.display(),
-        plan.run.wall_s
+        plan.run.wall_s,
+        if what_if.frontier.is_some() { "frontier.csv, frontier.svg, " } else { "" }
     ));
     Ok(())
 }

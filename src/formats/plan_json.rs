@@ -59,6 +59,9 @@ pub struct PlanJson {
     pub makespan_s: f64,
     pub jobs: Vec<JobResult>,
     pub baselines: BTreeMap<String, Baseline>,
+    /// Of the limits that bind.
+    #[serde(default)]
+    pub prices: Vec<Price>,
     pub warnings: Vec<String>,
     /// Margin on predicted seconds, already contained in every `*_s` and time coefficient below.
     pub safety: f64,
@@ -70,6 +73,80 @@ pub struct PlanJson {
     pub deployments: Vec<DeploymentJson>,
     pub inputs: Vec<Input>,
     pub run: Run,
+}
+
+/// What one more unit of a limit would save, to first order and with divisible instances.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Price {
+    /// `deadline`, `accuracy` or `devices`.
+    pub constraint: String,
+    /// Jobs, all of whose deadlines move together; a job; or a pool.
+    pub of: Vec<String>,
+    pub price: f64,
+    /// `kJ/h`, `kJ/point` or `kJ/device`.
+    pub unit: String,
+}
+
+/// A change of one limit under which there is a plan, where there is none as things are.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Relaxation {
+    /// `deadline`, `accuracy` or `devices`.
+    pub kind: String,
+    /// Absent where it concerns all jobs, or a pool.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub job: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pool: Option<String>,
+    pub amount: f64,
+    /// `h`, `points` or `nodes`.
+    pub unit: String,
+    /// A plan was found and checked with this amount. If not, it is what the linear programme
+    /// says, and time was too short to plan with it.
+    pub verified: bool,
+    /// An amount that is proved to be too little.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub too_little: Option<f64>,
+}
+
+/// A plan with one limit moved, all jobs together; a row of frontier.csv.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct FrontierPoint {
+    /// `deadline` or `accuracy`.
+    pub limit: String,
+    /// The last deadline in hours, or the mean floor over the requests that have one, in percent.
+    pub value: f64,
+    /// By how much it is looser than given; negative where tighter.
+    pub loosened: f64,
+    /// `h` or `%`.
+    pub unit: String,
+    pub objective_j: f64,
+    pub bound_j: f64,
+    pub gap: f64,
+    pub makespan_s: f64,
+}
+
+/// How a plan does if the models err as they may.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Sensitivity {
+    pub draws: u64,
+    pub seed: u64,
+    /// Share of the draws in which no rival costs less.
+    pub stays_best: f64,
+    /// Where one does: the share of the plan's joules it saves, mean and 95th percentile.
+    pub regret_mean: f64,
+    pub regret_p95: f64,
+    /// 5th, 50th and 95th percentile of the plan's joules.
+    pub objective_p05_j: f64,
+    pub objective_p50_j: f64,
+    pub objective_p95_j: f64,
+    /// Share of the draws in which a deadline is missed.
+    pub late: f64,
+    /// Draws in which each rival costs least.
+    pub rivals: BTreeMap<String, u64>,
+    /// Of the draws that were planned anew: the share of the plan's joules that any plan could save, at most.
+    pub regret_to_bound: Vec<f64>,
+    /// Families in use whose errors are not known; they were taken as right.
+    pub without_error: Vec<String>,
 }
 
 /// Flags that fill in what neither a request nor the jobs file says.

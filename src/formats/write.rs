@@ -14,8 +14,10 @@ use tempfile::{Builder, TempDir};
 use super::problems::Problems;
 
 /// What a plan directory may hold at its top. Anything else in it is the user's, and then it is not replaced.
-pub const PLAN_ENTRIES: [&str; 9] = [
+pub const PLAN_ENTRIES: [&str; 11] = [
     "assignments.csv",
+    "frontier.csv",
+    "frontier.svg",
     "instances.csv",
     "jobs.csv",
     "nodes.csv",

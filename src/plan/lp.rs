@@ -1,13 +1,15 @@
 //! HiGHS behind a small incremental interface: rows first, then columns, solve, add columns or rows, solve again from
 //! the last basis.
 //!
-//! Errors of the solver come back as values; nothing here panics.
+//! Errors of the solver come back as values; nothing here panics. A recording problem is only written down, for those who
+//! compare two of them.
 
 use std::time::Instant;
 
 use highs::{Col, HighsModelStatus, Model, Row, RowProblem, Sense};
 
 use super::PlanError;
+use super::record::Record;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RowId(pub usize);
@@ -48,6 +50,8 @@ pub struct Lp {
     spent: f64,
     /// Only columns and costs have changed since the last solution, which is therefore still feasible.
     primal: bool,
+    /// Of a problem that is written down instead of solved.
+    record: Option<Record>,
 }
 
 impl Lp {
@@ -61,7 +65,26 @@ impl Lp {
             has_integers: false,
             spent: 0.0,
             primal: false,
+            record: None,
         }
+    }
+
+    /// A problem that is not solved but compared with another.
+    pub fn recording() -> Self {
+        Self {
+            model: None,
+            rows: Vec::new(),
+            columns: Vec::new(),
+            has_integers: false,
+            spent: 0.0,
+            primal: false,
+            record: Some(Record::default()),
+        }
+    }
+
+    /// What was written down; `None` unless it is a recording problem.
+    pub fn into_record(self) -> Option<Record> {
+        self.record
     }
 
     fn model(&mut self) -> Result<&mut Model, PlanError> {
@@ -69,6 +92,9 @@ impl Lp {
     }
 
     pub fn add_row(&mut self, lower: f64, upper: f64, entries: &[(ColId, f64)]) -> Result<RowId, PlanError> {
+        if let Some(record) = &mut self.record {
+            return Ok(record.add_row(lower, upper, entries));
+        }
         let entries: Vec<(Col, f64)> = entries.iter().map(|&(col, value)| (self.columns[col.0], value)).collect();
         let row = self.model()?.try_add_row(lower..=upper, entries).map_err(|_| PlanError::Solver("row refused"))?;
         self.rows.push(row);
@@ -83,6 +109,9 @@ impl Lp {
         integer: bool,
         entries: &[(RowId, f64)],
     ) -> Result<ColId, PlanError> {
+        if let Some(record) = &mut self.record {
+            return Ok(record.add_column(cost, (lower, upper), entries));
+        }
         let entries: Vec<(Row, f64)> = entries.iter().map(|&(row, value)| (self.rows[row.0], value)).collect();
         self.has_integers |= integer;
         let column = self
@@ -91,6 +120,11 @@ impl Lp {
             .map_err(|_| PlanError::Solver("column refused"))?;
         self.columns.push(column);
         Ok(ColId(self.columns.len() - 1))
+    }
+
+    /// Columns so far.
+    pub fn width(&self) -> usize {
+        self.columns.len()
     }
 
     pub fn set_bounds(&mut self, column: ColId, lower: f64, upper: f64) -> Result<(), PlanError> {

@@ -42,6 +42,7 @@ pub mod confidence;
 pub mod dive;
 pub mod generalised_assignment;
 mod hints;
+pub mod limits;
 pub mod list_schedule;
 pub mod lp;
 pub mod pack;
@@ -52,8 +53,10 @@ pub mod place;
 pub mod price;
 pub mod prices;
 pub mod problem;
+pub mod record;
 pub mod relaxation;
 pub mod search;
+pub mod sensitivity;
 pub mod settle;
 pub mod solve;
 pub mod zeta;
@@ -62,7 +65,10 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use baselines::BaselineResult;
+use limits::ShadowPrice;
 use price::Priced;
+use prices::Prices;
+use record::Optimum;
 
 pub use problem::PlanProblem;
 pub use solve::solve;
@@ -122,8 +128,9 @@ pub enum Verdict {
 pub enum Infeasibility {
     /// These requests no deployment can serve, whatever the others do.
     Unservable(Vec<usize>),
-    /// Prices prove that at least this many requests' worth of work has no room (before any rounding).
-    Certificate { missing_requests: f64 },
+    /// These prices prove that at least so many requests' worth of work has no room (before any rounding).
+    /// `optimum` is that of the capacity block.
+    Certificate { missing_requests: f64, prices: Prices, optimum: Optimum },
 }
 
 /// A placed plan and its proof. The three parts sum to the gap.
@@ -138,6 +145,9 @@ pub struct Plan {
     pub integer: f64,
     pub placement: f64,
     pub within_gap: bool,
+    /// Of the limits that bind, from the linear programme with divisible instances; none where it leaves requests
+    /// unserved.
+    pub shadow_prices: Vec<ShadowPrice>,
 }
 
 /// Baselines first, if asked for, then our own plan, which starts from the best of them and of `incumbent`.

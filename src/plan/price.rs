@@ -149,7 +149,7 @@ fn price_instance(
 
 /// When nodes that can sleep are on: from the wake before their first instance to the end of their last, sleeping in
 /// between only where that saves energy and leaves time to wake.
-fn powered_intervals(problem: &PlanProblem, schedule: &Schedule) -> Vec<PoweredInterval> {
+pub fn powered_intervals(problem: &PlanProblem, schedule: &Schedule) -> Vec<PoweredInterval> {
     let mut spans: std::collections::BTreeMap<(usize, usize), Vec<(f64, f64)>> = std::collections::BTreeMap::new();
     for instance in &schedule.instances {
         if problem.cluster.pools[instance.pool].suspend {

@@ -77,6 +77,8 @@ pub struct PlanProblem<'a> {
     pub floor_points: Vec<Option<f64>>,
     pub requests_of_job: Vec<usize>,
     pub cells: Cells,
+    /// Least input and least output tokens of any request.
+    pub shortest: (u32, u32),
 }
 
 impl<'a> PlanProblem<'a> {
@@ -108,6 +110,9 @@ impl<'a> PlanProblem<'a> {
             .map(|(job, &count)| job.floor.filter(|f| f.rule == AccuracyRule::Mean).map(|f| f.percent * count as f64))
             .collect::<Vec<_>>();
 
+        let least = |tokens: &[u32]| tokens.iter().copied().min().unwrap_or(0);
+        let shortest = (least(&requests.input_tokens), least(&requests.output_tokens));
+
         let mut problem = Self {
             workload,
             cluster,
@@ -122,6 +127,7 @@ impl<'a> PlanProblem<'a> {
             floor_points,
             requests_of_job,
             cells: Cells::default(),
+            shortest,
         };
         let mut known: BTreeMap<(u64, u64, Option<usize>, Vec<usize>), usize> = BTreeMap::new();
         for (g, group) in workload.groups.iter().enumerate() {
@@ -283,9 +289,7 @@ impl<'a> PlanProblem<'a> {
 
     /// Least seconds that any instance of `v` lives: its load and the shortest request, alone in its batch.
     pub fn shortest_use(&self, v: usize) -> f64 {
-        let requests = &self.workload.requests;
-        let input = requests.input_tokens.iter().copied().min().unwrap_or(0);
-        let output = requests.output_tokens.iter().copied().min().unwrap_or(0);
+        let (input, output) = self.shortest;
         self.deployments()[v].load_time.0 + self.rates_for(v, 1).slot_seconds(input, output)
     }
 

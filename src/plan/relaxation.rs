@@ -14,6 +14,7 @@ use super::columns::{COLUMNS_PER_CLASS, Column};
 use super::lp::{ColId, Lp, Outcome, RowId, Solution};
 use super::prices::{Objective, Prices};
 use super::problem::{PlanProblem, Window};
+use super::record::{Optimum, Record};
 use crate::domain::dot;
 
 #[derive(Clone, Debug)]
@@ -38,6 +39,8 @@ pub struct ClassSolution {
     pub instance_cost: Vec<f64>,
     /// By deployment not offered: the part of its prices, per second, that pays for a start; else 0.
     pub start_share: Vec<f64>,
+    /// Of the rows and columns that `record_without_classes` writes down, in scaled units.
+    pub optimum: Optimum,
 }
 
 pub struct ClassProblem<'a> {
@@ -52,6 +55,8 @@ pub struct ClassProblem<'a> {
     columns: Vec<Column>,
     column_ids: Vec<ColId>,
     known: BTreeSet<Column>,
+    /// Rows of the classes, and columns of the capacity block.
+    sizes: (usize, usize),
     unserved_columns: Vec<ColId>,
     /// What leaving a class unserved costs at first.
     unserved_costs: Vec<f64>,
@@ -72,23 +77,10 @@ impl<'a> ClassProblem<'a> {
         objective: Objective,
         seed: &[Column],
     ) -> Result<Self, PlanError> {
-        let problem = input.problem;
         let mut lp = Lp::new();
-        let infinity = f64::INFINITY;
         let class_rows = classes.list.iter().map(|_| lp.add_row(1.0, 1.0, &[])).collect::<Result<Vec<_>, _>>()?;
-        let mut accuracy_rows = Vec::new();
-        for (points, &count) in problem.floor_points.iter().zip(&problem.requests_of_job) {
-            // Per request of the job, so that the row is in percent points.
-            let floor = points.map(|points| points / count as f64);
-            accuracy_rows.push(floor.map(|floor| lp.add_row(floor, infinity, &[])).transpose()?);
-        }
-        let mut serve_rows = Vec::new();
-        for &offered in input.offered {
-            let windows = if offered { &problem.windows[..] } else { &[] };
-            let rows = windows.iter().map(|_| lp.add_row(-infinity, 0.0, &[]));
-            serve_rows.push(rows.collect::<Result<Vec<_>, _>>()?);
-        }
-        let capacity = Capacity::add(&mut lp, &input, Some(&serve_rows))?;
+        let Block { accuracy_rows, serve_rows, capacity } = Block::add(&mut lp, &input)?;
+        let sizes = (class_rows.len(), lp.width());
         let mut class_problem = Self {
             input,
             classes,
@@ -101,6 +93,7 @@ impl<'a> ClassProblem<'a> {
             columns: Vec::new(),
             column_ids: Vec::new(),
             known: BTreeSet::new(),
+            sizes,
             unserved_columns: Vec::new(),
             unserved_costs: Vec::new(),
         };
@@ -414,6 +407,11 @@ impl<'a> ClassProblem<'a> {
             opening_cost,
             instance_cost: self.capacity.instances.iter().map(total).collect(),
             start_share: (0..self.serve_rows.len()).map(|v| self.start_share(v)).collect(),
+            optimum: Optimum {
+                row_duals: solution.row_duals.get(self.sizes.0..).unwrap_or_default().to_vec(),
+                columns: solution.columns.get(..self.sizes.1).unwrap_or_default().to_vec(),
+                column_duals: solution.column_duals.get(..self.sizes.1).unwrap_or_default().to_vec(),
+            },
         }
     }
 
@@ -425,6 +423,42 @@ impl<'a> ClassProblem<'a> {
     pub fn columns(&self) -> &[Column] {
         &self.columns
     }
+}
+
+/// The rows and columns that do not depend on the classes.
+struct Block {
+    accuracy_rows: Vec<Option<RowId>>,
+    serve_rows: Vec<Vec<RowId>>,
+    capacity: Capacity,
+}
+
+impl Block {
+    fn add(lp: &mut Lp, input: &CapacityInput) -> Result<Self, PlanError> {
+        let problem = input.problem;
+        let infinity = f64::INFINITY;
+        let mut accuracy_rows = Vec::new();
+        for (points, &count) in problem.floor_points.iter().zip(&problem.requests_of_job) {
+            // Per request of the job, so that the row is in percent points.
+            let floor = points.map(|points| points / count as f64);
+            accuracy_rows.push(floor.map(|floor| lp.add_row(floor, infinity, &[])).transpose()?);
+        }
+        let mut serve_rows = Vec::new();
+        for &offered in input.offered {
+            let windows = if offered { &problem.windows[..] } else { &[] };
+            let rows = windows.iter().map(|_| lp.add_row(-infinity, 0.0, &[]));
+            serve_rows.push(rows.collect::<Result<Vec<_>, _>>()?);
+        }
+        let capacity = Capacity::add(lp, input, Some(&serve_rows))?;
+        Ok(Self { accuracy_rows, serve_rows, capacity })
+    }
+}
+
+/// The rows and columns of a class problem that do not depend on its classes, written down.
+pub fn record_without_classes(input: &CapacityInput) -> Result<Record, PlanError> {
+    let mut lp = Lp::recording();
+    Block::add(&mut lp, input)?;
+    lp.into_record().ok_or(PlanError::Solver("a recording problem has a record"))
+}
 }
 
 /// Units in which the rows of this problem are well scaled: the horizon is a thousand units of time, and what the queue

@@ -5,16 +5,18 @@
 //! quality, never truth.
 
 mod cuts;
+pub mod feasibility;
 
 use std::time::{Duration, Instant};
 
+use self::feasibility::Feasibility;
 use super::assign;
-use super::bound::Master;
 use super::capacity::{CapacityInput, Integers, Purpose, Scale};
 use super::classes::Classes;
 use super::columns::{Column, columns_at};
 use super::dive;
 use super::hints::{tighten, used};
+use super::limits::shadow_prices::{ShadowPrice, shadow_prices};
 use super::place::{self, Lanes, Shape, Unplaced, place};
 use super::price::Priced;
 use super::prices::{Objective, PassResult, Prices, request_pass};
@@ -52,14 +54,7 @@ pub fn solve(
     if !free.unservable.is_empty() {
         return Ok(Verdict::Infeasible(Infeasibility::Unservable(free.unservable)));
     }
-    let ground = Ground {
-        problem,
-        scale: scale(problem, free.total),
-        free: &free,
-        total_work: problem.total_work(),
-        offered: problem.offered(),
-        unlimited: vec![vec![1.0; problem.windows.len()]; problem.cluster.pools.len()],
-    };
+    let ground = Ground::new(problem, free.total);
     let mut solver = Solver {
         ground: &ground,
         settings,
@@ -71,6 +66,7 @@ pub fn solve(
         bound_by: "request pass without prices",
         class_lp: free.total,
         class_mip: None,
+        shadow_prices: Vec::new(),
         why_not: None,
         progress,
     };
@@ -84,8 +80,6 @@ pub fn solve(
 /// What every step of a solve reads.
 struct Ground<'a> {
     problem: &'a PlanProblem<'a>,
-    /// The request pass without prices.
-    free: &'a PassResult,
     scale: Scale,
     total_work: Vec<f64>,
     offered: Vec<bool>,
@@ -93,7 +87,22 @@ struct Ground<'a> {
     unlimited: Vec<Vec<f64>>,
 }
 
-impl Ground<'_> {
+impl<'a> Ground<'a> {
+    fn new(problem: &'a PlanProblem<'a>, cheapest_energy: f64) -> Self {
+        Self {
+            problem,
+            scale: scale(problem, cheapest_energy),
+            total_work: problem.total_work(),
+            offered: problem.offered(),
+            unlimited: vec![vec![1.0; problem.windows.len()]; problem.cluster.pools.len()],
+        }
+    }
+
+    /// The whole cluster, where joules do not count.
+    fn unpriced(&self) -> CapacityInput<'_> {
+        self.capacity(Scale { energy: f64::INFINITY, ..self.scale }, &self.unlimited)
+    }
+
     fn capacity<'b>(&'b self, scale: Scale, usable: &'b [Vec<f64>]) -> CapacityInput<'b> {
         CapacityInput {
             problem: self.problem,
@@ -118,6 +127,8 @@ struct Solver<'a> {
     bound_by: &'static str,
     class_lp: f64,
     class_mip: Option<f64>,
+    /// Of the relaxation.
+    shadow_prices: Vec<ShadowPrice>,
     /// Why the last assignment could not be placed.
     why_not: Option<Unplaced>,
     progress: &'a mut dyn FnMut(Progress),
@@ -132,6 +143,8 @@ struct Relaxed {
     solution: ClassSolution,
     /// Over single requests, at the solution's prices.
     pass: PassResult,
+    /// A proof already that there is no plan.
+    shortage: Option<Feasibility>,
 }
 
 impl Solver<'_> {
@@ -142,8 +155,14 @@ impl Solver<'_> {
         if relaxed.solution.unserved > 1e-6 && self.best.is_none() {
             self.report(Phase::Certificate);
             let unproved = "the relaxation leaves requests unserved, but no certificate was found";
-            let certificate = self.certificate(&relaxed)?;
+            let certificate = self.certificate(relaxed)?;
             return Ok(Some(certificate.map_or_else(|| Verdict::Unknown(unproved.into()), Verdict::Infeasible)));
+        }
+        if relaxed.solution.unserved <= 1e-6 {
+            let ground = self.ground;
+            let capacity = ground.capacity(ground.scale, &ground.unlimited);
+            let capacity = CapacityInput { offered: &relaxed.offered, ..capacity };
+            self.shadow_prices = shadow_prices(&capacity, &relaxed.solution)?;
         }
         let prices = &relaxed.solution.prices;
         let root = relaxed.solution.objective - relaxed.solution.requests_dual + relaxed.pass.total;
@@ -187,9 +206,11 @@ impl Solver<'_> {
         let ground = self.ground;
         self.report(Phase::Classes);
         let mut classes = Classes::new(ground.problem);
-        let mut offered = self.restricted(&ground.free.cheapest);
+        let free = request_pass(ground.problem, &Prices::zero(ground.problem), None, Objective::Energy);
+        let mut offered = self.restricted(&free.cheapest);
         let mut seed = Vec::new();
         let mut splits = 0;
+        let mut asked = false;
         loop {
             self.report(Phase::Relaxation);
             let capacity = CapacityInput { offered: &offered, ..ground.capacity(ground.scale, &ground.unlimited) };
@@ -208,6 +229,14 @@ impl Solver<'_> {
                     changed |= wanted && !*offered;
                     *offered |= wanted;
                 }
+                // Where there clearly is no room, no splitting makes any.
+                if !changed && solution.unserved > 1e-6 && self.best.is_none() && !asked {
+                    asked = true;
+                    let found = feasibility::over_classes(ground, &classes, &columns, self.deadline)?;
+                    if let Some(shortage) = found.filter(|found| found.is_clear(ground.problem)) {
+                        return Ok(Relaxed { classes, columns, offered, solution, pass, shortage: Some(shortage) });
+                    }
+                }
                 if splits < SPLIT_ROUNDS && classes.split_disagreeing(ground.problem, &pass.cheapest, MOST_CLASSES) > 0
                 {
                     splits += 1;
@@ -215,7 +244,7 @@ impl Solver<'_> {
                 }
             }
             if !changed {
-                return Ok(Relaxed { classes, columns, offered, solution, pass });
+                return Ok(Relaxed { classes, columns, offered, solution, pass, shortage: None });
             }
             seed = columns_at(ground.problem, &classes, &solution.prices);
         }
@@ -360,20 +389,13 @@ impl Solver<'_> {
     }
 
     /// Proof that no plan exists: prices at which even unpriced energy leaves requests unserved.
-    fn certificate(&mut self, relaxed: &Relaxed) -> Result<Option<Infeasibility>, PlanError> {
-        let ground = self.ground;
-        let unpriced = Scale { energy: f64::INFINITY, ..ground.scale };
-        let capacity = ground.capacity(unpriced, &ground.unlimited);
-        let mut class_problem =
-            ClassProblem::new(capacity, &relaxed.classes, Objective::Feasibility, &relaxed.columns)?;
-        let Some(solution) = class_problem.solve(self.deadline)? else { return Ok(None) };
-        let pass = request_pass(ground.problem, &solution.prices, None, Objective::Feasibility);
-        let mut master = Master::new(ground.capacity(unpriced, &ground.unlimited), Objective::Feasibility)?;
-        master.add_cut(&solution.prices, &pass, None)?;
-        master.solve(self.slice(0.5), 1e-4)?;
-        // In requests' worth: positive means that this many cannot be served at once.
-        let missing = master.bound();
-        Ok((missing > 1e-6).then_some(Infeasibility::Certificate { missing_requests: missing }))
+    fn certificate(&mut self, relaxed: Relaxed) -> Result<Option<Infeasibility>, PlanError> {
+        let found = match relaxed.shortage {
+            Some(found) => Some(found),
+            None => feasibility::over_classes(self.ground, &relaxed.classes, &relaxed.columns, self.deadline)?,
+        };
+        let Some(found) = found else { return Ok(None) };
+        feasibility::certificate(self.ground, found, self.slice(0.5))
     }
 
     fn done(&self) -> bool {
@@ -413,6 +435,7 @@ impl Solver<'_> {
             integer: share(class_mip - self.class_lp),
             placement: share(objective - class_mip),
             within_gap: gap(objective, bound) <= self.settings.gap,
+            shadow_prices: self.shadow_prices,
             priced,
         }))
     }

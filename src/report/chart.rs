@@ -33,6 +33,8 @@ pub struct Chart {
     pub x: Axis,
     pub y: Axis,
     pub points: Vec<(f64, f64)>,
+    /// A line through these, in order.
+    pub path: Vec<(f64, f64)>,
     /// From one end of the x axis to the other.
     pub lines: Vec<Line>,
 }
@@ -81,9 +83,12 @@ pub fn svg(title: &str, charts: &[Chart], columns: usize) -> Result<String, Char
 
 fn draw(area: &DrawingArea<SVGBackend<'_>, Shift>, chart: &Chart) -> Result<(), ChartError> {
     let (x, y) = (chart.x.scale, chart.y.scale);
-    let placed: Vec<(f64, f64)> =
-        chart.points.iter().filter_map(|point| Some((x.place(point.0)?, y.place(point.1)?))).collect();
-    let (across, up) = (span(placed.iter().map(|point| point.0)), span(placed.iter().map(|point| point.1)));
+    let on_axes = |points: &[(f64, f64)]| -> Vec<(f64, f64)> {
+        points.iter().filter_map(|point| Some((x.place(point.0)?, y.place(point.1)?))).collect()
+    };
+    let (placed, path) = (on_axes(&chart.points), on_axes(&chart.path));
+    let all = || placed.iter().chain(&path);
+    let (across, up) = (span(all().map(|point| point.0)), span(all().map(|point| point.1)));
     let mut builder = ChartBuilder::on(area);
     builder.caption(plain(&chart.title), (FONT, 16)).margin(10).x_label_area_size(44).y_label_area_size(70);
     let mut canvas = builder.build_cartesian_2d(Ticked::new(x, across), Ticked::new(y, up)).map_err(error)?;
@@ -105,6 +110,7 @@ fn draw(area: &DrawingArea<SVGBackend<'_>, Shift>, chart: &Chart) -> Result<(), 
             canvas.draw_series([PathElement::new(ends, LINES.mix(0.6))]).map_err(error)?;
         }
     }
+    canvas.draw_series((path.len() > 1).then(|| PathElement::new(path.clone(), LINES.mix(0.6)))).map_err(error)?;
     if placed.is_empty() {
         let middle = ((across.0 + across.1) / 2.0, (up.0 + up.1) / 2.0);
         canvas.draw_series([Text::new("nothing to show", middle, (FONT, 14))]).map_err(error)?;
@@ -255,6 +261,7 @@ mod tests {
             x: Axis { label: "measured, J".into(), scale: Scale::Logarithmic },
             y: Axis { label: "error, %".into(), scale: Scale::Linear },
             points,
+            path: vec![],
             lines: vec![Line::Level(0.0)],
         }
     }

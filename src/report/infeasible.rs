@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use super::explain::{alternatives, refusals};
 use super::text::{count, plain, time};
+use crate::plan::prices::Prices;
+use crate::plan::solve::feasibility::{Causes, causes};
 use crate::plan::{Infeasibility, PlanProblem};
 
 /// Jobs and requests named in full; the rest are counted.
@@ -12,7 +14,7 @@ const SHOWN: usize = 5;
 pub fn words(problem: &PlanProblem, why: &Infeasibility) -> String {
     match why {
         Infeasibility::Unservable(requests) => unservable(problem, requests),
-        Infeasibility::Certificate { missing_requests } => certificate(problem, *missing_requests),
+        Infeasibility::Certificate { missing_requests, prices, .. } => certificate(problem, *missing_requests, prices),
     }
 }
 
@@ -48,45 +50,50 @@ fn unservable(problem: &PlanProblem, requests: &[usize]) -> String {
     lines.join("\n")
 }
 
-fn certificate(problem: &PlanProblem, missing: f64) -> String {
+fn certificate(problem: &PlanProblem, missing: f64, prices: &Prices) -> String {
     let jobs = &problem.workload.jobs;
-    let mut lines = Vec::new();
-    for (index, job) in jobs.iter().enumerate() {
-        let Some(floor) = job.floor.filter(|_| problem.floor_points[index].is_some()) else { continue };
-        let best = best_accuracy(problem, index);
-        if best.is_some_and(|best| best < floor.percent) {
-            let best = best.unwrap_or(0.0);
-            let name = plain(&job.name);
-            lines.push(format!(
-                "job {name} needs a mean accuracy of {} %, the best model it may use reaches {best} %",
+    let unreachable: Vec<String> = jobs
+        .iter()
+        .enumerate()
+        .filter_map(|(index, job)| {
+            let floor = job.floor.filter(|_| problem.floor_points[index].is_some())?;
+            let best = best_accuracy(problem, index).filter(|best| *best < floor.percent)?;
+            Some(format!(
+                "job {} needs a mean accuracy of {} %, the best model it may use reaches {best} %",
+                plain(&job.name),
                 floor.percent
-            ));
-        }
+            ))
+        })
+        .collect();
+    if !unreachable.is_empty() {
+        return unreachable.join("\n");
     }
-    if lines.is_empty() {
-        let pools: Vec<String> = problem
-            .cluster
-            .pools
-            .iter()
-            .map(|pool| {
-                let devices: usize = (0..pool.nodes.len()).map(|node| pool.free_devices(node).len()).sum();
-                format!("{} ({devices} devices)", plain(&pool.name))
-            })
-            .collect();
-        lines.push(format!(
-            "it is proved that about {missing:.1} requests' worth of work or more has no room: device time is short in {}",
-            pools.join(", ")
-        ));
-        let listed = jobs.iter().zip(&problem.requests_of_job).take(SHOWN).map(|(job, requests)| {
-            let floor = job.floor.map_or(String::new(), |floor| format!(" at {} %", floor.percent));
-            format!("{} ({requests} requests{floor}, due after {})", plain(&job.name), time(job.deadline.0))
-        });
-        let more = jobs.len().saturating_sub(SHOWN);
-        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-        lines.push(format!("jobs: {}{more}", listed.collect::<Vec<_>>().join(", ")));
+    let Causes { jobs: concerned, pools, floors } = causes(problem, prices);
+    let mut lines = vec![format!("it is proved that about {missing:.1} requests' worth of work or more has no room")];
+    let short = pools.iter().map(|&(index, until)| {
+        let pool = &problem.cluster.pools[index];
+        let devices: usize = (0..pool.nodes.len()).map(|node| pool.free_devices(node).len()).sum();
+        format!("{} ({}) until {}", plain(&pool.name), count(devices as u64, "device"), time(until))
+    });
+    if !pools.is_empty() {
+        lines.push(format!("device time is short in {}", listed(short)));
     }
-    lines.push("give later deadlines, lower floors or more devices".to_owned());
+    let named = concerned.iter().map(|&(job, _)| {
+        let floor = jobs[job].floor.filter(|_| floors.contains(&job));
+        let floor = floor.map_or(String::new(), |floor| format!(" at {} %", floor.percent));
+        let requests = problem.requests_of_job[job] as u64;
+        let name = plain(&jobs[job].name);
+        format!("{name} ({}{floor}, due after {})", count(requests, "request"), time(jobs[job].deadline.0))
+    });
+    lines.push(format!("for the jobs {}", listed(named)));
     lines.join("\n")
+}
+
+/// The first few, and how many more.
+fn listed(names: impl ExactSizeIterator<Item = String>) -> String {
+    let more = names.len().saturating_sub(SHOWN);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    names.take(SHOWN).collect::<Vec<_>>().join(", ") + &more
 }
 
 /// Best accuracy among the deployments that any group of the job may use.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::claims::{Proof, mean_accuracy, nodes_used, used_deployments};
 use super::estimates::{estimated_joules, estimated_lengths, standby_joules};
+use super::limits::price_json;
 use crate::domain::{AccuracyRule, Deployment, Job};
 use crate::formats::plan_json::{
     Baseline, DeploymentJson, Energy, Flags, GapParts, Input, JobConstraints, JobResult, PlanJson, Run, SCHEMA_VERSION,
@@ -78,6 +79,7 @@ pub fn plan_json(problem: &PlanProblem, plan: &Plan, circumstances: Circumstance
         makespan_s: priced.makespan,
         jobs: results.collect(),
         baselines,
+        prices: plan.shadow_prices.iter().map(|price| price_json(problem, price)).collect(),
         warnings,
         safety: problem.safety,
         constraints: problem.workload.jobs.iter().map(constraints).collect(),

@@ -1,5 +1,6 @@
 //! A plan in one screen of text, from plan.json alone.
 
+use super::limits::prices;
 use super::text::{Table, count, energy, percent, plain, time};
 use crate::formats::plan_json::{Baseline, PlanJson, Status};
 
@@ -10,6 +11,7 @@ pub fn summary(plan: &PlanJson, whole_cluster: bool) -> String {
     let mut text = headline(plan, whole_cluster);
     text.push_str(&energies(plan));
     text.push_str(&jobs(plan));
+    text.push_str(&prices(&plan.prices));
     text.push_str(&baselines(plan));
     let warnings = warnings(&plan.warnings, "in plan.json");
     if !warnings.is_empty() {

@@ -1,9 +1,9 @@
-//! Tails and quantiles of Student's t and of F, from the incomplete beta function of statrs.
+//! Tails and quantiles of Student's t and of F, and quantiles of the normal distribution, from the incomplete beta function of statrs.
 //!
 //! The tails are written with the beta function itself: P(F > f) = I_x(d2/2, d1/2) with x = d2 / (d1 f + d2) keeps its
 //! digits where 1 - cdf has none left.
 
-use statrs::distribution::{Continuous, ContinuousCDF, StudentsT};
+use statrs::distribution::{Continuous, ContinuousCDF, Normal, StudentsT};
 use statrs::function::beta::checked_beta_reg;
 
 /// Each doubles the digits; there are five to begin with.
@@ -37,6 +37,14 @@ pub fn t_two_sided_quantile(level: f64, freedom: usize) -> Option<f64> {
     Some(t)
 }
 
+/// The z that a standard normal variable stays below with probability `level`: 1.64 for 0.95; infinite at 0 and 1.
+pub fn normal_quantile(level: f64) -> f64 {
+    if !(0.0..=1.0).contains(&level) {
+        return f64::NAN;
+    }
+    Normal::standard().inverse_cdf(level)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -64,6 +72,14 @@ mod tests {
                 assert!((tail / (1.0 - level) - 1.0).abs() < 1e-9, "{freedom} {level}: {tail}");
             }
         }
+    }
+
+    #[test]
+    fn normal_quantiles_are_those_of_tables() {
+        for (level, z) in [(0.5, 0.0), (0.95, 1.644_853_626_951_472), (0.025, -1.959_963_984_540_054)] {
+            assert!((normal_quantile(level) - z).abs() < 1e-9, "{level}");
+        }
+        assert!(normal_quantile(1.5).is_nan());
     }
 
     #[test]

@@ -17,6 +17,7 @@ pub mod score;
 
 pub use anova::{Anova, AnovaTerm};
 pub use bootstrap::Bootstrap;
+pub use distribution::normal_quantile;
 pub use folds::{k_folds, leave_one_out};
 pub use inference::{Coefficient, FTest, Summary};
 pub use least_squares::{LeastSquares, LeastSquaresError, ordinary, weighted};

@@ -108,6 +108,7 @@ fn plan_json(deployment: &Deployment, requests: u64, instances: u64) -> PlanJson
             ("paper".to_owned(), baseline(Some(50.0), false)),
             ("random".to_owned(), baseline(None, false)),
         ]),
+        prices: vec![],
         warnings: vec![],
         safety: 0.1,
         constraints: vec![],

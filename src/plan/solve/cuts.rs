@@ -42,6 +42,9 @@ impl Solver<'_> {
     /// Rounds of master, prices and cut until the gap is met, time is up, or nothing new comes of it. Only `offered`
     /// deployments are looked at.
     pub(super) fn cut(&mut self, relaxed: &Relaxed, offered: &[bool]) -> Result<(), PlanError> {
+        if self.done() {
+            return Ok(());
+        }
         let ground = self.ground;
         let root = &relaxed.solution.prices;
         self.report(Phase::Bound);

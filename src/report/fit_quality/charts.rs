@@ -52,6 +52,7 @@ fn agreement<'a>(target: Target, cells: impl Iterator<Item = &'a Cell>, quality:
         x: axis("predicted"),
         y: axis("measured"),
         points: cells.filter_map(target.of).map(|c| (c.predicted, c.measured)).collect(),
+        path: Vec::new(),
         lines,
     }
 }
@@ -63,6 +64,7 @@ fn errors(target: Target, cells: &[Cell], by: &str, of: fn(&Cell) -> Option<f64>
         x: Axis { label: by.into(), scale: Scale::Logarithmic },
         y: Axis { label: "predicted / measured - 1, %".into(), scale: Scale::Linear },
         points: points.collect(),
+        path: Vec::new(),
         lines: vec![Line::Level(0.0)],
     }
 }

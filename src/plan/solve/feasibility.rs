@@ -1,0 +1,160 @@
+//! Whether there is room for every request at all: the relaxation that pays for nothing but requests left unserved, and
+//! what its prices prove about single requests.
+//!
+//! A certificate holds whatever the classes were. Where instances may be divided and there still is no room, one request
+//! pass proves it; else the master's whole instances may.
+
+use std::time::Instant;
+
+use super::Ground;
+use crate::plan::bound::Master;
+use crate::plan::classes::Classes;
+use crate::plan::columns::Column;
+use crate::plan::limits::{Limit, shadow_prices};
+use crate::plan::prices::{Objective, PassResult, Prices, request_pass};
+use crate::plan::record::Optimum;
+use crate::plan::relaxation::{ClassProblem, ClassSolution};
+use crate::plan::{Infeasibility, PlanError, PlanProblem};
+
+/// Share of all requests that a pass must leave without room to be a proof by itself, well above the solver's
+/// tolerances.
+const CLEAR: f64 = 1e-4;
+
+#[derive(Clone, Debug)]
+pub struct Feasibility {
+    /// Requests' worth of work that the relaxation over classes leaves unserved; 0 if it finds room for all. A guide.
+    pub unserved: f64,
+    /// At request level, with divisible instances: as many requests or more have no room. At most 0 if nothing is
+    /// proved.
+    pub missing: f64,
+    pub prices: Prices,
+    /// Of the capacity block.
+    pub optimum: Optimum,
+    pass: PassResult,
+}
+
+impl Feasibility {
+    /// Whether its prices are a proof as they are.
+    pub(super) fn is_clear(&self, problem: &PlanProblem) -> bool {
+        self.missing >= CLEAR * problem.workload.requests.len() as f64
+    }
+}
+
+/// Solves the relaxation for feasibility over classes of its own; `None` where time ran out first.
+///
+/// # Errors
+/// Those of the solver.
+pub fn feasibility(problem: &PlanProblem, until: Instant) -> Result<Option<Feasibility>, PlanError> {
+    let ground = Ground::new(problem, f64::INFINITY);
+    let classes = Classes::new(problem);
+    match over_classes(&ground, &classes, &[], until) {
+        Err(PlanError::OutOfTime) => Ok(None),
+        other => other,
+    }
+}
+
+pub(super) fn over_classes(
+    ground: &Ground,
+    classes: &Classes,
+    columns: &[Column],
+    until: Instant,
+) -> Result<Option<Feasibility>, PlanError> {
+    let mut problem = ClassProblem::new(ground.unpriced(), classes, Objective::Feasibility, columns)?;
+    let Some(solution) = problem.solve(until)? else { return Ok(None) };
+    let pass = request_pass(ground.problem, &solution.prices, None, Objective::Feasibility);
+    let margin = 1e-6 * (solution.requests_dual.abs() + pass.total.abs());
+    let missing = solution.objective - solution.requests_dual + pass.total - margin;
+    let ClassSolution { unserved, prices, optimum, .. } = solution;
+    Ok(Some(Feasibility { unserved, missing, prices, optimum, pass }))
+}
+
+/// The proof that no plan exists, if these prices are one.
+pub(super) fn certificate(
+    ground: &Ground,
+    found: Feasibility,
+    seconds: f64,
+) -> Result<Option<Infeasibility>, PlanError> {
+    let clear = found.is_clear(ground.problem);
+    let Feasibility { mut missing, prices, optimum, pass, .. } = found;
+    if !clear {
+        let mut master = Master::new(ground.unpriced(), Objective::Feasibility)?;
+        master.add_cut(&prices, &pass, None)?;
+        master.solve(seconds, 1e-4)?;
+        missing = master.bound();
+    }
+    // In requests' worth: as many cannot be served at once.
+    Ok((missing > 1e-6).then_some(Infeasibility::Certificate { missing_requests: missing, prices, optimum }))
+}
+
+/// What a certificate rests on: whatever is not in here could be dropped, and there would still be no room.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Causes {
+    /// Jobs with the requests' worth they add to what is missing, most first: without them that much less is missing.
+    pub jobs: Vec<(usize, f64)>,
+    /// Pools whose device time is short, with the second until which it is; dearest first.
+    pub pools: Vec<(usize, f64)>,
+    /// Jobs whose mean floor leaves too little choice.
+    pub floors: Vec<usize>,
+}
+
+/// More requests than this are judged by a sample of them.
+const MOST_JUDGED: usize = 200_000;
+
+/// Requests' worth of what is missing that one more second, point or node would make room for, to first order; a floor
+/// or a node needs at least as much as its share of what is missing says. `None` where the limit enters in other ways.
+pub fn relief(problem: &PlanProblem, prices: &Prices, optimum: &Optimum, limit: &Limit) -> Option<f64> {
+    if let Limit::Accuracy(jobs) = limit {
+        let mean = jobs.iter().all(|&job| problem.floor_points[job].is_some());
+        let relief = jobs.iter().map(|&job| prices.accuracy[job] * problem.requests_of_job[job] as f64).sum();
+        return mean.then_some(relief);
+    }
+    let ground = Ground::new(problem, f64::INFINITY);
+    shadow_prices::saved(&ground.unpriced(), optimum, limit).ok()?
+}
+
+pub fn causes(problem: &PlanProblem, prices: &Prices) -> Causes {
+    let n = problem.workload.requests.len();
+    let step = n.div_ceil(MOST_JUDGED).max(1);
+    let mut of_job = vec![0.0; problem.workload.jobs.len()];
+    let seconds: Vec<Vec<f64>> = problem
+        .kinds
+        .iter()
+        .map(|kind| kind.options.iter().map(|&v| prices.cheapest_second(v, kind)).collect())
+        .collect();
+    for request in (0..n).step_by(step) {
+        let index = problem.kind_of(request);
+        let kind = &problem.kinds[index];
+        let (input, output) = problem.lengths(request);
+        let mu = kind.mean_job.map_or(0.0, |job| prices.accuracy[job]);
+        let cost = |option: usize| {
+            let rates = &problem.deployments()[kind.options[option]].rates;
+            seconds[index][option] * rates.seconds(input, output) - mu * kind.accuracy[option]
+        };
+        let options = (0..kind.options.len()).filter(|&option| problem.can_serve(kind, option, input, output));
+        let least = options.map(cost).fold(f64::INFINITY, f64::min);
+        if least.is_finite() {
+            let group = problem.workload.requests.group[request] as usize;
+            of_job[problem.workload.groups[group].job] += step as f64 * least;
+        }
+    }
+    for ((total, points), mu) in of_job.iter_mut().zip(&problem.floor_points).zip(&prices.accuracy) {
+        *total += points.unwrap_or(0.0) * mu;
+    }
+    let mut jobs: Vec<(usize, f64)> = of_job.into_iter().enumerate().filter(|(_, share)| *share > 1e-6).collect();
+    jobs.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+
+    // By pool: highest price of a device-second, and the end of the last window with one.
+    let mut short = vec![(0.0f64, 0.0f64); problem.cluster.pools.len()];
+    for (deployment, row) in problem.deployments().iter().zip(&prices.seconds) {
+        let (highest, until) = &mut short[deployment.pool];
+        for (price, window) in row.iter().zip(&problem.windows).filter(|(price, _)| **price > 1e-12) {
+            *highest = highest.max(price / f64::from(deployment.devices));
+            *until = until.max(window.end);
+        }
+    }
+    let mut pools: Vec<(usize, (f64, f64))> =
+        short.into_iter().enumerate().filter(|(_, (price, _))| *price > 0.0).collect();
+    pools.sort_by(|a, b| b.1.0.total_cmp(&a.1.0).then(a.0.cmp(&b.0)));
+    let floors = (0..prices.accuracy.len()).filter(|&job| prices.accuracy[job] > 1e-12).collect();
+    Causes { jobs, pools: pools.into_iter().map(|(pool, (_, until))| (pool, until)).collect(), floors }
+}

@@ -1,0 +1,127 @@
+//! Limits in plain units: the relaxations that would make a plan possible, and what one more unit of each limit saves.
+
+use super::text::{Table, count, plain, time};
+use crate::formats::plan_json::{Price, Relaxation as RelaxationJson};
+use crate::plan::PlanProblem;
+use crate::plan::limits::{Limit, Relaxation, ShadowPrice};
+
+const HOUR: f64 = 3600.0;
+
+pub fn relaxation_json(problem: &PlanProblem, relaxation: &Relaxation) -> RelaxationJson {
+    let workload = problem.workload;
+    let (kind, unit, size) = match relaxation.limit {
+        Limit::Deadline(_) => ("deadline", "h", HOUR),
+        Limit::Accuracy(_) => ("accuracy", "points", 1.0),
+        Limit::Nodes(_) => ("devices", "nodes", 1.0),
+    };
+    let (job, pool) = match &relaxation.limit {
+        Limit::Deadline(jobs) | Limit::Accuracy(jobs) => {
+            (jobs.first().filter(|_| jobs.len() == 1).map(|&job| workload.jobs[job].name.clone()), None)
+        }
+        Limit::Nodes(pool) => (None, Some(problem.cluster.pools[*pool].name.clone())),
+    };
+    // Amounts have three digits: the tenth is arithmetic.
+    let in_unit = |amount: f64| (amount / size * 1e9).round() / 1e9;
+    RelaxationJson {
+        kind: kind.to_owned(),
+        job,
+        pool,
+        amount: in_unit(relaxation.amount),
+        unit: unit.to_owned(),
+        verified: relaxation.verified,
+        too_little: relaxation.too_little.map(in_unit),
+    }
+}
+
+/// A line each; none if there are none.
+pub fn relaxations(problem: &PlanProblem, relaxations: &[Relaxation]) -> Vec<String> {
+    let (verified, others): (Vec<_>, Vec<_>) = relaxations.iter().partition(|relaxation| relaxation.verified);
+    let mut lines = Vec::new();
+    for (title, relaxations) in [
+        ("each of these alone makes a plan possible (found and checked):", verified),
+        ("each of these alone may do, by the linear programme; time was too short to plan with it:", others),
+    ] {
+        if !relaxations.is_empty() {
+            lines.push(title.to_owned());
+            lines.extend(relaxations.into_iter().map(|relaxation| format!("- {}", words(problem, relaxation))));
+        }
+    }
+    lines
+}
+
+fn words(problem: &PlanProblem, relaxation: &Relaxation) -> String {
+    let (workload, amount) = (problem.workload, relaxation.amount);
+    let name = |job: usize| plain(&workload.jobs[job].name);
+    let proved = |text: String| format!(" ({text} is proved too little)");
+    match &relaxation.limit {
+        Limit::Deadline(jobs) => {
+            let whose = match jobs[..] {
+                [job] => format!("the deadline of job {} {} later", name(job), time(amount)),
+                _ => format!("all deadlines {} later", time(amount)),
+            };
+            whose + &relaxation.too_little.map_or(String::new(), |amount| proved(time(amount)))
+        }
+        Limit::Accuracy(jobs) => {
+            let whose: Vec<String> = jobs
+                .iter()
+                .map(|&job| {
+                    let floor = workload.jobs[job].floor.map_or(String::new(), |floor| {
+                        format!(", from {} % to {:.2} %", floor.percent, (floor.percent - amount).max(0.0))
+                    });
+                    format!("the accuracy floor of job {} {amount:.2} points lower{floor}", name(job))
+                })
+                .collect();
+            whose.join(", ") + &relaxation.too_little.map_or(String::new(), |points| proved(format!("{points:.2}")))
+        }
+        Limit::Nodes(pool) => {
+            let pool = &problem.cluster.pools[*pool];
+            let devices = amount * f64::from(pool.devices_per_node);
+            format!(
+                "{} in pool {} ({})",
+                count(amount as u64, "more node"),
+                plain(&pool.name),
+                count(devices as u64, "device")
+            ) + &relaxation.too_little.map_or(String::new(), |nodes| proved(format!("{nodes:.0}")))
+        }
+    }
+}
+
+pub fn price_json(problem: &PlanProblem, price: &ShadowPrice) -> Price {
+    let jobs = |jobs: &[usize]| jobs.iter().map(|&job| problem.workload.jobs[job].name.clone()).collect();
+    let (constraint, of, size, unit) = match &price.limit {
+        Limit::Deadline(due) => ("deadline", jobs(due), HOUR, "kJ/h"),
+        Limit::Accuracy(concerned) => ("accuracy", jobs(concerned), 1.0, "kJ/point"),
+        Limit::Nodes(pool) => ("devices", vec![problem.cluster.pools[*pool].name.clone()], 1.0, "kJ/device"),
+    };
+    Price { constraint: constraint.to_owned(), of, price: price.joules * size / 1e3, unit: unit.to_owned() }
+}
+
+/// The prices as a table, dearest first; nothing if no limit binds.
+pub fn prices(prices: &[Price]) -> String {
+    if prices.is_empty() {
+        return String::new();
+    }
+    let mut sorted: Vec<&Price> = prices.iter().collect();
+    sorted.sort_by(|a, b| a.constraint.cmp(&b.constraint).then(b.price.total_cmp(&a.price)));
+    let mut table = Table::new(&["limit", "of", ">one more saves", "unit"]);
+    for price in sorted {
+        let cells = [price.constraint.clone(), price.of.join(", "), format!("{:.3}", price.price), price.unit.clone()];
+        table.row(cells);
+    }
+    format!("\n{}", table.render(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prices_are_a_table_and_none_is_nothing() {
+        assert_eq!(prices(&[]), "");
+        let price =
+            |of: &str, price| Price { constraint: "deadline".into(), of: vec![of.into()], price, unit: "kJ/h".into() };
+        let text = prices(&[price("a", 1.0), price("b\u{1b}", 2.5)]);
+        assert!(text.find("2.500").unwrap() < text.find("1.000").unwrap(), "{text}");
+        assert!(text.contains("kJ/h") && !text.contains('\u{1b}'), "{text}");
+    }
+}
