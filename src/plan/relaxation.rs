@@ -459,7 +459,6 @@ pub fn record_without_classes(input: &CapacityInput) -> Result<Record, PlanError
     Block::add(&mut lp, input)?;
     lp.into_record().ok_or(PlanError::Solver("a recording problem has a record"))
 }
-}
 
 /// Units in which the rows of this problem are well scaled: the horizon is a thousand units of time, and what the queue
 /// costs at its cheapest, one start included, a thousand of energy.
