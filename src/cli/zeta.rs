@@ -117,6 +117,7 @@ fn proved(found: ZetaPlan, least_joules: f64, settings: &Settings) -> Plan {
         integer: 0.0,
         placement: gap,
         within_gap: gap <= settings.gap,
+        shadow_prices: Vec::new(),
         priced: found.priced,
     }
 }

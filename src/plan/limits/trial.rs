@@ -16,7 +16,7 @@ pub struct Trial<'a> {
 
 impl<'a> Trial<'a> {
     pub fn new(problem: &'a PlanProblem<'a>) -> Self {
-        let Workload { jobs, groups, requests, input_provenance, output_provenance } = problem.workload;
+        let Workload { jobs, groups, requests, input_provenance, output_provenance, output_spread } = problem.workload;
         let requests = Requests {
             input_tokens: requests.input_tokens.clone(),
             output_tokens: requests.output_tokens.clone(),
@@ -25,8 +25,14 @@ impl<'a> Trial<'a> {
             ids: RequestIds::Rows(Vec::new()),
         };
         let (input_provenance, output_provenance) = (*input_provenance, *output_provenance);
-        let workload =
-            Workload { jobs: jobs.clone(), groups: groups.clone(), requests, input_provenance, output_provenance };
+        let workload = Workload {
+            jobs: jobs.clone(),
+            groups: groups.clone(),
+            requests,
+            input_provenance,
+            output_provenance,
+            output_spread: output_spread.clone(),
+        };
         Self { problem, workload }
     }
 
