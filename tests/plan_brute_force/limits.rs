@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jouleplan::domain::AccuracyRule;
 use jouleplan::options::Options;
-use jouleplan::plan::capacity::{CapacityInput, Integers};
+use jouleplan::plan::capacity::{CapacityInput, Integers, Purpose};
 use jouleplan::plan::classes::Classes;
 use jouleplan::plan::limits::shadow_prices::shadow_prices;
 use jouleplan::plan::limits::{Limit, Trial, smallest};
@@ -161,6 +161,7 @@ fn relaxed<R>(problem: &PlanProblem, then: impl FnOnce(&CapacityInput, &ClassSol
         total_work: &problem.total_work(),
         usable: &vec![vec![1.0; problem.windows.len()]; problem.cluster.pools.len()],
         offered: &problem.offered(),
+        purpose: Purpose::Bound,
     };
     let classes = Classes::new(problem);
     let mut relaxation = ClassProblem::new(CapacityInput { ..input }, &classes, Objective::Energy, &[]).unwrap();
