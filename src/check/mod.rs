@@ -7,6 +7,7 @@
 //! and their hashes (the command line converts them into `CheckInput`).
 
 mod accuracy;
+mod cap;
 mod claims;
 mod constants;
 mod coverage;
@@ -22,6 +23,7 @@ mod recompute;
 mod replay;
 mod report;
 mod tolerance;
+mod weights;
 
 pub use claims::{
     AssignmentRow, ClaimedEnergy, ClaimedGapParts, ClaimedInstance, ClaimedJob, ClaimedPlan, ClaimedPowered, UNKNOWN,
@@ -56,12 +58,14 @@ pub fn check(input: &CheckInput) -> Report {
     coverage::check_coverage(&facts, &mut log);
     devices::check_devices(&facts, &mut log);
     let powered = power::check_power(&facts, &mut log);
+    cap::check_cap(&facts, &powered, &mut log);
     memory::check_memory(&facts, &mut log);
     let finishes = deadlines::check_deadlines(&facts, &mut log);
     let accuracies = accuracy::check_accuracy(&facts, &mut log);
     latency::check_latency(&facts, &mut log);
     eligibility::check_eligibility(&facts, &mut log);
-    let energies = energy::check_energy(&facts, &powered, &mut log);
+    let weighted = weights::check_weights(&facts, &powered, &mut log);
+    let energies = energy::check_energy(&facts, &powered, weighted, &mut log);
 
     let jobs = input.workload.jobs.iter().enumerate().map(|(index, job)| JobTotals {
         job: job.name.clone(),
@@ -77,6 +81,7 @@ pub fn check(input: &CheckInput) -> Report {
         makespan: finishes.makespan,
         energy: energies.parts,
         objective: energies.parts.total(),
+        weighted: weighted.map(|weighted| weighted.objective),
         jobs: jobs.collect(),
     };
     log.finish(totals)

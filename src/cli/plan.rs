@@ -7,13 +7,14 @@ use anyhow::Context;
 use clap::ValueEnum;
 use serde_json::{Value, json};
 
-use super::arguments::{duration, fraction, instant, is_stdin, margin, percent};
+use super::arguments::{duration, fraction, instant, is_stdin, margin, percent, power_cap};
 use super::exit::{Failure, INFEASIBLE};
 use super::incumbent;
-use super::inputs::{self, Inputs, Paths};
+use super::inputs::{self, Inputs, Paths, SiteFlags};
 use super::output::Output;
 use super::progress::Line;
 use crate::check::{CheckInput, check};
+use crate::domain::Goal;
 use crate::formats::plan_json::{Flags, PlanJson, Run, SCHEMA_VERSION};
 use crate::formats::workload::{Defaults, Format, ModelPolicy};
 use crate::formats::write::{DirectoryWriter, check_target};
@@ -23,6 +24,7 @@ use crate::report::claims::{Proof, of_schedule};
 use crate::report::plan_json::{Circumstances, baseline, plan_json};
 use crate::report::tables::write_directory;
 use crate::report::{infeasible, summary};
+use crate::units::Watts;
 
 /// Decide which request runs where and when, on the fewest joules
 #[derive(Debug, clap::Args)]
@@ -48,6 +50,12 @@ pub struct Arguments {
     /// Deadline of requests and jobs that have none: 8h, or an instant
     #[arg(long)]
     deadline: Option<String>,
+    /// What to minimise; carbon and cost need carbon_csv or price_csv in the cluster file's [site]
+    #[arg(long, value_enum, default_value_t = Objective::Energy)]
+    objective: Objective,
+    /// Most watts the whole cluster may draw at any instant, in place of the cluster file's cap
+    #[arg(long, value_name = "W", value_parser = power_cap)]
+    power_cap_w: Option<f64>,
     /// Mean accuracy, in percent, of jobs that have no floor
     #[arg(long, value_parser = percent)]
     min_accuracy: Option<f64>,
@@ -112,6 +120,16 @@ enum Account {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Objective {
+    /// Joules
+    Energy,
+    /// Grams of CO2
+    Carbon,
+    /// Money
+    Cost,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Baselines {
     Auto,
     All,
@@ -129,9 +147,9 @@ pub fn run(arguments: &Arguments, output: &Output) -> anyhow::Result<()> {
     }
     let line = Line::new(output.quiet);
     line.say("reading");
-    let inputs = inputs::read(&request.paths, &request.defaults, request.start)?;
+    let inputs = inputs::read(&request.paths, &request.defaults, request.site, request.start)?;
     require_accuracy(arguments, &inputs)?;
-    let hashes = request.paths.hashes()?;
+    let hashes = request.paths.hashes(&inputs.series)?;
     check_target(&arguments.out)?;
 
     let workload = &inputs.assembled.workload;
@@ -142,7 +160,8 @@ pub fn run(arguments: &Arguments, output: &Output) -> anyhow::Result<()> {
         accuracy: &inputs.accuracy,
         safety: arguments.safety,
     })?;
-    let problem = PlanProblem::new(workload, &inputs.cluster, &inputs.models, &options, arguments.safety);
+    let (cluster, models, goal) = (&inputs.cluster, &inputs.models, request.site.goal);
+    let problem = PlanProblem::with_goal(workload, cluster, models, &options, arguments.safety, goal);
     let mut warnings: Vec<String> =
         [&inputs.warnings, &inputs.assembled.warnings, &options.warnings].into_iter().flatten().cloned().collect();
     let incumbent = arguments.incumbent.as_deref().and_then(|dir| {
@@ -205,6 +224,7 @@ pub fn run(arguments: &Arguments, output: &Output) -> anyhow::Result<()> {
 struct Request {
     paths: Paths,
     defaults: Defaults,
+    site: SiteFlags,
     start: SystemTime,
 }
 
@@ -247,7 +267,13 @@ impl Request {
             sidecar: arguments.sidecar.clone(),
             format: arguments.format,
         };
-        Ok(Self { paths, defaults, start })
+        let goal = match arguments.objective {
+            Objective::Energy => Goal::Energy,
+            Objective::Carbon => Goal::Carbon,
+            Objective::Cost => Goal::Cost,
+        };
+        let site = SiteFlags { goal, power_cap: arguments.power_cap_w.map(Watts) };
+        Ok(Self { paths, defaults, site, start })
     }
 
     fn flags(&self) -> Flags {
@@ -257,6 +283,8 @@ impl Request {
             task: self.defaults.task.clone(),
             releases: self.defaults.releases,
             format: self.defaults.format.map(|format| format.to_string()),
+            objective: Some(self.site.goal).filter(|goal| *goal != Goal::Energy).map(|goal| goal.name().to_owned()),
+            power_cap_w: self.site.power_cap.map(|cap| cap.0),
         }
     }
 }

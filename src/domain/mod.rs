@@ -14,10 +14,11 @@ pub mod power;
 pub mod provenance;
 pub mod sample;
 pub mod schedule;
+pub mod steps;
 pub mod workload;
 
 pub use clock::{ClockPoint, ClockTable, Phase, PhaseFactors};
-pub use cluster::{Cluster, DeviceKind, DeviceType, Pool, Site, SlurmTarget};
+pub use cluster::{Cluster, DeviceKind, DeviceType, Goal, Pool, Site, SlurmTarget};
 pub use data_set::DataSetPrompts;
 pub use deployment::{Deployment, Rates};
 pub use engine::{Architecture, Engine};
@@ -28,4 +29,5 @@ pub use power::{Channel, Reading, Scope, Timestamp, Trace};
 pub use provenance::{Figure, Provenance};
 pub use sample::{Measurement, Sample};
 pub use schedule::{Instance, PoweredInterval, Schedule};
+pub use steps::Steps;
 pub use workload::{AccuracyRule, AccuracyTable, Floor, Group, Job, RequestIds, Requests, Workload};

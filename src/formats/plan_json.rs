@@ -26,7 +26,16 @@ pub struct PlanJson {
     pub objective_j: f64,
     /// Proved lower bound on any plan's joules.
     pub bound_j: f64,
-    /// (objective - bound) / objective.
+    /// What is minimised, where that is not energy, in `objective_unit`: grams of CO2 or money.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub objective: Option<f64>,
+    /// Proved lower bound on any plan's `objective`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bound: Option<f64>,
+    /// `gCO2`, or `money` in the currency of the price series.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub objective_unit: Option<String>,
+    /// (objective - bound) / objective, in joules unless `objective` is there.
     pub gap: f64,
     pub gap_parts: GapParts,
     /// Which computation gave the bound.
@@ -74,6 +83,12 @@ pub struct Flags {
     /// `--format`
     #[serde(skip_serializing_if = "Option::is_none")]
     pub format: Option<String>,
+    /// `carbon` or `cost`; absent for energy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub objective: Option<String>,
+    /// `--power-cap-w`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub power_cap_w: Option<f64>,
 }
 
 /// Sum to the gap; a part may be negative.
@@ -132,6 +147,9 @@ pub struct Baseline {
     /// Absent if the strategy could not be placed at all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub energy_j: Option<f64>,
+    /// In `objective_unit`, where that is there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub objective: Option<f64>,
     pub feasible: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub makespan_s: Option<f64>,
@@ -220,10 +238,13 @@ pub struct DeploymentJson {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tbt_p99_s: Option<f64>,
     pub idle_power_w: f64,
+    /// Most an instance is counted to draw against the power cap, idle power included; absent without a cap.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peak_power_w: Option<f64>,
 }
 
 /// What the plan was made from. Roles: models and workload (several each), cluster, jobs,
-/// accuracy, engines, tokenizer, sidecar.
+/// accuracy, engines, tokenizer, sidecar, and of the site carbon, price, power_cap.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Input {
     pub role: String,

@@ -45,18 +45,18 @@ pub fn from_shares(problem: &PlanProblem, classes: &Classes, solution: &ClassSol
     assignment
 }
 
-/// Cost of a request at the prices: e + pi T - mu alpha.
+/// Cost of a request at the prices: g e + pi T - mu alpha.
 fn priced(problem: &PlanProblem, prices: &Prices, kind: &Kind, option: u16, request: u32) -> f64 {
     let points = kind.mean_job.map_or(0.0, |job| prices.accuracy[job] * kind.accuracy[option as usize]);
     joules_and_time(problem, prices, kind, option, request) - points
 }
 
-/// e + pi T.
+/// g e + pi T in the cheapest window.
 fn joules_and_time(problem: &PlanProblem, prices: &Prices, kind: &Kind, option: u16, request: u32) -> f64 {
     let v = kind.options[option as usize];
     let (input, output) = problem.lengths(request as usize);
     let rates = &problem.deployments()[v].rates;
-    rates.energy(input, output) + prices.cheapest_second(v, kind) * rates.seconds(input, output)
+    prices.cheapest(problem, v, kind, rates.energy(input, output), rates.seconds(input, output))
 }
 
 /// Whole numbers in proportion to the shares that sum to `total` (largest remainder).

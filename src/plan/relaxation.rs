@@ -12,7 +12,7 @@ use super::capacity::{Capacity, CapacityInput, Scale};
 use super::classes::Classes;
 use super::lp::{ColId, Lp, Outcome, RowId, Solution};
 use super::prices::{Objective, Prices};
-use super::problem::PlanProblem;
+use super::problem::{Kind, PlanProblem};
 use crate::domain::dot;
 
 /// A share of a class on a deployment in a window.
@@ -26,7 +26,7 @@ pub struct Column {
 
 #[derive(Clone, Debug)]
 pub struct ClassSolution {
-    /// Joules.
+    /// In units of the goal.
     pub objective: f64,
     pub prices: Prices,
     /// Positive shares, by class.
@@ -63,6 +63,8 @@ pub struct ClassProblem<'a> {
 
 /// Columns added per class and round.
 const COLUMNS_PER_CLASS: usize = 3;
+/// Windows of least weight in which a class may be served from the start.
+const STARTING_WINDOWS: usize = 4;
 const UNSERVED_FACTORS: [f64; 4] = [1.0, 10.0, 100.0, 1000.0];
 const MOST_ROUNDS: usize = 200;
 /// Shares below this are rounding of the solver.
@@ -126,7 +128,8 @@ impl<'a> ClassProblem<'a> {
                     let worst = class.options.iter().map(|&option| self.energy(c, option)).fold(0.0, f64::max);
                     let start = |&option: &u16| problem.deployments()[kind.options[option as usize]].start_energy().0;
                     let start = class.options.iter().map(start).fold(f64::INFINITY, f64::min);
-                    3.0 * worst + start.min(f64::MAX) / self.input.scale.energy + 1.0
+                    let weights = (kind.first_window..kind.end_window).map(|w| problem.weight(w));
+                    weights.fold(0.0, f64::max) * (3.0 * worst + start.min(f64::MAX) / self.input.scale.energy) + 1.0
                 }
             };
             let mut entries = vec![(self.class_rows[c], 1.0)];
@@ -149,7 +152,8 @@ impl<'a> ClassProblem<'a> {
         Ok(())
     }
 
-    /// For each class the options of least energy, least device time and best accuracy, in each window.
+    /// For each class the options of least energy, least device time and best accuracy, in each window; where joules are
+    /// weighted, in the windows of least weight.
     fn add_starting_columns(&mut self) -> Result<(), PlanError> {
         for c in 0..self.classes.list.len() {
             let class = &self.classes.list[c];
@@ -166,9 +170,14 @@ impl<'a> ClassProblem<'a> {
                 least(&devices),
                 least(&|option| -kind.accuracy[option as usize]),
             ];
-            let windows = kind.first_window..kind.end_window;
+            let mut windows: Vec<usize> = (kind.first_window..kind.end_window).collect();
+            if self.input.problem.is_weighted() {
+                let weight = |window: &usize| self.input.problem.weight(*window);
+                windows.sort_by(|a, b| weight(a).total_cmp(&weight(b)));
+                windows.truncate(STARTING_WINDOWS);
+            }
             for option in chosen.into_iter().flatten() {
-                for window in windows.clone() {
+                for &window in &windows {
                     self.add_column(Column { class: c, option, window })?;
                 }
             }
@@ -181,7 +190,7 @@ impl<'a> ClassProblem<'a> {
         self.input.offered[kind.options[option as usize]]
     }
 
-    /// Scaled cost of a whole class.
+    /// Scaled energy of a whole class; its cost is that times the weight of the window.
     fn energy(&self, class: usize, option: u16) -> f64 {
         if self.objective == Objective::Feasibility {
             return 0.0;
@@ -214,7 +223,7 @@ impl<'a> ClassProblem<'a> {
             let share = class.count as f64 / problem.requests_of_job[job] as f64;
             entries.push((row, kind.accuracy[column.option as usize] * share));
         }
-        let cost = self.energy(column.class, column.option);
+        let cost = self.energy(column.class, column.option) * problem.weight(column.window);
         let id = self.lp.add_column(cost, (0.0, f64::INFINITY), false, &entries)?;
         self.columns.push(column);
         self.column_ids.push(id);
@@ -224,8 +233,8 @@ impl<'a> ClassProblem<'a> {
     /// Fixes the instances by (deployment, window); `None` frees them.
     pub fn fix_instances(&mut self, instances: Option<&[Vec<f64>]>) -> Result<(), PlanError> {
         for v in 0..self.capacity.instances.len() {
-            let most = self.input.problem.most_instances(v) as f64;
             for (w, &column) in self.capacity.instances[v].iter().enumerate() {
+                let most = self.input.problem.most_alive(v, w) as f64;
                 let (lower, upper) = instances.map_or((0.0, most), |fixed| (fixed[v][w], fixed[v][w]));
                 self.lp.set_bounds(column, lower, upper)?;
             }
@@ -235,8 +244,8 @@ impl<'a> ClassProblem<'a> {
 
     /// Forbids or allows deployment `v` altogether.
     pub fn set_open(&mut self, v: usize, open: bool) -> Result<(), PlanError> {
-        let most = if open { self.input.problem.most_instances(v) as f64 } else { 0.0 };
-        for &column in &self.capacity.instances[v] {
+        for (w, &column) in self.capacity.instances[v].iter().enumerate() {
+            let most = if open { self.input.problem.most_alive(v, w) as f64 } else { 0.0 };
             self.lp.set_bounds(column, 0.0, most)?;
         }
         Ok(())
@@ -312,13 +321,14 @@ impl<'a> ClassProblem<'a> {
             candidates.clear();
             for &option in class.options.iter().filter(|&&option| self.offers(c, option)) {
                 let v = kind.options[option as usize];
-                let windows = kind.first_window..kind.end_window;
-                let window = windows.min_by(|&a, &b| prices.seconds[v][a].total_cmp(&prices.seconds[v][b]));
-                let Some(window) = window else { continue };
                 let seconds = self.seconds(c, option) * self.input.scale.time;
+                let energy = self.energy(c, option);
+                let Some(window) = best_window(problem, kind, energy * joules, seconds, &prices.seconds[v]) else {
+                    continue;
+                };
                 let points = kind.mean_job.map_or(0.0, |job| prices.accuracy[job] * kind.accuracy[option as usize]);
                 let priced = (prices.seconds[v][window] * seconds - points * class.count as f64) / joules;
-                let reduced = self.energy(c, option) + priced - worth;
+                let reduced = energy * problem.weight(window) + priced - worth;
                 if reduced < -1e-7 * (1.0 + worth.abs()) {
                     candidates.push((reduced, Column { class: c, option, window }));
                 }
@@ -396,6 +406,14 @@ impl<'a> ClassProblem<'a> {
     }
 }
 
+/// The window in which so many joules and seconds are cheapest.
+fn best_window(problem: &PlanProblem, kind: &Kind, energy: f64, seconds: f64, prices: &[f64]) -> Option<usize> {
+    if problem.is_weighted() {
+        return problem.cheapest_window(kind, energy, seconds, prices).map(|(window, _)| window);
+    }
+    (kind.first_window..kind.end_window).min_by(|&a, &b| prices[a].total_cmp(&prices[b]))
+}
+
 /// For each class the few options that are cheapest at `prices`: a start for a problem over new classes.
 pub fn columns_at(problem: &PlanProblem, classes: &Classes, prices: &Prices) -> Vec<Column> {
     let mut columns = Vec::new();
@@ -405,13 +423,11 @@ pub fn columns_at(problem: &PlanProblem, classes: &Classes, prices: &Prices) -> 
         for &option in &class.options {
             let v = kind.options[option as usize];
             let rates = &problem.deployments()[v].rates;
-            let windows = kind.first_window..kind.end_window;
-            let cheapest = windows.min_by(|&a, &b| prices.seconds[v][a].total_cmp(&prices.seconds[v][b]));
-            let Some(window) = cheapest else { continue };
+            let (energy, seconds) = (dot(&rates.net_energy, &class.sums), dot(&rates.busy_time, &class.sums));
+            let Some(window) = best_window(problem, kind, energy, seconds, &prices.seconds[v]) else { continue };
             let points = kind.mean_job.map_or(0.0, |job| prices.accuracy[job] * kind.accuracy[option as usize]);
-            let cost = dot(&rates.net_energy, &class.sums)
-                + prices.seconds[v][window] * dot(&rates.busy_time, &class.sums)
-                - points * class.count as f64;
+            let cost =
+                problem.weight(window) * energy + prices.seconds[v][window] * seconds - points * class.count as f64;
             ranked.push((cost, Column { class: c, option, window }));
         }
         ranked.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
@@ -424,7 +440,9 @@ pub fn columns_at(problem: &PlanProblem, classes: &Classes, prices: &Prices) -> 
 /// costs at its cheapest, one start included, a thousand of energy.
 pub fn scale(problem: &PlanProblem, cheapest_energy: f64) -> Scale {
     let starts = problem.deployments().iter().map(|deployment| deployment.start_energy().0);
-    let start = starts.fold(f64::INFINITY, f64::min);
+    let weight = (0..problem.windows.len()).map(|w| problem.weight(w)).fold(f64::INFINITY, f64::min);
+    let start = starts.fold(f64::INFINITY, f64::min) * weight;
     let energy = cheapest_energy.abs() + if start.is_finite() { start } else { 0.0 };
-    Scale { time: (problem.horizon() / 1e3).max(1e-3), energy: (energy / 1e3).max(1e-6) }
+    let least = if problem.is_weighted() { 1e-12 } else { 1e-6 };
+    Scale { time: (problem.horizon() / 1e3).max(1e-3), energy: (energy / 1e3).max(least) }
 }

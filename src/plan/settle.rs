@@ -7,6 +7,7 @@
 use rayon::prelude::*;
 
 use super::list_schedule;
+use super::power::within_cap;
 use super::price::{self, Priced};
 use super::prices::{NONE, Prices};
 use super::problem::PlanProblem;
@@ -36,7 +37,7 @@ pub fn settle(
         filling.use_what_is_left();
         let late = filling.lateness(limits);
         if late.iter().all(|&late| late <= 1e-6) {
-            return Some(filling.priced());
+            return Some(filling.priced()).filter(|priced| within_cap(problem, &priced.schedule));
         }
         for (reserve, late) in reserve.iter_mut().zip(late) {
             if late > 1e-6 {
@@ -61,6 +62,8 @@ struct Filling<'a> {
     problem: &'a PlanProblem<'a>,
     instances: &'a [Instance],
     rates: Vec<Rates>,
+    /// Mean weight of a joule while each instance serves.
+    weights: Vec<f64>,
     /// Distinct deadlines, ascending, and the index of each kind's.
     deadlines: Vec<f64>,
     deadline_of: Vec<usize>,
@@ -83,10 +86,11 @@ impl<'a> Filling<'a> {
         let index = |deadline: f64| deadlines.partition_point(|&known| known < deadline);
         let deadline_of = problem.kinds.iter().map(|kind| index(kind.deadline)).collect();
         let mut of_deployment = vec![Vec::new(); problem.deployments().len()];
-        let (mut room, mut longest) = (Vec::new(), Vec::new());
+        let (mut room, mut longest, mut weights) = (Vec::new(), Vec::new(), Vec::new());
         for (j, instance) in instances.iter().enumerate() {
             of_deployment[instance.deployment].push(j);
             let open = instance.start.0 + problem.deployments()[instance.deployment].load_time.0;
+            weights.push(problem.mean_weight(open, limits[j]));
             let until = |deadline: &f64| deadline.min(limits[j]) - open;
             longest.push(deadlines.iter().map(until).collect());
             room.push(deadlines.iter().map(|deadline| until(deadline) - reserve[j]).collect());
@@ -95,6 +99,7 @@ impl<'a> Filling<'a> {
             problem,
             instances,
             rates: instances.iter().map(|instance| problem.deployments()[instance.deployment].rates).collect(),
+            weights,
             taken: vec![vec![0.0; deadlines.len()]; instances.len()],
             deadlines,
             deadline_of,
@@ -184,7 +189,7 @@ impl<'a> Filling<'a> {
 
     fn energy(&self, j: usize, request: usize) -> f64 {
         let (input, output) = self.problem.lengths(request);
-        self.rates[j].energy(input, output)
+        self.rates[j].energy(input, output) * self.weights[j]
     }
 
     /// Requests without room to the place that costs least, accuracy at its price included.

@@ -35,22 +35,50 @@ const TIGHTENINGS_WITH_PLAN: usize = 6;
 const MOST_RESETTLED: usize = 50_000_000;
 /// Finds a plan for `problem` with a proved gap, or proves that there is none. `incumbent`: a schedule known to be
 /// feasible, if any.
+///
+/// Where joules are weighted, first over windows that know deadlines and releases alone, each at its least weight: a
+/// small problem, whose bound is the better one as long as the cheapest hours have room for all.
 pub fn solve(
     problem: &PlanProblem,
     settings: &Settings,
     incumbent: Option<Priced>,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Verdict, PlanError> {
+    let Some(coarse) = problem.without_steps() else {
+        return solve_windows(problem, settings, incumbent, None, progress);
+    };
+    let started = Instant::now();
+    let half = Settings { time_limit: settings.time_limit / 2, ..settings.clone() };
+    let (incumbent, proved) = match solve_windows(&coarse, &half, incumbent.clone(), None, progress)? {
+        Verdict::Planned(plan) if !plan.within_gap => (Some(plan.priced), Some((plan.bound, plan.bound_by))),
+        Verdict::Unknown(_) => (incumbent, None),
+        verdict => return Ok(verdict),
+    };
+    let left = settings.time_limit.saturating_sub(started.elapsed());
+    solve_windows(problem, &Settings { time_limit: left, ..settings.clone() }, incumbent, proved, progress)
+}
+
+/// `proved`: a bound and what proved it.
+fn solve_windows(
+    problem: &PlanProblem,
+    settings: &Settings,
+    incumbent: Option<Priced>,
+    proved: Option<(f64, &'static str)>,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Verdict, PlanError> {
     let free = request_pass(problem, &Prices::zero(problem), None, Objective::Energy);
     if !free.unservable.is_empty() {
         return Ok(Verdict::Infeasible(Infeasibility::Unservable(free.unservable)));
+    }
+    if let Some(why) = standing_power(problem) {
+        return Ok(Verdict::Infeasible(why));
     }
     let ground = Ground {
         problem,
         scale: scale(problem, free.total),
         total_work: problem.total_work(),
         offered: problem.offered(),
-        unlimited: vec![vec![1.0; problem.windows.len()]; problem.cluster.pools.len()],
+        unlimited: vec![vec![1.0; problem.windows.len()]; problem.cluster.pools.len() + 1],
     };
     let mut solver = Solver {
         ground: &ground,
@@ -66,6 +94,9 @@ pub fn solve(
         why_not: None,
         progress,
     };
+    if let Some((bound, by)) = proved {
+        solver.prove(bound, by);
+    }
     match solver.run() {
         Ok(None) | Err(PlanError::OutOfTime) => Ok(solver.into_verdict()),
         Ok(Some(verdict)) => Ok(verdict),
@@ -79,7 +110,7 @@ struct Ground<'a> {
     scale: Scale,
     total_work: Vec<f64>,
     offered: Vec<bool>,
-    /// The whole of every pool may be used.
+    /// The whole of every pool and of the power cap may be used.
     unlimited: Vec<Vec<f64>>,
 }
 
@@ -229,8 +260,10 @@ impl Solver<'_> {
                 break;
             }
             match self.offer(assignment, &whole.loaded, &whole.prices) {
-                Some(Unplaced::NoRoom { shortages, .. }) => tighten(ground.problem, &mut usable, &shortages),
-                Some(Unplaced::Late(..) | Unplaced::TooSlow(..)) => {
+                Some(Unplaced::NoRoom { shortages, .. } | Unplaced::NoPower { shortages, .. }) => {
+                    tighten(ground.problem, &mut usable, &shortages)
+                }
+                Some(Unplaced::Late(..) | Unplaced::TooSlow(..) | Unplaced::OverCap) => {
                     usable.iter_mut().flatten().for_each(|share| *share *= 0.98);
                 }
                 _ => break,
@@ -346,10 +379,12 @@ impl Solver<'_> {
         let objective = priced.objective();
         // A bound above the plan could only be rounding; the plan itself is then the proof.
         let bound = self.bound.min(objective);
+        let bound_j = if priced.weighted.is_some() { least_joules(self.ground.problem) } else { bound };
         let class_mip = self.class_mip.unwrap_or(self.class_lp);
         let share = |joules: f64| if objective > 0.0 { joules / objective } else { 0.0 };
         Verdict::Planned(Box::new(Plan {
             bound,
+            bound_j: bound_j.min(priced.energy.total()),
             bound_by: self.bound_by,
             gap: gap(objective, bound),
             merging: share(self.class_lp - bound),
@@ -359,6 +394,22 @@ impl Solver<'_> {
             priced,
         }))
     }
+}
+
+/// The first cap that nodes that never sleep exceed by themselves.
+fn standing_power(problem: &PlanProblem) -> Option<Infeasibility> {
+    let (room, cap) = (problem.power_room()?, problem.cluster.site.power_cap.as_ref()?);
+    let mut steps = room.iter().map(|(second, watts)| (second.max(0.0), watts));
+    let (second, watts) = steps.find(|(second, watts)| *second < problem.horizon() && *watts < 0.0)?;
+    let cap = cap.at(second);
+    Some(Infeasibility::StandingPower { watts: cap - watts, cap, second })
+}
+
+/// Every request at its least joules, and nothing ever started.
+fn least_joules(problem: &PlanProblem) -> f64 {
+    let PlanProblem { workload, cluster, models, options, safety, .. } = *problem;
+    let unweighted = PlanProblem::new(workload, cluster, models, options, safety);
+    request_pass(&unweighted, &Prices::zero(&unweighted), None, Objective::Energy).total
 }
 
 fn gap(objective: f64, bound: f64) -> f64 {

@@ -1,6 +1,6 @@
 //! A plan in one screen of text, from plan.json alone.
 
-use super::text::{Table, count, energy, percent, plain, time};
+use super::text::{Table, amount, count, energy, percent, plain, time};
 use crate::formats::plan_json::{Baseline, PlanJson, Status};
 
 /// More warnings than this are counted.
@@ -29,6 +29,13 @@ pub fn status_words(status: Status) -> &'static str {
 
 fn headline(plan: &PlanJson, whole_cluster: bool) -> String {
     let parts = &plan.gap_parts;
+    let of_goal = plan.objective.zip(plan.bound).zip(plan.objective_unit.as_deref());
+    let (objective, bound) = match of_goal {
+        Some(((objective, bound), unit)) => {
+            (format!("{}, {}", amount(objective, unit), energy(plan.objective_j)), amount(bound, unit))
+        }
+        None => (energy(plan.objective_j), energy(plan.bound_j)),
+    };
     let mut text = format!(
         "plan      {} on {}, {}, done after {}\n\
          status    {}\n\
@@ -40,10 +47,10 @@ fn headline(plan: &PlanJson, whole_cluster: bool) -> String {
         count(plan.nodes_used, "node"),
         time(plan.makespan_s),
         status_words(plan.status),
-        energy(plan.objective_j),
+        objective,
         energy(plan.objective_low_j),
         energy(plan.objective_high_j),
-        energy(plan.bound_j),
+        bound,
         plan.bound_by,
         percent(plan.gap),
         percent(parts.merging),
@@ -112,9 +119,12 @@ fn baselines(plan: &PlanJson) -> String {
     }
     let mut table = Table::new(&["baseline", ">joules", ">of ours", ">done after", "feasible"]);
     for (name, baseline) in &plan.baselines {
-        let Baseline { energy_j, feasible, makespan_s, reason } = baseline;
-        let ratio =
-            energy_j.filter(|_| plan.objective_j > 0.0).map(|joules| format!("{:.3}", joules / plan.objective_j));
+        let Baseline { energy_j, objective, feasible, makespan_s, reason } = baseline;
+        let (theirs, ours) = match plan.objective {
+            Some(ours) => (*objective, ours),
+            None => (*energy_j, plan.objective_j),
+        };
+        let ratio = theirs.filter(|_| ours > 0.0).map(|theirs| format!("{:.3}", theirs / ours));
         let reason = reason.as_ref().map_or(String::new(), |reason| format!(": {reason}"));
         table.row([
             name.clone(),

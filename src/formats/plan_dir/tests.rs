@@ -41,6 +41,7 @@ fn deployment() -> Deployment {
         tbt_p99: None,
         support: Box2::default(),
         idle_power: Watts(140.0),
+        peak_power: None,
     }
 }
 
@@ -65,18 +66,22 @@ fn cluster() -> Cluster {
             storage_gib_per_s: None,
             slurm: SlurmTarget::default(),
         }],
-        site: Site { pue: None },
+        site: Site::default(),
     }
 }
 
 fn plan_json(deployment: &Deployment, requests: u64, instances: u64) -> PlanJson {
     let family = &deployment.family;
-    let baseline = |energy_j, feasible| Baseline { energy_j, feasible, makespan_s: None, reason: None };
+    let baseline =
+        |energy_j, feasible| Baseline { energy_j, objective: None, feasible, makespan_s: None, reason: None };
     PlanJson {
         schema_version: SCHEMA_VERSION,
         status: Status::OptimalWithinGap,
         objective_j: 100.0,
         bound_j: 99.0,
+        objective: None,
+        bound: None,
+        objective_unit: None,
         gap: 0.01,
         gap_parts: GapParts::default(),
         bound_by: "request pass".into(),
@@ -128,6 +133,7 @@ fn plan_json(deployment: &Deployment, requests: u64, instances: u64) -> PlanJson
             ttft_p99_s: None,
             tbt_p99_s: None,
             idle_power_w: 140.0,
+            peak_power_w: None,
         }],
         inputs: vec![],
         run: Run::default(),
