@@ -6,5 +6,6 @@ mod exit_codes;
 mod fit;
 mod names;
 mod plan;
+mod site;
 mod transfer;
 mod verbs;
