@@ -48,22 +48,23 @@
 //!
 //! # Invariants
 //!
-//! The first six are tested by `tests/architecture.rs`, the others by the tests of their modules.
+//! The first seven are tested by `tests/architecture.rs`, the others by the tests of their modules.
 //!
 //! * Modules import only to their left. `plan` and `check` do not know `formats`: the maths sees no file, no flag, no Slurm.
 //! * `domain` has no serde and does no I/O. What a file looks like is the business of `formats` alone.
 //! * `check` never imports `plan`. It shares types with it and no arithmetic, so one mistake would have to be made twice.
 //! * Only `cli` prints, exits, knows clap or uses anyhow. Everything else returns typed errors.
-//! * No unsafe code.
+//! * No unsafe code (the fake NVML of the tests is a C library and has some).
 //! * Every file opens with what it is and what it leaves out.
+//! * Only `measure` touches hardware, and every root of it (NVML's library, sysfs, the process table) is an argument.
 //! * The bound comes only out of passes over single requests, and the objective only out of placed schedules. Classes, the
 //!   relaxation and the search guide both and are part of neither: a poor guess costs quality, never truth.
 //! * Constants of a deployment (rates, load, tail, memory) are fixed before solving and written to plan.json. Plan, bound and
 //!   check charge the same ones.
 //! * Unknown is absent, never 0. Every figure says whether it is measured, imported, estimated or missing.
 //! * Equal inputs give equal bytes, but for the `run` object of plan.json, as long as the time limit does not end the search.
-//! * Only `measure` touches hardware, and every root of it (NVML's library, sysfs, the process table) is an argument.
-//! * Whatever fails leaves no output behind. No input makes the program panic.
+//! * Whatever fails leaves no output behind, but for measurements, which keep what was measured until then. No input makes the
+//!   program panic.
 //!
 //! # Deliberately absent
 //!

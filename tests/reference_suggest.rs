@@ -1,14 +1,16 @@
 //! Cells that `suggest` names, against random ones and the corners, on the grid of the offline-serving paper (arXiv
 //! 2407.04014). Needs the folder that `JOULEPLAN_REFERENCE_DATA` names; skips loudly without it.
 
+mod reference_data;
+
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use jouleplan::domain::Sample;
 use jouleplan::fit::suggest::{Cell, suggest};
 use jouleplan::fit::{Context, Settings, evaluate, fit};
-use jouleplan::formats::{csv_map, devices_toml};
+use jouleplan::formats::devices_toml;
 use jouleplan::stats::{k_folds, mean, quantile};
+use reference_data::{grid, reference};
 
 /// Mean of the energy and runtime errors on the cells not chosen.
 fn held_out_error(samples: &[Sample], chosen: &[usize]) -> f64 {
@@ -25,12 +27,7 @@ fn held_out_error(samples: &[Sample], chosen: &[usize]) -> f64 {
 
 #[test]
 fn suggested_cells_beat_random_ones() {
-    let Some(root) = std::env::var_os("JOULEPLAN_REFERENCE_DATA") else {
-        eprintln!("SKIPPED: JOULEPLAN_REFERENCE_DATA is not set, so the grid was not read");
-        return;
-    };
-    let map = Path::new(env!("CARGO_MANIFEST_DIR")).join("profiles/maps/wilkins_grid.toml");
-    let samples = csv_map::import(&map, &[Path::new(&root).join("energy/wilkins/grid_a100.csv")]).expect("readable");
+    let Some(samples) = reference("energy/wilkins/grid_a100.csv").map(|path| grid(&path)) else { return };
     let mut models: BTreeMap<String, Vec<Sample>> = BTreeMap::new();
     for sample in samples.into_iter().filter(|sample| !sample.warmup) {
         models.entry(sample.model.clone()).or_default().push(sample);

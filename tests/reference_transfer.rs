@@ -1,7 +1,7 @@
 //! Families of the ML.ENERGY leaderboard held back and estimated from the others. Needs the folder that
 //! `JOULEPLAN_REFERENCE_DATA` names; skips loudly without it.
 
-use std::path::{Path, PathBuf};
+mod reference_data;
 
 use jouleplan::domain::Sample;
 use jouleplan::fit::transfer::interval::Unknown;
@@ -9,14 +9,7 @@ use jouleplan::fit::transfer::leave_out::{HeldBack, Prediction, leave_family_out
 use jouleplan::fit::{Context, Settings, fit};
 use jouleplan::formats::{data_sets_toml, devices_toml, engines_toml, mlenergy};
 use jouleplan::stats::{mean, quantile};
-
-fn reference(path: &str) -> Option<PathBuf> {
-    let Some(root) = std::env::var_os("JOULEPLAN_REFERENCE_DATA") else {
-        eprintln!("SKIPPED: JOULEPLAN_REFERENCE_DATA is not set, so {path} was not read");
-        return None;
-    };
-    Some(Path::new(&root).join(path))
-}
+use reference_data::reference;
 
 fn samples_of(task: &str) -> Option<Vec<Sample>> {
     let path = reference("energy/mlenergy_v3/public/data")?;

@@ -2,12 +2,14 @@
 //! the offline-serving paper (arXiv 2407.04014) is read from the folder that `JOULEPLAN_REFERENCE_DATA` names; that part
 //! skips loudly without it.
 
-use std::path::{Path, PathBuf};
+mod reference_data;
+
+use std::path::Path;
 
 use jouleplan::domain::Sample;
-use jouleplan::formats::csv_map;
 use jouleplan::stats::{Summary, anova};
 use ndarray::{Array1, Array2};
+use reference_data::{grid, reference};
 use serde_json::Value;
 
 const RELATIVE: f64 = 1e-8;
@@ -113,13 +115,7 @@ fn regressions_equal_those_of_statsmodels() {
 /// Energy and runtime of each model on (i, o, i*o), with and without intercept.
 #[test]
 fn the_published_grid_is_analysed_as_statsmodels_does() {
-    let Some(root) = std::env::var_os("JOULEPLAN_REFERENCE_DATA") else {
-        eprintln!("SKIPPED: JOULEPLAN_REFERENCE_DATA is not set, so the published grid was not read");
-        return;
-    };
-    let path: PathBuf = Path::new(&root).join("energy/wilkins/grid_a100.csv");
-    let map = Path::new(env!("CARGO_MANIFEST_DIR")).join("profiles/maps/wilkins_grid.toml");
-    let samples: Vec<Sample> = csv_map::import(&map, &[path]).expect("the grid is readable");
+    let Some(samples) = reference("energy/wilkins/grid_a100.csv").map(|path| grid(&path)) else { return };
     let file = vectors("wilkins.json");
     let cases = file["cases"].as_array().expect("cases");
     assert_eq!(cases.len(), 16);

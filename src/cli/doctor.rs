@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use super::exit::{Failure, PERMISSION, UNAVAILABLE};
 use super::meter::{node_name, roots};
 use super::output::Output;
-use crate::formats::doctor_json::{DoctorJson, Finding, FindingState};
+use crate::formats::doctor_json::{DoctorJson, Finding, FindingState, SCHEMA_VERSION};
 use crate::measure::inventory::{self, Wanted};
 use crate::measure::operating_point::{self, Restored};
 use crate::measure::processes::ProcessTable;
@@ -30,7 +30,7 @@ pub fn run(arguments: &Arguments, output: &Output) -> anyhow::Result<()> {
     let findings = doctor::examine(&roots());
     if arguments.json {
         let report = DoctorJson {
-            schema_version: 1,
+            schema_version: SCHEMA_VERSION,
             jouleplan: env!("CARGO_PKG_VERSION").to_owned(),
             node: node_name(),
             examined_at: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),

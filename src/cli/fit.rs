@@ -37,7 +37,7 @@ pub struct Arguments {
     #[arg(long, value_enum, default_value_t = Form::Auto)]
     form: Form,
     /// Show how well families are predicted without what is left out; kfold in --json if absent
-    #[arg(long, value_enum)]
+    #[arg(long, value_enum, requires = "out")]
     cv: Option<Cv>,
     /// Also estimate this family, which nobody measured, from those that were: MODEL[:PRECISION]@DEVICE[xN]
     #[arg(long, value_name = "FAMILY", value_parser = transfer::target, requires = "out")]
@@ -51,11 +51,11 @@ pub struct Arguments {
     /// How models are served and built, for estimates; the bundled file if absent
     #[arg(long)]
     engines: Option<PathBuf>,
-    /// Seed of the cross-validation's folds
+    /// Seed of the cross-validation's folds and of resampled intervals
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Folder for a quality report: a text, and charts as SVG
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", requires = "out")]
     report: Option<PathBuf>,
     /// Print one JSON object instead of a table
     #[arg(long)]
@@ -81,9 +81,9 @@ impl From<Form> for FormChoice {
 
 pub fn run(arguments: &Arguments, output: &Output) -> anyhow::Result<()> {
     let to_stdout = arguments.out.as_deref().is_some_and(is_stdin);
-    if to_stdout && (arguments.json || arguments.suggest.is_some()) {
+    if to_stdout && (arguments.json || arguments.suggest.is_some() || arguments.cv.is_some()) {
         return Err(Failure::usage(
-            "two results would both go to stdout: give --out a file, or leave out --json and --suggest",
+            "two results would both go to stdout: give --out a file, or leave out --json, --suggest and --cv",
         ));
     }
     let engines = read_engines(arguments.engines.as_deref())?;

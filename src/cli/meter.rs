@@ -136,11 +136,20 @@ pub fn find(
         devices: devices.clone().or_else(|| inventory::visible_devices(visible.as_deref())),
     };
     let inventory = inventory::find(roots, &wanted);
-    let named = |source: &str| meters.as_ref().is_some_and(|named| named.iter().any(|name| name == source));
+    let named = |source: &str| {
+        let by_device = source == "nvml" && devices.is_some();
+        by_device || meters.as_ref().is_some_and(|named| named.iter().any(|name| name == source))
+    };
+    // A device without an energy counter still says its power.
+    let has_another_way = |source: &str, refusal: &Refusal| {
+        refusal.kind == RefusalKind::Unsupported
+            && inventory.meters.iter().any(|meter| meter.identity().source == source)
+    };
+    let is_missing = |source: &str, refusal: &Refusal| named(source) && !has_another_way(source, refusal);
     let missing: Vec<&Refusal> = inventory
         .refused
         .iter()
-        .filter(|(source, _)| inventory.meters.is_empty() || named(source))
+        .filter(|(source, refusal)| inventory.meters.is_empty() || is_missing(source, refusal))
         .map(|(_, refusal)| refusal)
         .collect();
     if inventory.meters.is_empty() || !missing.is_empty() {
@@ -153,7 +162,8 @@ pub fn find(
             _ if denied => PERMISSION,
             _ => UNAVAILABLE,
         };
-        return Err(Failure { code, message: format!("no meter, so {otherwise}:\n{}", lines.join("\n")) }.into());
+        let lack = if inventory.meters.is_empty() { "no meter" } else { "what was named is missing" };
+        return Err(Failure { code, message: format!("{lack}, so {otherwise}:\n{}", lines.join("\n")) }.into());
     }
     Ok(inventory)
 }

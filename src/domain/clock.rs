@@ -137,8 +137,9 @@ fn scaled(term: &Term, factor: f64, provenance: Provenance) -> Term {
         value: term.value * factor,
         low: term.low * factor,
         high: term.high * factor,
-        standard_error: term.standard_error.map(|error| error * factor.abs()),
-        interval: term.interval.map(|(low, high)| (low * factor, high * factor)).map(|(a, b)| (a.min(b), a.max(b))),
+        // What the factor may be off by is not known.
+        standard_error: None,
+        interval: None,
         provenance: term.provenance.weaker(provenance),
         ..term.clone()
     }

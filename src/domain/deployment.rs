@@ -9,6 +9,9 @@ use super::features::{Features, dot, features};
 use super::model::{Box2, Case, FamilyModel};
 use crate::units::{Joules, Seconds, Watts};
 
+/// Share of device memory an engine uses for weights and KV cache; the rest is reserve.
+pub const MEMORY_SHARE: f64 = 0.9;
+
 #[derive(Clone, Debug, PartialEq)]
 pub struct Deployment {
     /// Stable name in plan.json, unique in a plan.

@@ -76,10 +76,12 @@ pub struct Quality {
     pub samples: usize,
     pub r2: Option<f64>,
     pub r2_uncentred: Option<f64>,
-    /// Mean absolute relative error in 5-fold cross-validation, as a fraction.
+    /// Mean absolute relative error in cross-validation (5 folds, or left out one at a time where rows are few), as a
+    /// fraction; of a transferred family, that of families left out.
     pub cv_mape: Option<f64>,
     /// 90 % of measurements lie between these multiples of their prediction: the model's error on samples it has not
-    /// seen, from cross-validation. Absent of fewer than three of them, and where the samples are estimates.
+    /// seen, from cross-validation. Where only the batch varies, the smallest and the largest do not count. Absent of fewer
+    /// than three of them, and where any of the samples is an estimate.
     pub error_factors: Option<(f64, f64)>,
     /// Predictions below zero on the samples (none for our own forms).
     pub negative_predictions: usize,

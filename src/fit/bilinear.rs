@@ -51,8 +51,8 @@ impl Target {
         folds: usize,
         seed: u64,
     ) -> Option<Self> {
-        let terms = fit(rows, target, provenance).ok()?;
         let (x, y) = design(rows, target);
+        let (terms, summary) = estimate(&x, &y, provenance).ok()?;
         let ones = Array2::ones((x.nrows(), 1));
         let wider = concatenate(Axis(1), &[ones.view(), x.view()]).ok();
         let out_of_fold = out_of_fold(rows, target, folds, seed);
@@ -60,7 +60,7 @@ impl Target {
         let quality = quality::quality(rows, target, of_terms, out_of_fold.as_ref());
         Some(Self {
             fitted: FittedTarget { terms, quality, out_of_fold },
-            summary: Summary::new(&x, &y, None).ok(),
+            summary,
             anova: anova::type_2(&x, &y, &TERMS, None).ok(),
             anova_with_intercept: wider.and_then(|wider| {
                 let [input, output, both] = TERMS;
@@ -80,23 +80,33 @@ pub fn fit(
     provenance: Provenance,
 ) -> Result<Vec<Term>, LeastSquaresError> {
     let (x, y) = design(rows, target);
+    estimate(&x, &y, provenance).map(|(terms, _)| terms)
+}
+
+/// The terms, and the regression's summary where there are more rows than terms.
+fn estimate(
+    x: &Array2<f64>,
+    y: &Array1<f64>,
+    provenance: Provenance,
+) -> Result<(Vec<Term>, Option<Summary>), LeastSquaresError> {
     let term = |k: usize, value: f64| Term::fitted(FEATURES[k].clone(), value, provenance);
-    let summary = match Summary::new(&x, &y, None) {
+    let summary = match Summary::new(x, y, None) {
         Ok(summary) => summary,
         Err(LeastSquaresError::NoResiduals { .. }) => {
-            let values = ordinary(&x, &y)?.coefficients;
-            return Ok(values.iter().enumerate().map(|(k, value)| term(k, *value)).collect());
+            let values = ordinary(x, y)?.coefficients;
+            return Ok((values.iter().enumerate().map(|(k, value)| term(k, *value)).collect(), None));
         }
         Err(error) => return Err(error),
     };
     let coefficients = summary.coefficients.iter().enumerate();
-    Ok(coefficients
+    let terms = coefficients
         .map(|(k, coefficient)| Term {
             standard_error: Some(coefficient.standard_error),
             interval: summary.interval(k, LEVEL),
             ..term(k, coefficient.value)
         })
-        .collect())
+        .collect();
+    Ok((terms, Some(summary)))
 }
 
 /// Rows whose lengths and target are recorded: (i, o, i*o) and the target.

@@ -47,7 +47,7 @@ pub fn table(
     }
     if left_out > 0 {
         notes.push(format!(
-            "{left_out} samples at other SM clocks set aside: below idle power, or beyond any plausible factor"
+            "{left_out} samples at other SM clocks set aside: energy or runtime missing, below idle power, or beyond any plausible factor"
         ));
     }
     if points.is_empty() {

@@ -84,14 +84,19 @@ impl Machine<'_> {
         self.device.map(|device| Figure::estimated(device.idle_power.value * f64::from(self.devices)))
     }
 
+    /// Arithmetic of one device at this precision, operations a second.
+    pub fn peak_flops(&self) -> Option<f64> {
+        let device = self.device?;
+        Some(match device.peak_flops_8bit {
+            Some(peak) if self.precision.starts_with("fp8") => peak,
+            _ => device.peak_flops_16bit,
+        })
+    }
+
     /// i and i^2: reading the prompt. Multiply-adds of the active parameters, and causal attention (half the square).
     pub fn prefill(&self) -> Option<[EstimatedTerm; 2]> {
         let (device, architecture) = (self.device?, self.architecture()?);
-        let peak = match device.peak_flops_8bit {
-            Some(peak) if self.precision.starts_with("fp8") => peak,
-            _ => device.peak_flops_16bit,
-        };
-        let achieved = peak * f64::from(self.devices) * flops_share(device, self.devices);
+        let achieved = self.peak_flops()? * f64::from(self.devices) * flops_share(device, self.devices);
         let seconds = |flops: f64| Range {
             low: flops / (achieved * FLOPS_RANGE.1),
             value: flops / achieved,

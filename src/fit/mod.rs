@@ -35,8 +35,9 @@ use self::hardware::Machine;
 use self::observation::Observation;
 use self::outliers::Outlier;
 use crate::domain::{
-    DataSetPrompts, DeviceKind, DeviceType, Engine, FamilyKey, FamilyModel, Form, Provenance, Sample, Term,
+    DataSetPrompts, DeviceKind, DeviceType, Engine, FamilyKey, FamilyModel, Feature, Form, Provenance, Sample, Term,
 };
+use crate::units::Watts;
 
 pub use evaluate::{Evaluation, GroupError, evaluate};
 
@@ -174,7 +175,9 @@ fn fit_family(
         if worst > DISAGREEMENT {
             let before = pairs.len();
             pairs.retain(|(_, row)| row.data_set == main);
-            outliers.retain(|outlier| all.get(outlier.sample).is_some_and(|s| s.data_set.as_deref() == Some(&*main)));
+            outliers.retain(|outlier| {
+                all.get(outlier.sample).is_some_and(|s| s.data_set.as_deref().unwrap_or_default() == main)
+            });
             attempt = Attempt::new(&pairs, key.kv_cache, &machine, settings)?;
             notes.push(format!(
                 "its data sets disagree by {:.0} % in one model; only {main} is fitted, {} samples are set aside",
@@ -185,7 +188,10 @@ fn fit_family(
     }
     if !outliers.is_empty() {
         let list: Vec<String> = outliers.iter().map(Outlier::to_string).collect();
-        notes.push(format!("far from the other trials and not used: {}", list.join("; ")));
+        notes.push(format!(
+            "far from the other trials and not used (samples numbered from 1 through all files, headers not counted): {}",
+            list.join("; ")
+        ));
     }
     let rows: Vec<&Observation> = pairs.iter().map(|(_, row)| row).collect();
     attempt.remark(&rows, &machine, key.kv_cache, &mut notes);
@@ -203,7 +209,7 @@ fn fit_family(
         (_, FormChoice::Auto | FormChoice::Phase) => {
             let (mut energy, mut runtime) = attempt.judged(&rows, provenance, settings.seed);
             if let Some(range) = estimate_range(&rows, context.data_sets) {
-                [&mut energy.terms, &mut runtime.terms].into_iter().for_each(|terms| widen(terms, range));
+                widen(&mut energy.terms, &mut runtime.terms, range, idle.value);
             }
             (Form::Phase, energy, runtime)
         }
@@ -231,8 +237,14 @@ fn fit_family(
         .filter_map(|sample| Some((sample.sm_clock_mhz?, Observation::new(sample, context.data_sets)?)))
         .filter(|(_, other)| rows.iter().any(|row| row.data_set == other.data_set))
         .collect();
+    if others.len() < other_clocks.len() {
+        notes.push(format!(
+            "{} samples at other SM clocks set aside: without energy and runtime, or not of the data sets fitted",
+            other_clocks.len() - others.len()
+        ));
+    }
     if model.form == Form::Phase {
-        let default_mhz = used.first().and_then(|sample| sample.sm_clock_mhz);
+        let default_mhz = used.iter().filter_map(|sample| sample.sm_clock_mhz).max();
         model.clocks = clock::table(&model, default_mhz, &others, &mut notes);
     } else if !others.is_empty() {
         // The published form may be negative in a phase, so it has no factors.
@@ -253,10 +265,26 @@ fn estimate_range(rows: &[&Observation], data_sets: &[DataSetPrompts]) -> Option
         .reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
 }
 
-/// Gives fitted coefficients the range of the rows they come from; those from hardware figures have their own.
-fn widen(terms: &mut [Term], (low, high): (f64, f64)) {
-    for term in terms.iter_mut().filter(|term| term.low == term.high) {
-        (term.low, term.high) = (term.value * low, term.value * high);
+/// Gives fitted coefficients the range of the rows they come from; those from hardware figures have their own. Plans charge
+/// idle power apart, so that not even the low end of an energy may fall below it.
+fn widen(energy: &mut [Term], runtime: &mut [Term], (low, high): (f64, f64), idle: Watts) {
+    for (energy, runtime) in energy.iter_mut().zip(runtime).filter(|(energy, _)| energy.low == energy.high) {
+        let least = idle.0 * most_seconds_a_joule(energy, runtime);
+        (energy.low, energy.high) = (energy.value * low.max(least).min(1.0), energy.value * high);
+        (runtime.low, runtime.high) = (runtime.value * low, runtime.value * high);
+    }
+}
+
+/// Of two terms of one feature; the most over its batches where it is a table.
+fn most_seconds_a_joule(energy: &Term, runtime: &Term) -> f64 {
+    let ratio = |seconds: f64, joules: f64| if joules > 0.0 { seconds / joules } else { 0.0 };
+    let own = ratio(runtime.value, energy.value);
+    match (&energy.feature, &runtime.feature) {
+        (Feature::OutputAtBatch(joules), Feature::OutputAtBatch(seconds)) => {
+            let points = seconds.points.iter().map(|&(batch, seconds)| ratio(seconds, joules.at(batch)));
+            own * points.fold(0.0, f64::max)
+        }
+        _ => own,
     }
 }
 

@@ -133,7 +133,7 @@ pub fn take(
         Outlier {
             sample: all.iter().position(|other| std::ptr::eq(other, *sample)).unwrap_or(usize::MAX),
             kind: if slow && leads { OutlierKind::ColdStart } else { OutlierKind::Other },
-            input_tokens: row.tokens.input,
+            input_tokens: row.tokens.input.filter(|_| !row.input_assumed),
             output_tokens: row.tokens.output,
             batch_size: row.batch,
             trial: sample.trial,

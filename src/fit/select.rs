@@ -107,7 +107,7 @@ pub fn candidates(rows: &[&Observation], kv_cache: bool) -> Vec<Spec> {
 
 /// Without a KV cache every step computes its whole context. It costs a floor (weights, launches) until computing takes
 /// longer, a line beyond, and bends once more where attention does: a convex function of the context, approximated by
-/// lines that bend at powers of two. The least squares picks few of them. A square (S2) fits as well inside the samples
+/// lines that bend at powers of two. The least squares picks few of them. A sum of squared contexts fits as well inside the samples
 /// and misses by a fifth one doubling beyond; lines go on as lines.
 fn without_cache(rows: &[&Observation]) -> Vec<Vec<Feature>> {
     use Feature::{Constant, ContextAbove, ContextRead};

@@ -53,12 +53,7 @@ impl Grid {
 
 /// Indices of up to `count` of `candidates`, the most useful first; none of the `measured` ones.
 pub fn suggest(candidates: &[Cell], measured: &[Cell], kv_cache: bool, count: usize) -> Vec<usize> {
-    let mut known: Vec<Cell> = Vec::new();
-    for cell in measured {
-        if !known.iter().any(|other| is_same(other, cell)) {
-            known.push(*cell);
-        }
-    }
+    let known = distinct(measured);
     let cells: Vec<Cell> = candidates.iter().chain(&known).copied().collect();
     let mut design = Design::new(&cells, candidates.len(), kv_cache);
     (candidates.len()..cells.len()).for_each(|index| design.add(index));
@@ -195,10 +190,24 @@ fn value(feature: &Feature, cell: &Cell) -> f64 {
     feature.value(cell.input_tokens, cell.output_tokens, cell.batch_size)
 }
 
+/// The cells, repeats left out.
+pub fn distinct(cells: &[Cell]) -> Vec<Cell> {
+    let mut known: Vec<Cell> = Vec::new();
+    for cell in cells {
+        if !known.iter().any(|other| is_same(other, cell)) {
+            known.push(*cell);
+        }
+    }
+    known
+}
+
 /// Token counts as run differ a little from those asked for.
 fn is_same(a: &Cell, b: &Cell) -> bool {
-    let near = |a: f64, b: f64| (a / b).ln().abs() < 0.1 || (a - b).abs() <= 2.0;
-    near(a.input_tokens, b.input_tokens) && near(a.output_tokens, b.output_tokens) && near(a.batch_size, b.batch_size)
+    let near = |a: f64, b: f64, slack: f64| (a / b).ln().abs() < 0.1 || (a - b).abs() <= slack;
+    near(a.input_tokens, b.input_tokens, 2.0)
+        && near(a.output_tokens, b.output_tokens, 2.0)
+        // A grid holds the mean batches of samples, rounded.
+        && near(a.batch_size, b.batch_size, 0.5)
 }
 
 #[cfg(test)]
@@ -210,7 +219,7 @@ mod tests {
         Grid { input_tokens: lengths.clone(), output_tokens: lengths, batch_size: batches.to_vec() }
     }
 
-    fn distinct(values: impl Iterator<Item = f64>) -> usize {
+    fn kinds(values: impl Iterator<Item = f64>) -> usize {
         values.map(f64::to_bits).collect::<std::collections::BTreeSet<_>>().len()
     }
 
@@ -223,8 +232,8 @@ mod tests {
             let (short, long) = (|tokens: f64| tokens <= 16.0, |tokens: f64| tokens >= 1024.0);
             assert!(chosen.iter().any(|c| short(c.input_tokens) && long(c.output_tokens)), "{chosen:?}");
             assert!(chosen.iter().any(|c| long(c.input_tokens) && short(c.output_tokens)), "{chosen:?}");
-            assert!(distinct(chosen.iter().map(|cell| cell.output_tokens)) >= 3, "{chosen:?}");
-            assert!(distinct(chosen.iter().map(|cell| cell.input_tokens)) >= 3, "{chosen:?}");
+            assert!(kinds(chosen.iter().map(|cell| cell.output_tokens)) >= 3, "{chosen:?}");
+            assert!(kinds(chosen.iter().map(|cell| cell.input_tokens)) >= 3, "{chosen:?}");
         }
     }
 
@@ -242,10 +251,19 @@ mod tests {
     }
 
     #[test]
+    fn a_cell_measured_at_one_batch_is_open_at_the_next() {
+        let (one, two) = (grid(&[1.0]).cells(), grid(&[2.0]).cells());
+        let cells: Vec<Cell> = one.iter().chain(&two).copied().collect();
+        let chosen = suggest(&cells, &one, true, two.len());
+        assert_eq!(chosen.len(), two.len());
+        assert!(chosen.iter().all(|k| cells[*k].batch_size == 2.0));
+    }
+
+    #[test]
     fn several_batches_are_all_visited() {
         let cells = grid(&[1.0, 8.0, 64.0]).cells();
         let chosen = suggest(&cells, &[], true, 9);
-        assert_eq!(distinct(chosen.iter().map(|k| cells[*k].batch_size)), 3);
+        assert_eq!(kinds(chosen.iter().map(|k| cells[*k].batch_size)), 3);
         assert_eq!(suggest(&cells, &[], true, 9), chosen);
     }
 }

@@ -175,6 +175,13 @@ mod tests {
     }
 
     #[test]
+    fn two_powers_of_one_node_are_not_taken_for_one() {
+        let text = "psu_power_watts{psu=\"1\"} 300\npsu_power_watts{psu=\"2\"} 310\n";
+        let message = parse(text, Path::new("d"), &assumed()).unwrap_err().to_string();
+        assert!(message.contains("line 2: psu_power_watts: another series says a power"), "{message}");
+    }
+
+    #[test]
     fn other_exporters_are_known_by_their_units() {
         let text = "nvidia_smi_power_draw_watts{uuid=\"b\"} 90\nnvidia_smi_utilization_gpu_ratio{uuid=\"b\"} 0.5\n\
                     nvidia_smi_memory_used_bytes{uuid=\"b\"} 4294967296\nipmi_dcmi_power_consumption_watts 700\n";

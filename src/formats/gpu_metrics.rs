@@ -47,6 +47,9 @@ const KNOWN: [(&str, Quantity, f64); 18] = [
     ("nvidia_smi_temperature_gpu", Quantity::Temperature, 1.0),
 ];
 
+/// The number of a power that nobody listed.
+const UNLISTED: u8 = 9;
+
 /// Limits, defaults and the like, which nothing draws.
 const NO_DRAW: [&str; 5] = ["limit", "max", "min", "cap", "threshold"];
 
@@ -87,7 +90,7 @@ pub fn meaning(name: Option<&str>, labels: &BTreeMap<String, String>) -> Meaning
         (Some((_, quantity, factor)), _) => (*quantity, *factor),
         (None, None) => (Quantity::Power(0), 1.0),
         (None, Some(name)) => match power_factor(name) {
-            Some(factor) => (Quantity::Power(9), factor),
+            Some(factor) => (Quantity::Power(UNLISTED), factor),
             None => return Meaning::Other,
         },
     };
@@ -162,6 +165,9 @@ impl Gatherer {
                 if slot.rank.is_none_or(|there| rank < there) {
                     slot.rank = Some(rank);
                     slot.reading.power = Some(Watts(figure));
+                } else if slot.rank == Some(rank) && rank == UNLISTED {
+                    // Two power supplies, or a node's and a drive's: one of them alone would pass for the whole.
+                    return Err("another series says a power of the same thing at this time; keep one".to_owned());
                 } else if slot.rank == Some(rank) {
                     self.repeated += 1;
                 }

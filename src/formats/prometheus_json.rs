@@ -136,7 +136,7 @@ fn read_values(
         }
         last = Some(*seconds);
         if let Err(what) = gatherer.add(series, at, value) {
-            problem(what);
+            builder.problems.add(format!("{place}.values[{index}]"), what, "narrow the query");
         }
     }
 }

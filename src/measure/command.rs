@@ -2,7 +2,8 @@
 //!
 //! Signals that would end this program go to the command instead, which decides what to do with them; the measurement ends
 //! when the command does. SIGINT and SIGQUIT from a terminal reach the command anyway, as a member of the same process
-//! group, and are not sent twice.
+//! group, and are not sent twice. With a terminal as stdin the two are taken for the terminal's, also where somebody sent them
+//! to this process alone: what sent a signal is not asked.
 
 use std::io::{self, IsTerminal};
 use std::os::unix::process::ExitStatusExt;
@@ -24,7 +25,7 @@ use super::session::{EDGE, Session};
 use crate::formats::meter_json::{MeterJson, State};
 
 const PASSED_ON: [i32; 6] = [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2];
-/// No meter needs longer than this for its next reading.
+/// No meter needs longer than this for its next reading: slow ones are read once a second while an end is near.
 const SETTLED_AFTER: Duration = Duration::from_millis(2_500);
 /// How often what is known so far is written down.
 const WRITE_EVERY: Duration = Duration::from_secs(5);
@@ -76,7 +77,14 @@ pub fn run(
     let (events, received) = mpsc::channel();
     let mut signals = Signals::new(PASSED_ON).map_err(CommandError::Signals)?;
     let signal_events = events.clone();
-    thread::spawn(move || signals.forever().all(|signal| signal_events.send(Event::Signal(signal)).is_ok()));
+    thread::spawn(move || {
+        for signal in signals.forever() {
+            // Once the measurement is over a signal ends this program, as if nobody listened.
+            if signal_events.send(Event::Signal(signal)).is_err() {
+                let _ = signal_hook::low_level::emulate_default_handler(signal); // it fails for no signal listed here
+            }
+        }
+    });
 
     // From here on no signal ends this program, so what is set now is undone below.
     let point = options.operating_point;
@@ -90,6 +98,7 @@ pub fn run(
         let mut result = session.result();
         result.state = State::Interrupted;
         result.signal = Some(signal);
+        undo(applied, &mut result);
         write(&result);
         return Ok(result);
     }
@@ -132,10 +141,15 @@ pub fn run(
         session.close();
     }
     let mut result = session.result();
-    let left = applied.map(Applied::undo).unwrap_or_default();
-    result.warnings.extend(left.iter().map(|refusal| format!("not restored: {refusal}")));
+    undo(applied, &mut result);
     write(&result);
     Ok(result)
+}
+
+/// Undoes the operating point, with a warning for what could not be undone.
+fn undo(applied: Option<Applied>, result: &mut MeterJson) {
+    let left = applied.map(Applied::undo).unwrap_or_default();
+    result.warnings.extend(left.iter().map(|refusal| format!("not restored: {refusal}")));
 }
 
 /// `Some(signal)` if one came.

@@ -91,8 +91,7 @@ impl Conditions {
         }
         let Some(processes) = &snapshot.processes else { return };
         self.processes_known = true;
-        for process in processes {
-            let pid = process.pid;
+        for &pid in processes {
             if family.contains(pid) || self.others.contains_key(&pid) || self.unidentified.contains(&pid) {
                 continue;
             }

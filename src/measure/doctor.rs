@@ -106,7 +106,7 @@ fn processes(name: &str, snapshot: &Snapshot, table: &ProcessTable) -> Finding {
         Some(facts) => format!("{pid} ({}, user {})", facts.name, facts.uid),
         None => format!("{pid} (not in this process table)"),
     };
-    let names: Vec<String> = processes.iter().map(|process| named(process.pid)).collect();
+    let names: Vec<String> = processes.iter().map(|pid| named(*pid)).collect();
     Finding {
         state: FindingState::Limited,
         remedy: "measure when they have ended: their work would be counted".into(),
@@ -119,9 +119,11 @@ fn examine_meters(inventory: &mut Inventory, findings: &mut Vec<Finding>) {
         let reading = meter.read();
         let identity = meter.identity();
         let (kind, unit) = match identity.method {
-            Method::Counter { .. } => ("energy counter", "J"),
-            Method::Integrated { averaged_over } if averaged_over.0 > 0.0 => ("power, a mean over a second", "W"),
-            Method::Integrated { .. } => ("power of the moment", "W"),
+            Method::Counter { .. } => ("energy counter".to_owned(), "J"),
+            Method::Integrated { averaged_over } if averaged_over.0 > 0.0 => {
+                (format!("power, a mean over {averaged_over}"), "W")
+            }
+            Method::Integrated { .. } => ("power of the moment".to_owned(), "W"),
         };
         let what = format!(
             "{}: {kind} of {}, resolution {} {unit}",

@@ -13,8 +13,11 @@ use crate::units::{Seconds, Watts};
 
 const MICROWATT: f64 = 1e-6;
 
+/// Why a meter is refused, by what it would be of: `amdgpu` or `node`.
+type Refused = Vec<(&'static str, Refusal)>;
+
 /// Node and AMD device meters under `sysfs_root`, and why others are refused. A node without any is no refusal.
-pub fn meters(sysfs_root: &Path) -> (Vec<Box<dyn Meter>>, Vec<Refusal>) {
+pub fn meters(sysfs_root: &Path) -> (Vec<Box<dyn Meter>>, Refused) {
     let folder = sysfs_root.join("class/hwmon");
     let entries = fs::read_dir(&folder).into_iter().flatten().flatten();
     let mut chips: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
@@ -23,21 +26,19 @@ pub fn meters(sysfs_root: &Path) -> (Vec<Box<dyn Meter>>, Vec<Refusal>) {
     let mut refused = Vec::new();
     let (mut devices, mut nodes) = (0, 0);
     for chip in chips {
-        let scope = match fs::read_to_string(chip.join("name")).unwrap_or_default().trim() {
+        let (of, scope) = match fs::read_to_string(chip.join("name")).unwrap_or_default().trim() {
             // Of several power meters the first is the node's; the kernel does not say more.
-            "power_meter" if nodes == 0 => Scope::Node,
-            "amdgpu" => Scope::Device { index: devices, uuid: bus_id(&chip) },
+            "power_meter" if nodes == 0 => ("node", Scope::Node),
+            "amdgpu" => ("amdgpu", Scope::Device { index: devices, uuid: bus_id(&chip) }),
             _ => continue,
         };
+        match scope {
+            Scope::Node => nodes += 1,
+            _ => devices += 1,
+        }
         match Sensor::open(&chip, scope) {
-            Ok(sensor) => {
-                match sensor.identity.scope {
-                    Scope::Node => nodes += 1,
-                    _ => devices += 1,
-                }
-                found.push(Box::new(sensor));
-            }
-            Err(refusal) => refused.push(refusal),
+            Ok(sensor) => found.push(Box::new(sensor)),
+            Err(refusal) => refused.push((of, refusal)),
         }
     }
     (found, refused)
@@ -89,7 +90,8 @@ fn watts(path: &Path) -> Result<Watts, Refusal> {
     let remedy = format!("let users read it: `sudo chmod a+r {}`", path.display());
     let text = fs::read_to_string(path).map_err(|error| Refusal::of_io(&what, &error, remedy))?;
     let text = text.trim();
-    let microwatts = text.parse::<f64>().ok().filter(|value| value.is_finite() && *value >= 0.0);
+    // 0 W is "cannot say", as with NVML and IPMI.
+    let microwatts = text.parse::<f64>().ok().filter(|value| value.is_finite() && *value > 0.0);
     let unreadable = || Refusal::new(RefusalKind::Unreadable, format!("{what} says `{text}`"), "");
     microwatts.map(|value| Watts(value * MICROWATT)).ok_or_else(unreadable)
 }

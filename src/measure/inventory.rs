@@ -58,12 +58,15 @@ impl Wanted {
         self.sources.as_ref().is_none_or(|sources| sources.iter().any(|source| source == name))
     }
 
-    fn device(&self, gpu: &Gpu) -> bool {
-        let is = |wanted: &String| {
-            *wanted == gpu.index.to_string() || (wanted.starts_with("GPU-") && gpu.uuid.starts_with(wanted.as_str()))
-        };
-        self.devices.as_ref().is_none_or(|devices| devices.iter().any(is))
+    fn device(&self, index: u32, device: &Result<Gpu, Refusal>) -> bool {
+        self.devices.as_ref().is_none_or(|devices| devices.iter().any(|name| is_called(name, index, device)))
     }
+}
+
+/// Whether `name` may be that of a device; one that cannot say its UUID may have any.
+fn is_called(name: &str, index: u32, device: &Result<Gpu, Refusal>) -> bool {
+    let may_be = |gpu: &Gpu| gpu.uuid.starts_with(name);
+    name == index.to_string() || (name.starts_with("GPU-") && device.as_ref().map_or(true, may_be))
 }
 
 /// Looks for all wanted meters.
@@ -97,7 +100,9 @@ pub fn find(roots: &Roots, wanted: &Wanted) -> Inventory {
 /// The node by hwmon, else by its management controller; AMD devices by hwmon. None of them is missed where it is absent,
 /// unless it was asked for.
 fn find_node(found: &mut Inventory, roots: &Roots, wanted: &Wanted) {
-    add(found, "node", hwmon::meters(&roots.sysfs));
+    let (meters, refused) = hwmon::meters(&roots.sysfs);
+    found.meters.extend(meters);
+    found.refused.extend(refused);
     if found.meters.iter().any(|meter| meter.identity().scope == Scope::Node) {
         return;
     }
@@ -126,21 +131,24 @@ fn find_gpus(found: &mut Inventory, wanted: &Wanted) {
         Ok(devices) => devices,
         Err(refusal) => return found.refused.push(("nvml", refusal)),
     };
-    for device in devices {
+    for name in wanted.devices.iter().flatten() {
+        if !devices.iter().any(|(index, device)| is_called(name, *index, device)) {
+            let what = format!("device {name} is not here");
+            let remedy = "see `jouleplan doctor` for those that are";
+            found.refused.push(("nvml", Refusal::new(RefusalKind::Absent, what, remedy)));
+        }
+    }
+    for (index, device) in devices {
+        if !wanted.device(index, &device) {
+            continue;
+        }
         match device {
-            Ok(gpu) if wanted.device(&gpu) => {
+            Ok(gpu) => {
                 add(found, "nvml", nvml::meters(&gpu));
                 found.gpus.push(gpu);
             }
-            Ok(_) => {}
             Err(refusal) => found.refused.push(("nvml", refusal)),
         }
-    }
-    if found.gpus.is_empty() && found.refused.is_empty() {
-        let what = "none of the devices asked for is here";
-        found
-            .refused
-            .push(("nvml", Refusal::new(RefusalKind::Absent, what, "see `jouleplan doctor` for those that are")));
     }
 }
 

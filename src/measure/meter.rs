@@ -1,8 +1,11 @@
 //! What every meter is: something with a name, a scope and a resolution that answers with a counter or a power.
 
-use super::refusal::Refusal;
+use super::refusal::{Refusal, RefusalKind};
 use crate::domain::Provenance;
 use crate::units::{Joules, Seconds, Watts};
+
+/// No counter here steps more rarely than this.
+pub const SLOWEST_STEP: Seconds = Seconds(1.0);
 
 /// One reading of a meter.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -58,6 +61,29 @@ impl Method {
             Self::Counter { .. } => "counter",
             Self::Integrated { .. } => "integrated",
         }
+    }
+
+    /// What a counter that went from `old` to `new` within `time` has counted, its wrap-around undone.
+    ///
+    /// # Errors
+    /// `Reset` where it was reset, or may have gone round unseen because `max_power` fills its range in that time.
+    pub fn added(self, old: Joules, new: Joules, time: Seconds) -> Result<Joules, Refusal> {
+        let Self::Counter { wraps_at, max_power } = self else {
+            return Err(Refusal::new(RefusalKind::Unreadable, "a meter of power gave an energy", ""));
+        };
+        let most = max_power * time;
+        if wraps_at.is_some_and(|range| range <= most) {
+            let what = format!("the counter may have gone round unseen between readings {time:.0} apart");
+            return Err(Refusal::new(RefusalKind::Reset, what, "name a shorter --interval"));
+        }
+        let added = if new < old { wraps_at.map(|range| new + range - old) } else { Some(new - old) };
+        added.filter(|added| (0.0..=most.0).contains(&added.0)).ok_or_else(|| {
+            let what = match new < old {
+                true => format!("the counter went back by {:.3}", old - new),
+                false => format!("the counter rose by {:.0} in {time:.3}, more than {max_power:.0} allow", new - old),
+            };
+            Refusal::new(RefusalKind::Reset, what, "measure again")
+        })
     }
 }
 

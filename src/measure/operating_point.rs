@@ -166,8 +166,7 @@ fn may_touch(gpu: &Gpu, table: &ProcessTable) -> Result<(), Refusal> {
         return refuse("the driver does not say who uses it".into(), "");
     };
     let own = rustix::process::getuid().as_raw();
-    for process in processes {
-        let pid = process.pid;
+    for pid in processes {
         match table.facts(pid) {
             Some(facts) if facts.uid == own => {}
             Some(facts) => {
@@ -230,10 +229,15 @@ fn write(restore: &RestoreJson, folder: &Path) -> Result<PathBuf, Refusal> {
 
 fn read(path: &Path) -> Result<RestoreJson, Refusal> {
     let text = fs::read(path).map_err(|error| Refusal::of_io(&path.display().to_string(), &error, RESTORE))?;
-    serde_json::from_slice(&text).map_err(|error| {
+    let unreadable = |why: String| {
         let remedy = "reset the device by hand (`nvidia-smi -rgc`) and remove the file";
-        Refusal::new(RefusalKind::Unreadable, format!("{}: {error}", path.display()), remedy)
-    })
+        Refusal::new(RefusalKind::Unreadable, format!("{}: {why}", path.display()), remedy)
+    };
+    let restore: RestoreJson = serde_json::from_slice(&text).map_err(|error| unreadable(error.to_string()))?;
+    match restore.schema_version {
+        SCHEMA_VERSION => Ok(restore),
+        other => Err(unreadable(format!("schema_version {other} is not known"))),
+    }
 }
 
 fn lives(restore: &RestoreJson, table: &ProcessTable) -> bool {

@@ -13,7 +13,7 @@ pub enum RefusalKind {
     Unsupported,
     /// The device fell off the bus.
     Lost,
-    /// The counter went back: what it counted meanwhile is unknown.
+    /// The counter went back, or may have gone round unseen: what it counted meanwhile is unknown.
     Reset,
     /// The region is shorter than the meter can resolve.
     TooShort,

@@ -14,7 +14,7 @@ use super::series::Series;
 use crate::units::Seconds;
 
 /// Between two readings while an end of a region is near.
-pub const FINE: Duration = Duration::from_millis(5);
+const FINE: Duration = Duration::from_millis(5);
 /// Between two readings of slow meters, at least.
 const SLOW: Duration = Duration::from_secs(1);
 const PROBE_INTERVAL: Duration = Duration::from_millis(500);
@@ -73,7 +73,7 @@ impl Sampler {
         threads.push(thread::spawn(move || sample(&theirs, &mut fast, &mut probes, origin, interval, FINE)));
         if !slow.is_empty() {
             let (theirs, interval) = (Arc::clone(&shared), interval.max(SLOW));
-            threads.push(thread::spawn(move || sample(&theirs, &mut slow, &mut [], origin, interval, interval)));
+            threads.push(thread::spawn(move || sample(&theirs, &mut slow, &mut [], origin, interval, SLOW)));
         }
         Self { shared, threads, origin }
     }
@@ -177,4 +177,47 @@ fn sample(
 /// Values here are whole between statements, so a panic elsewhere leaves them usable.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::Provenance;
+    use crate::measure::meter::{Method, Reading, Scope};
+    use crate::units::Watts;
+
+    struct Slow(Identity);
+
+    impl Meter for Slow {
+        fn identity(&self) -> &Identity {
+            &self.0
+        }
+
+        fn is_slow(&self) -> bool {
+            true
+        }
+
+        fn read(&mut self) -> Result<Reading, Refusal> {
+            Ok(Reading::Power(Watts(250.0)))
+        }
+    }
+
+    #[test]
+    fn near_an_end_a_slow_meter_does_not_wait_for_the_interval() {
+        let identity = Identity {
+            name: "ipmi:dcmi".into(),
+            source: "ipmi",
+            scope: Scope::Node,
+            method: Method::Integrated { averaged_over: Seconds(1.0) },
+            resolution: 1.0,
+            provenance: Provenance::Measured,
+        };
+        let sampler = Sampler::start(vec![Box::new(Slow(identity))], Vec::new(), Duration::from_secs(60));
+        let samples = || sampler.with(|tracks| tracks[0].series.samples());
+        while samples() < 2 {
+            assert!(sampler.now() < Seconds(5.0), "it waits");
+            thread::sleep(Duration::from_millis(20));
+        }
+        assert!(sampler.now() > Seconds(0.9), "and is not read more often than it may be");
+    }
 }

@@ -5,7 +5,7 @@
 //! break, and energy across a break is refused. Points older than a minute are thinned to one a second, except beside pinned
 //! instants, so that a day of samples stays small.
 
-use super::meter::{Method, Reading};
+use super::meter::{Method, Reading, SLOWEST_STEP};
 use super::refusal::{Refusal, RefusalKind};
 use crate::units::{Joules, Seconds, Watts};
 
@@ -19,8 +19,6 @@ const FINE_AROUND_PIN: f64 = 0.25;
 /// Integrating over a hole longer than this many intervals, and longer than a second, would be a guess.
 const GAP_INTERVALS: f64 = 5.0;
 const GAP_LEAST: f64 = 1.0;
-/// No counter here steps more rarely than this.
-const SLOWEST_STEP: f64 = 1.0;
 /// A region needs this many updates of the meter inside it.
 const LEAST_UPDATES: f64 = 2.0;
 
@@ -43,8 +41,6 @@ pub struct Energy {
     pub joules: Joules,
     /// What one update of the meter at either end may hide.
     pub uncertainty: Joules,
-    /// Updates of the meter inside the region.
-    pub updates: usize,
 }
 
 #[derive(Clone, Debug)]
@@ -102,8 +98,8 @@ impl Series {
         };
         let total = self.points.last().map_or(0.0, |point| point.joules);
         match self.method {
-            Method::Counter { wraps_at, max_power } => {
-                if let Some(added) = self.counted(before, old, at, value, wraps_at, max_power)
+            Method::Counter { .. } => {
+                if let Some(added) = self.counted(before, old, at, value)
                     && added > 0.0
                 {
                     let joules = if self.is_anchored { total + added } else { total };
@@ -214,7 +210,7 @@ impl Series {
                 let joules = (end - start).max(0.0);
                 let power = joules / (to - from);
                 let uncertainty = Joules(power * step.unwrap_or(0.0));
-                Ok(Energy { joules: Joules(joules), uncertainty, updates: inside })
+                Ok(Energy { joules: Joules(joules), uncertainty })
             }
             _ => Err(Refusal::new(RefusalKind::Gap, "no reading before the region began", "")),
         }
@@ -232,36 +228,19 @@ impl Series {
         Ok(self.energy(first, last)?.joules / (last - first))
     }
 
-    /// The difference of a counter, its wrap-around undone.
-    fn counted(
-        &mut self,
-        before: f64,
-        old: f64,
-        at: f64,
-        value: f64,
-        wraps_at: Option<Joules>,
-        max: Watts,
-    ) -> Option<f64> {
-        let most = max.0 * (at - before).max(self.interval).max(SLOWEST_STEP);
-        if value >= old && value - old <= most {
-            return Some(value - old);
+    /// What a counter added since the reading at `before`; where that is unknown, a break.
+    fn counted(&mut self, before: f64, old: f64, at: f64, value: f64) -> Option<f64> {
+        // The older value may have waited a step to be read.
+        let time = Seconds(at - before).max(SLOWEST_STEP);
+        match self.method.added(Joules(old), Joules(value), time) {
+            Ok(added) => Some(added.0),
+            Err(refusal) => {
+                // Until the next step, which is the first that is known whole.
+                self.push_break(before, f64::INFINITY, refusal);
+                self.is_anchored = false;
+                None
+            }
         }
-        if let Some(range) = wraps_at
-            && value < old
-            && value + range.0 - old <= most
-            && range.0 > most
-        {
-            return Some(value + range.0 - old);
-        }
-        let what = if value < old {
-            format!("the counter went back by {:.3} J", old - value)
-        } else {
-            format!("the counter rose by {:.0} J in {:.3} s, more than {max:.0} allow", value - old, at - before)
-        };
-        // Until the next step, which is the first that is known whole.
-        self.push_break(before, f64::INFINITY, Refusal::new(RefusalKind::Reset, what, "measure again"));
-        self.is_anchored = false;
-        None
     }
 
     fn push_break(&mut self, from: f64, to: f64, refusal: Refusal) {

@@ -1,13 +1,10 @@
 //! Constants of a deployment: what a start costs and what fits its memory.
 
 use super::OptionsInput;
-use crate::domain::deployment::rates;
+use crate::domain::deployment::{MEMORY_SHARE, rates};
 use crate::domain::model::Case;
 use crate::domain::{BatchPoint, Deployment, FamilyModel, Pool, Rates};
 use crate::units::{Joules, Seconds, Watts};
-
-/// Share of device memory an engine uses for weights and KV cache; the rest is reserve.
-pub const MEMORY_SHARE: f64 = 0.9;
 
 /// The drain after the last full batch, as a share of the longest request's time in its slot.
 pub const TAIL_SHARE: f64 = 0.8;

@@ -12,7 +12,8 @@ use std::collections::BTreeSet;
 
 use crate::domain::{AccuracyTable, BatchPoint, Cluster, Deployment, FamilyModel, Form, Pool, Workload};
 
-pub use constants::{MEMORY_SHARE, TAIL_SHARE};
+pub use crate::domain::deployment::MEMORY_SHARE;
+pub use constants::TAIL_SHARE;
 pub use eligibility::{Refusal, refusal};
 
 pub struct OptionsInput<'a> {
@@ -97,7 +98,7 @@ fn unplannable(family: &FamilyModel) -> Option<String> {
         family.net_energy_coefficients(batch, crate::domain::model::Case::Central),
         family.busy_time_coefficients(batch),
     ) else {
-        return Some("its KV-cache-off term is cubic in the lengths".to_owned());
+        return Some("its KV-cache-off term bends with the context, which plans cannot express".to_owned());
     };
     (family.form == Form::Bilinear)
         .then(|| "the bilinear form can predict negative energy; fit the phase form to plan with it".to_owned())

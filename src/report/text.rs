@@ -45,9 +45,13 @@ fn scaled(value: f64, units: &[(f64, &str)]) -> String {
     format!("{} {unit}", rounded(value, digits))
 }
 
-/// `1 request`, `2 requests`
+/// `1 request`, `2 requests`, `2 families`
 pub fn count(number: u64, name: &str) -> String {
-    format!("{number} {name}{}", if number == 1 { "" } else { "s" })
+    match (number, name.strip_suffix('y')) {
+        (1, _) => format!("1 {name}"),
+        (_, Some(stem)) => format!("{number} {stem}ies"),
+        _ => format!("{number} {name}s"),
+    }
 }
 
 /// Text that a terminal shows and never obeys: control characters are written out.

@@ -46,7 +46,7 @@ pub fn ordinary(x: &Array2<f64>, y: &Array1<f64>) -> Result<LeastSquares, LeastS
     let qr = PivotedQr::new(x);
     let rank_deficient = LeastSquaresError::RankDeficient { rank: qr.rank(), columns };
     let inverse_gram = qr.inverse_gram().ok_or(rank_deficient)?;
-    // Unit columns: S2 is about 1e13 times larger than the constant.
+    // Unit columns: i*o is millions of times larger than the constant.
     let lengths: Array1<f64> = x.columns().into_iter().map(|column| column.dot(&column).sqrt()).collect();
     let scaled = x / &lengths;
     let fitted = LinearRegression::default()

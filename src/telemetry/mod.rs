@@ -9,4 +9,4 @@ pub mod resample;
 
 pub use energy::{Gap, Summing, Totals, gap_limit, gap_limit_of, totals};
 pub use record::{Recorder, record};
-pub use resample::resample;
+pub use resample::{most_steps, resample};

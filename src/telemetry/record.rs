@@ -1,8 +1,9 @@
 //! Recording: what the meters of this node read, at an interval, until somebody says stop.
 //!
 //! Devices say their power of the moment. A package has only an energy counter: its power is the mean since the reading
-//! before, and its row stands for the middle between the two. Times are the wall clock's at the start plus monotonic time, so that
-//! they never go back. Memory and platform domains of RAPL are left out: a trace has packages, devices and nodes.
+//! before that it has moved from, and its row stands for the middle between the two. Times are the wall clock's at the
+//! start plus monotonic time, so that they never go back. Memory and platform domains of RAPL are left out: a trace has
+//! packages, devices and nodes.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -11,9 +12,9 @@ use std::time::{Duration, Instant};
 
 use crate::domain::{Channel, Reading, Scope, Timestamp};
 use crate::measure::inventory::Inventory;
-use crate::measure::meter::{self, Method};
+use crate::measure::meter::{self, SLOWEST_STEP};
 use crate::measure::nvml::Gpu;
-use crate::measure::{Meter, Refusal};
+use crate::measure::{Meter, Refusal, RefusalKind};
 use crate::units::{Joules, Seconds, Watts};
 
 /// How to record.
@@ -112,14 +113,12 @@ impl Recorder {
             }
             metered.read_at = Some(now);
             let since = metered.before.map_or(now, |(then, _)| then);
-            let power = metered.power(now);
-            let why = power.as_ref().err().map(Refusal::to_string);
-            tell(&mut self.failing, &metered.channel, why, told);
-            let power = match power {
-                Ok(None) => continue, // the first reading of a counter
-                Ok(power) => power,
-                Err(_) => None,
+            let (power, why) = match metered.power(now) {
+                Ok(None) => continue,
+                Ok(power) => (power, None),
+                Err(refusal) => (None, Some(refusal.to_string())),
             };
+            tell(&mut self.failing, &metered.channel, why, told);
             let middle = since + now.saturating_duration_since(since) / 2;
             let row = Reading { power, ..Reading::at(at(self.start, self.origin, middle)) };
             rows.push((metered.channel.clone(), row));
@@ -132,7 +131,7 @@ impl Recorder {
 }
 
 impl Metered {
-    /// `None` before a counter has been read twice.
+    /// `None` before a counter has been seen to move.
     fn power(&mut self, now: Instant) -> Result<Option<Watts>, Refusal> {
         let joules = match self.meter.read() {
             Ok(meter::Reading::Power(power)) => return Ok(Some(power)),
@@ -144,18 +143,20 @@ impl Metered {
         };
         let Some((then, before)) = self.before.replace((now, joules)) else { return Ok(None) };
         let time = Seconds(now.duration_since(then).as_secs_f64());
-        let (wraps_at, max_power) = match self.meter.identity().method {
-            Method::Counter { wraps_at, max_power } => (wraps_at, max_power),
-            Method::Integrated { .. } => (None, Watts(f64::INFINITY)),
-        };
-        let risen = if joules < before { joules + wraps_at.unwrap_or_default() - before } else { joules - before };
-        let power = risen / time;
-        if (0.0..=max_power.0).contains(&power.0) {
-            // In milliwatts, as devices say theirs.
-            return Ok(Some(Watts((1e3 * power.0).round() / 1e3)));
+        let name = &self.meter.identity().name;
+        if joules == before {
+            if time < SLOWEST_STEP {
+                self.before = Some((then, before)); // between two steps of the counter
+                return Ok(None);
+            }
+            // No package draws nothing; virtual machines show such counters.
+            return Err(Refusal::new(RefusalKind::Unreadable, format!("{name}: the counter stands still"), ""));
         }
-        let what = format!("{}: the counter was reset", self.meter.identity().name);
-        Err(Refusal::new(crate::measure::RefusalKind::Reset, what, ""))
+        match self.meter.identity().method.added(before, joules, time) {
+            // In milliwatts, as devices say theirs.
+            Ok(added) => Ok(Some(Watts((1e3 * (added / time).0).round() / 1e3))),
+            Err(refusal) => Err(Refusal { what: format!("{name}: {}", refusal.what), ..refusal }),
+        }
     }
 }
 
@@ -222,7 +223,6 @@ fn tell(
 mod tests {
     use super::*;
     use crate::domain::Provenance;
-    use crate::measure::RefusalKind;
     use crate::measure::meter::Identity;
 
     /// Answers with one scripted value after another.
@@ -246,7 +246,7 @@ mod tests {
     }
 
     fn recorder(joules: &[Option<f64>]) -> Recorder {
-        let method = Method::Counter { wraps_at: Some(Joules(1000.0)), max_power: Watts(5_000.0) };
+        let method = meter::Method::Counter { wraps_at: Some(Joules(10_000.0)), max_power: Watts(5_000.0) };
         let identity = Identity {
             name: "rapl:package-1".into(),
             source: "rapl",
@@ -267,7 +267,7 @@ mod tests {
 
     #[test]
     fn counters_become_powers_and_their_failures_gaps() {
-        let mut recorder = recorder(&[Some(990.0), Some(995.0), Some(3.0), None, None, Some(5.0), Some(6.0)]);
+        let mut recorder = recorder(&[Some(9_990.0), Some(9_995.0), Some(3.0), None, None, Some(5.0), Some(6.0)]);
         let pace = Pace { interval: Duration::from_millis(20), duration: Some(Duration::from_millis(125)) };
         let channels: Vec<String> = recorder.channels(&pace).map(|(channel, _)| channel.to_string()).collect();
         assert_eq!(channels, ["n1 package 1"]);
@@ -290,16 +290,32 @@ mod tests {
 
     #[test]
     fn stop_ends_it_and_a_reset_is_no_power() {
-        let mut recorder = recorder(&[Some(900.0), Some(1.0), Some(2.0)]);
+        let mut recorder = recorder(&[Some(901.0), Some(1.0), Some(2.0)]);
         recorder.meters[0].before = Some((Instant::now(), Joules(900.0)));
         std::thread::sleep(Duration::from_millis(5));
         assert!(recorder.meters[0].power(Instant::now()).is_ok());
         std::thread::sleep(Duration::from_millis(5));
-        // 101 J in 5 ms are 20 kW: no wrap-around.
+        // 9,100 J in 5 ms are 1.8 MW: no wrap-around.
         assert_eq!(recorder.meters[0].power(Instant::now()).unwrap_err().kind, RefusalKind::Reset);
         let (tell, stop) = std::sync::mpsc::channel();
         tell.send(()).unwrap();
         let pace = Pace { interval: Duration::from_secs(60), duration: None };
         record(&mut recorder, &pace, &stop, &mut |_, _| (), &mut |_| Ok(())).unwrap();
+    }
+
+    #[test]
+    fn a_counter_that_stands_still_or_may_have_gone_round_says_no_power() {
+        let mut recorder = recorder(&[Some(5.0), Some(5.0), Some(6.0), Some(7.0)]);
+        let metered = &mut recorder.meters[0];
+        let now = Instant::now();
+        let after = |milliseconds| now + Duration::from_millis(milliseconds);
+        metered.before = Some((now, Joules(5.0)));
+        assert_eq!(metered.power(after(1_500)).unwrap_err().kind, RefusalKind::Unreadable);
+        // Between two steps: the next is a mean since the one before.
+        assert_eq!(metered.power(after(1_510)), Ok(None));
+        assert_eq!(metered.power(after(1_520)), Ok(Some(Watts(50.0))));
+        // 5 kW for two minutes are 60 rounds.
+        let refusal = metered.power(after(121_520)).unwrap_err();
+        assert!(refusal.kind == RefusalKind::Reset && refusal.what.contains("gone round"), "{refusal}");
     }
 }

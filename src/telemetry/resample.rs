@@ -55,6 +55,16 @@ pub fn resample(readings: &[Reading], step: Seconds, gap_limit: Seconds) -> Vec<
     rows(cells, micros)
 }
 
+/// No fewer than the rows `resample` makes of these readings, so that too many can be refused before there are any.
+pub fn most_steps(readings: &[Reading], step: Seconds, gap_limit: Seconds) -> f64 {
+    // A stretch without a gap has a step more than it is long at each end, and its gap a row.
+    let of = |pair: &[Reading]| match pair[1].at.since(pair[0].at) {
+        time if time > gap_limit => 3.0,
+        time => time / step,
+    };
+    2.0 + readings.windows(2).map(of).sum::<f64>()
+}
+
 /// Adds the straight line between two readings to the steps it crosses.
 fn spread(cells: &mut BTreeMap<i64, Cell>, pair: &[Reading], (start, end): (f64, f64), number: usize, micros: i64) {
     let (from, to) = (pair[0].at.micros(), pair[1].at.micros());
@@ -136,6 +146,8 @@ mod tests {
     fn gaps_stay_and_partly_known_steps_need_half() {
         let known = [0.0, 0.5, 1.0, 1.6, 60.3, 61.0, 61.4].map(|second| reading(second, Some(50.0)));
         let rows = resample(&known, Seconds(1.0));
+        let most = most_steps(&known, Seconds(1.0), gap_limit(&known));
+        assert!(rows.len() as f64 <= most && most < 8.0, "{most}");
         let some = Some(50.0);
         assert_eq!(watts(&rows), [(0.0, some), (1.0, some), (2.0, None), (60.0, some), (61.0, None)]);
         let silent = [reading(0.0, some), reading(1.0, None), reading(2.0, some), reading(3.0, some)];

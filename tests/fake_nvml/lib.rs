@@ -8,177 +8,20 @@
 
 #![allow(non_snake_case, clippy::missing_safety_doc, clippy::not_unsafe_ptr_arg_deref)]
 
+mod device;
+
 use std::ffi::{c_char, c_int, c_uint, c_ulonglong};
-use std::fs::{self, OpenOptions};
-use std::io::Write;
-use std::path::PathBuf;
 use std::ptr;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use nvml_wrapper_sys::bindings::{
     nvmlFieldValue_t, nvmlMemory_v2_t, nvmlPciInfo_t, nvmlProcessInfo_t, nvmlUtilization_t,
 };
-use serde_json::Value;
 
-const SUCCESS: c_uint = 0;
-const NOT_INITIALIZED: c_uint = 1;
-const INVALID: c_uint = 2;
-const NOT_SUPPORTED: c_uint = 3;
-const NOT_FOUND: c_uint = 6;
-const INSUFFICIENT_SIZE: c_uint = 7;
-const LOST: c_uint = 15;
+use self::device::{Device, INSUFFICIENT_SIZE, INVALID, NOT_FOUND, NOT_INITIALIZED, NOT_SUPPORTED, SUCCESS, World};
+
 const POWER_INSTANT: c_uint = 186;
 /// Handles of devices are 1.., of their MIG instances 1000 * device + 1...
 const MIG: usize = 1000;
-
-struct Event {
-    at: f64,
-    device: usize,
-    what: String,
-    value: f64,
-}
-
-struct World {
-    folder: PathBuf,
-    script: Value,
-    events: Vec<Event>,
-    now: f64,
-}
-
-impl World {
-    fn open() -> Option<Self> {
-        let folder = PathBuf::from(std::env::var_os("FAKE_NVML")?);
-        let script = serde_json::from_str(&fs::read_to_string(folder.join("script.json")).ok()?).ok()?;
-        let log = fs::read_to_string(folder.join("events")).unwrap_or_default();
-        let event = |line: &str| {
-            let mut words = line.split_whitespace();
-            Some(Event {
-                at: words.next()?.parse().ok()?,
-                device: words.next()?.parse().ok()?,
-                what: words.next()?.to_owned(),
-                value: words.next().and_then(|word| word.parse().ok()).unwrap_or_default(),
-            })
-        };
-        let mut events: Vec<Event> = log.lines().filter_map(event).collect();
-        events.sort_by(|a, b| a.at.total_cmp(&b.at));
-        Some(Self { folder, script, events, now: now() })
-    }
-
-    fn devices(&self) -> &[Value] {
-        self.script["devices"].as_array().map(Vec::as_slice).unwrap_or_default()
-    }
-
-    /// The code `symbol` is to fail with.
-    fn failure(&self, symbol: &str) -> Option<c_uint> {
-        code(&self.script["fail"][symbol])
-    }
-}
-
-/// A device at this moment.
-struct Device {
-    world: World,
-    index: usize,
-}
-
-impl Device {
-    /// The device behind a handle, if `symbol` is to work on it.
-    fn of(handle: usize, symbol: &str) -> Result<Self, c_uint> {
-        let world = World::open().ok_or(NOT_INITIALIZED)?;
-        if let Some(code) = world.failure(symbol) {
-            return Err(code);
-        }
-        let index = handle.wrapping_sub(1);
-        let device = Self { world, index };
-        if device.is_lost() {
-            return Err(LOST);
-        }
-        match device.world.devices().get(index) {
-            None => Err(INVALID),
-            Some(script) => code(&script["fail"][symbol]).map_or(Ok(device), Err),
-        }
-    }
-
-    fn script(&self, key: &str) -> &Value {
-        &self.world.devices()[self.index][key]
-    }
-
-    fn number(&self, key: &str, default: f64) -> f64 {
-        self.script(key).as_f64().unwrap_or(default)
-    }
-
-    fn text(&self, key: &str) -> &str {
-        self.script(key).as_str().unwrap_or_default()
-    }
-
-    fn events(&self) -> impl Iterator<Item = &Event> {
-        self.world.events.iter().filter(|event| event.device == self.index && event.at <= self.world.now)
-    }
-
-    fn is_lost(&self) -> bool {
-        self.events().any(|event| event.what == "lost")
-    }
-
-    fn last(&self, what: &str, until: f64) -> Option<f64> {
-        self.events().filter(|event| event.what == what && event.at <= until).last().map(|event| event.value)
-    }
-
-    fn max_clock(&self) -> f64 {
-        self.number("max_clock_mhz", 1980.0)
-    }
-
-    fn clock(&self, at: f64) -> f64 {
-        match self.last("clock", at) {
-            Some(clock) if clock > 0.0 => clock.min(self.max_clock()),
-            _ => self.max_clock(),
-        }
-    }
-
-    fn limit(&self, at: f64) -> f64 {
-        self.last("limit", at).unwrap_or(1e3 * self.number("max_w", 400.0))
-    }
-
-    fn power(&self, at: f64) -> f64 {
-        let (idle, max) = (self.number("idle_w", 60.0), self.number("max_w", 400.0));
-        let load = self.last("load", at).unwrap_or(0.0);
-        (idle + load * (max - idle) * (self.clock(at) / self.max_clock()).powi(2)).min(self.limit(at) / 1e3)
-    }
-
-    fn energy(&self) -> f64 {
-        let step = self.number("counter_step_s", 0.02);
-        let until = (self.world.now / step).floor() * step;
-        let resets = self.events().filter(|event| event.what == "reset" && event.at <= until);
-        let start = resets.last().map_or(self.number("since", until), |event| event.at);
-        let mut joules =
-            if self.events().any(|event| event.what == "reset") { 0.0 } else { self.number("joules", 0.0) };
-        let mut at = start;
-        for next in self.events().map(|event| event.at).filter(|at| *at > start && *at < until).chain([until]) {
-            joules += self.power(at) * (next - at).max(0.0);
-            at = next;
-        }
-        joules * self.number("counter_scale", 1.0)
-    }
-
-    fn shown_power(&self) -> f64 {
-        self.power(self.world.now) * self.number("power_scale", 1.0)
-    }
-
-    fn append(&self, what: &str, value: f64) -> c_uint {
-        let file = OpenOptions::new().append(true).create(true).open(self.world.folder.join("events"));
-        let line = format!("{:.6} {} {what} {value}\n", now(), self.index);
-        match file.and_then(|mut file| file.write_all(line.as_bytes())) {
-            Ok(()) => SUCCESS,
-            Err(_) => 999,
-        }
-    }
-}
-
-fn now() -> f64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
-}
-
-fn code(value: &Value) -> Option<c_uint> {
-    value.as_u64().and_then(|code| c_uint::try_from(code).ok())
-}
 
 /// `answer` of the device, written to `to`.
 fn give<T>(handle: usize, symbol: &str, to: *mut T, answer: impl FnOnce(&Device) -> T) -> c_uint {

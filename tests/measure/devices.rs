@@ -172,7 +172,41 @@ fn devices_are_chosen_by_index_uuid_or_cuda_visible_devices() {
     assert_eq!(indices(&[], Some("1")), [1]);
     assert_eq!(indices(&[], Some("GPU-2a0,0")), [0, 2]);
     assert_eq!(indices(&["--devices", "0,1"], Some("2")), [0, 1]);
-    assert_code(&rig.run(&["meter", "--devices", "7", "--", "true"]), 69);
+    // What a variable names and is not here is only noted.
+    assert_eq!(indices(&[], Some("1,7")), [1]);
+    rig.write("sys/class/hwmon/hwmon0/name", "power_meter\n");
+    rig.write("sys/class/hwmon/hwmon0/power1_input", "400000000\n");
+    for (named, absent) in [("7", "device 7"), ("0,7", "device 7"), ("GPU-2a0,GPU-ffff", "device GPU-ffff")] {
+        let output = rig.run(&["meter", "--devices", named, "--", "touch", "ran"]);
+        assert_code(&output, 69);
+        assert!(stderr(&output).contains(&format!("{absent} is not here")), "{}", stderr(&output));
+        assert!(!rig.path("ran").exists());
+    }
+}
+
+#[test]
+fn a_lost_device_that_nobody_asked_for_hides_nothing() {
+    let rig = Rig::new(&[json!({}), json!({"fail": {"nvmlDeviceGetHandleByIndex_v2": 15}})]);
+    for (flags, known) in [(&[][..], false), (&["--devices", "0"], true)] {
+        let (output, result) = rig.meter(&[&["--idle", "0s"], flags].concat(), "sleep 0.3");
+        assert_code(&output, 0);
+        assert_eq!(result.get("gpu_energy_j").is_some(), known, "{result}");
+        assert_eq!(stderr(&output).contains("fell off the bus"), !known, "{}", stderr(&output));
+    }
+    for named in ["1", "GPU-1a0"] {
+        assert_code(&rig.run(&["meter", "--devices", named, "--", "true"]), 69);
+    }
+}
+
+#[test]
+fn a_device_without_a_counter_is_measured_by_its_power_also_when_named() {
+    let rig = Rig::new(&[json!({"fail": {"nvmlDeviceGetTotalEnergyConsumption": 3}})]);
+    for flags in [["--meters", "nvml"], ["--devices", "0"]] {
+        let (output, result) = rig.meter(&[&flags[..], &["--interval", "20ms", "--idle", "0s"]].concat(), "sleep 0.5");
+        assert_code(&output, 0);
+        assert_eq!(result["devices"][0]["method"], "integrated");
+        assert_close(&result["gpu_energy_j"], rig.truth(&result, 0), 0.03);
+    }
 }
 
 #[test]

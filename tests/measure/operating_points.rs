@@ -45,6 +45,7 @@ fn a_point_is_set_meanwhile_seen_and_undone() {
 fn what_must_not_be_set_is_refused_and_the_command_not_run() {
     let denied = json!({"fail": {"nvmlDeviceSetGpuLockedClocks": 4}});
     let silent = json!({"fail": {"nvmlDeviceGetComputeRunningProcesses_v3": 3}});
+    let half_silent = json!({"fail": {"nvmlDeviceGetGraphicsRunningProcesses_v3": 4}});
     for (devices, flags, code, word) in [
         (vec![denied], ["--sm-clock", "990"], 77, "as root"),
         (
@@ -55,6 +56,7 @@ fn what_must_not_be_set_is_refused_and_the_command_not_run() {
         ),
         (vec![json!({"mig": 2})], ["--sm-clock", "990"], 77, "MIG"),
         (vec![silent], ["--sm-clock", "990"], 77, "does not say who uses it"),
+        (vec![half_silent], ["--sm-clock", "990"], 77, "does not say who uses it"),
         (vec![json!({})], ["--sm-clock", "5000"], 69, "at most 1980 MHz"),
         (vec![json!({})], ["--power-limit", "900"], 69, "from 100 W to 400 W"),
         (vec![json!({})], ["--sm-clock", "0"], 2, "--sm-clock"),
@@ -65,6 +67,29 @@ fn what_must_not_be_set_is_refused_and_the_command_not_run() {
         assert!(stderr(&output).contains(word), "{word}: {}", stderr(&output));
         assert!(!rig.path("ran").exists() && is_restored(&rig), "{flags:?} {:?}", rig.events());
     }
+}
+
+#[test]
+fn a_device_without_graphics_has_no_graphics_processes() {
+    let rig = Rig::new(&[json!({"fail": {"nvmlDeviceGetGraphicsRunningProcesses_v3": 3}})]);
+    let (output, _) = rig.meter(&["--sm-clock", "990", "--idle", "0s"], "sleep 0.1");
+    assert_code(&output, 0);
+    assert!(is_restored(&rig) && rig.last(0, "clock") == Some(0.0));
+}
+
+#[test]
+fn an_undoing_that_fails_is_said_also_before_the_command_ran() {
+    let rig = Rig::new(&[json!({})]);
+    rig.script(&[json!({})], json!({"nvmlDeviceResetGpuLockedClocks": 4}));
+    let arguments = ["meter", "--sm-clock", "990", "--idle", "30s", "--", "touch", "ran"];
+    let child = rig.command(&arguments).stderr(Stdio::piped()).spawn().unwrap();
+    until(|| rig.last(0, "clock") == Some(990.0));
+    thread::sleep(Duration::from_millis(300));
+    send(&child, Signal::TERM);
+    let output = child.wait_with_output().unwrap();
+    assert_code(&output, 143);
+    assert!(stderr(&output).contains("not restored: cannot set the SM clock"), "{}", stderr(&output));
+    assert!(!rig.path("ran").exists());
 }
 
 #[test]
@@ -149,10 +174,12 @@ fn what_cannot_be_restored_keeps_its_file() {
     assert_code(&rig.run(&["doctor", "--restore"]), 77);
     rig.write("state/restore-GPU-gone.json", &restore.to_string().replace("0a0b1c2d", "gone"));
     rig.write("state/restore-half.json", "{");
+    rig.write("state/restore-later.json", &restore.to_string().replace("\"schema_version\":1", "\"schema_version\":2"));
     rig.script(&[json!({})], json!({}));
     let output = rig.run(&["doctor", "--restore"]);
     assert_code(&output, 69);
     assert!(stderr(&output).contains("no such device") && stderr(&output).contains("half"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("schema_version 2 is not known"), "{}", stderr(&output));
     assert_eq!(rig.last(0, "clock"), Some(0.0));
     assert!(!rig.path("state/restore-GPU-0a0b1c2d.json").exists() && rig.path("state/restore-half.json").exists());
 }

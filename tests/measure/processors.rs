@@ -134,13 +134,39 @@ fn one_denied_socket_leaves_the_sum_unknown() {
     let rig = Rig::new(&[json!({})]);
     zone(&rig, "intel-rapl:0", "package-0", 1);
     rig.write("sys/class/powercap/intel-rapl:1/name", "package-1\n");
-    rig.write("sys/class/powercap/intel-rapl:1/energy_uj", "not a number\n");
     let zones = [("intel-rapl:0", 0, 50.0)];
-    let (output, result) = counting(&rig, &zones, || rig.meter(&["--interval", "20ms", "--idle", "0s"], "sleep 0.5"));
+    for (energy, said) in
+        [(None, "is not there"), (Some("1\n"), "is not there"), (Some("not a number\n"), "not a number")]
+    {
+        if let Some(energy) = energy {
+            rig.write("sys/class/powercap/intel-rapl:1/energy_uj", energy);
+        }
+        let flags = ["--interval", "20ms", "--idle", "0s"];
+        let (output, result) = counting(&rig, &zones, || rig.meter(&flags, "sleep 0.5"));
+        assert_code(&output, 0);
+        assert!(result.get("cpu_energy_j").is_none(), "{result}");
+        assert_close(&line(&result, "rapl:package-0")["energy_j"], 50.0 * result["seconds"].as_f64().unwrap(), 0.05);
+        assert!(stderr(&output).contains(said), "{}", stderr(&output));
+    }
+}
+
+#[test]
+fn an_amd_device_that_says_zero_hides_the_sum_of_devices_and_not_the_node() {
+    let rig = Rig::new(&[]);
+    for (chip, name, microwatts) in
+        [("hwmon1", "power_meter", 400_000_000), ("hwmon2", "amdgpu", 90_000_000), ("hwmon3", "amdgpu", 0)]
+    {
+        rig.write(&format!("sys/class/hwmon/{chip}/name"), &format!("{name}\n"));
+        rig.write(&format!("sys/class/hwmon/{chip}/power1_input"), &format!("{microwatts}\n"));
+    }
+    let (output, result) = rig.meter(&["--meters", "node", "--interval", "20ms", "--idle", "0s"], "sleep 0.3");
     assert_code(&output, 0);
-    assert!(result.get("cpu_energy_j").is_none(), "{result}");
-    assert_close(&line(&result, "rapl:package-0")["energy_j"], 50.0 * result["seconds"].as_f64().unwrap(), 0.05);
-    assert!(stderr(&output).contains("not a number"), "{}", stderr(&output));
+    let seconds = result["seconds"].as_f64().unwrap();
+    assert_close(&result["node_energy_j"], 400.0 * seconds, 0.001);
+    assert_close(&line(&result, "hwmon:amdgpu-0")["energy_j"], 90.0 * seconds, 0.001);
+    assert!(result.get("gpu_energy_j").is_none(), "a sum without its parts: {result}");
+    assert_eq!(result["refused"][0]["meter"], "amdgpu", "{result}");
+    assert_no_zero(&result);
 }
 
 #[test]

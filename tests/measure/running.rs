@@ -1,7 +1,8 @@
 //! The command under the meter: exit codes, signals, output, and what is left of a killed measurement.
 
 use std::fs;
-use std::os::unix::process::CommandExt;
+use std::io::Write;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -74,6 +75,26 @@ fn a_signal_while_idle_ends_it_before_the_command() {
     assert_code(&child.wait_with_output().unwrap(), 143);
     assert!(!rig.path("ran").exists());
     assert!(fs::read_to_string(rig.path("m.json")).unwrap().contains("interrupted"));
+}
+
+#[test]
+fn a_signal_after_the_measurement_ends_the_program() {
+    let rig = Rig::new(&[json!({})]);
+    // A full pipe, which nobody reads: the result cannot be printed.
+    let (_reader, writer) = std::io::pipe().unwrap();
+    let mut filler = writer.try_clone().unwrap();
+    thread::spawn(move || filler.write_all(&[b' '; 1 << 20]));
+    let arguments = ["meter", "--json", "--idle", "0s", "--out", "m.json", "--", "sleep", "0.3"];
+    let mut child = rig.command(&arguments).stdout(writer).spawn().unwrap();
+    until(|| fs::read_to_string(rig.path("m.json")).is_ok_and(|text| text.contains("finished")));
+    thread::sleep(Duration::from_millis(500));
+    send(&child, Signal::TERM);
+    let mut status = None;
+    until(|| {
+        status = child.try_wait().unwrap();
+        status.is_some()
+    });
+    assert_eq!(status.unwrap().signal(), Some(15));
 }
 
 #[test]

@@ -53,6 +53,9 @@ fn what_is_wrong_has_its_exit_code() {
         "timestamp, index, power.draw [W]\nnever, 0, 1 W\n2024/04/05 06:17:10, 0, 1 W\n",
     )
     .unwrap();
+    let day = |k: u32| format!("2024/01/{:02} 00:00:00.000, 0, 100 W\n", 1 + k);
+    let month: String = (0..28).map(day).collect();
+    fs::write(folder.path().join("month.csv"), format!("timestamp, index, power.draw [W]\n{month}")).unwrap();
     let import = |files: &[&str]| run(folder.path(), &[&["import", "nvidia-smi", "--out", "t.csv"], files].concat());
     for (files, expected, said) in [
         (&["empty.csv"][..], 65, "empty.csv: line 1: the file is empty"),
@@ -61,6 +64,7 @@ fn what_is_wrong_has_its_exit_code() {
         (&["gone.csv"], 66, "cannot read gone.csv"),
         (&["g.csv", "--start", "2026-01-01T00:00:00Z"], 2, "scrapes as text"),
         (&["g.csv", "--step", "1ms"], 2, "at least 100ms"),
+        (&["month.csv", "--step", "100ms", "--max-gap", "1day"], 2, "name a longer step"),
     ] {
         let output = import(files);
         let message = String::from_utf8_lossy(&output.stderr).into_owned();

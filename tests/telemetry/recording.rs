@@ -93,6 +93,18 @@ fn signals_end_it_cleanly_and_nothing_is_overwritten() {
 }
 
 #[test]
+fn a_counter_that_stands_still_is_no_zero() {
+    let folder = tempfile::tempdir().unwrap();
+    sysfs(folder.path());
+    let output = record(folder.path(), &["--interval", "100ms", "--for", "1500ms"]).wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("the counter stands still"));
+    let text = fs::read_to_string(folder.path().join("t.csv")).unwrap();
+    let powers: Vec<&str> = text.lines().skip(1).filter_map(|line| line.split(',').nth(4)).collect();
+    assert!(!powers.is_empty() && powers.iter().all(|power| power.is_empty()), "{text}");
+}
+
+#[test]
 fn without_a_meter_it_says_so() {
     let folder = tempfile::tempdir().unwrap();
     let output = record(folder.path(), &["--for", "1s"]).wait_with_output().unwrap();

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::domain::{FamilyKey, Sample};
-use crate::fit::suggest::{Cell, Grid, suggest};
+use crate::fit::suggest::{self, Cell, Grid, suggest};
 use crate::report::text::Table;
 
 /// Cells for a new family, if no number is given.
@@ -66,6 +66,8 @@ impl GridArguments {
             })
             .filter(|cell| cell.input_tokens > 0.0 && cell.output_tokens > 0.0 && cell.batch_size > 0.0)
             .collect();
+        let without_lengths = rows.len() - measured.len();
+        let measured = suggest::distinct(&measured);
         let batch_size = if !self.grid_batch.is_empty() {
             self.grid_batch.clone()
         } else if rows.is_empty() {
@@ -77,7 +79,7 @@ impl GridArguments {
         let size = grid.input_tokens.len() * grid.output_tokens.len() * grid.batch_size.len();
         if size + measured.len() > MOST_CELLS {
             return Err(format!(
-                "{size} cells and {} samples are more than {MOST_CELLS}: give fewer with --grid-input, --grid-output and \
+                "{size} cells and {} that are measured are more than {MOST_CELLS}: give fewer with --grid-input, --grid-output and \
                  --grid-batch",
                 measured.len()
             ));
@@ -85,7 +87,7 @@ impl GridArguments {
         let cells = grid.cells();
         let kv_cache = family.as_ref().is_none_or(|key| key.kv_cache);
         let chosen = suggest(&cells, &measured, kv_cache, count).into_iter().map(|index| cells[index]).collect();
-        Ok(Suggestion { family, cells: chosen, without_lengths: rows.len() - measured.len() })
+        Ok(Suggestion { family, cells: chosen, without_lengths })
     }
 }
 

@@ -95,7 +95,7 @@ pub fn note(family: &Transferred) -> String {
     format!(
         "{}: estimated from {} ({known}); {off}; the range is to cover 90 %{few}",
         family.model.key,
-        count(family.neighbours as u64, "measured family").replace("familys", "families"),
+        count(family.neighbours as u64, "measured family"),
     )
 }
 

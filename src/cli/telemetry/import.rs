@@ -16,7 +16,7 @@ use crate::domain::{Channel, Reading};
 use crate::formats::trace_builder::{Assumed, Imported, join};
 use crate::formats::{Problems, text};
 use crate::formats::{dcgm_text, nvidia_smi, prometheus_json, ptdaemon, telemetry_csv, timestamp};
-use crate::telemetry::{Totals, gap_limit, resample, totals};
+use crate::telemetry::{Totals, gap_limit, most_steps, resample, totals};
 use crate::units::Seconds;
 
 /// Turn logs of power into a telemetry CSV and sum them up
@@ -55,6 +55,9 @@ pub struct Arguments {
     json: bool,
 }
 
+/// Rows of resampled readings that take about 2 GB.
+const MOST_STEPS: f64 = 1e7;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Format {
     /// CSV of `nvidia-smi --query-gpu=timestamp,index,power.draw,.. --format=csv`
@@ -92,6 +95,12 @@ pub fn run(arguments: &Arguments, output: &Output) -> anyhow::Result<()> {
     let sums: Vec<(Channel, Totals)> =
         trace.channels.iter().map(|(channel, of)| (channel.clone(), totals(of, limit(of)))).collect();
     if let Some(step) = arguments.step {
+        let most: f64 = trace.channels.values().map(|of| most_steps(of, seconds(step), limit(of))).sum();
+        if most > MOST_STEPS {
+            return Err(Failure::usage(format!(
+                "--step: {most:.0} rows, more than {MOST_STEPS:.0}; name a longer step"
+            )));
+        }
         for readings in trace.channels.values_mut() {
             *readings = resample(readings, seconds(step), limit(readings));
         }
@@ -118,7 +127,6 @@ fn check(arguments: &Arguments, to_stdout: bool) -> anyhow::Result<()> {
     if arguments.files.iter().filter(|path| is_stdin(path)).count() > 1 {
         return Err(Failure::usage("stdin (`-`) can be read once only"));
     }
-    // A longest gap of a day in steps of a tenth of a second is still a number of rows that fits into memory.
     if arguments.step.is_some_and(|step| step < Duration::from_millis(100)) {
         return Err(Failure::usage("--step: at least 100ms"));
     }

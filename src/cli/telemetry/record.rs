@@ -90,6 +90,7 @@ pub fn run(arguments: &Arguments, output: &Output) -> anyhow::Result<()> {
     };
     let mut told = |channel: &Channel, why: &str| output.warn(&format!("{channel} from now on without power: {why}"));
     let recorded = record(&mut recorder, &pace, &stop, &mut told, &mut write);
+    drop(stop);
     match recorded {
         Err(error) if to_stdout => return Err(error.into()),
         other => other.map_err(cannot)?,
@@ -106,7 +107,7 @@ pub fn run(arguments: &Arguments, output: &Output) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Hears of signals that ask to end. One that comes when the recording is over ends the program as if nobody listened.
+/// Hears of signals that ask to end. One that comes when the receiver is gone ends the program as if nobody listened.
 fn interrupted() -> anyhow::Result<Receiver<()>> {
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
     let (tell, stop) = mpsc::channel();

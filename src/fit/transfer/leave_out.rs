@@ -1,8 +1,9 @@
 //! How good a transfer is, honestly: each measured family estimated as if nobody had measured it, spreads and interval
 //! included, and compared with its own samples.
 //!
-//! Two questions: a model known elsewhere (other families of the model stay), and a wholly new model (all families of its
-//! architecture are left out with it, other precisions and fine-tunings among them).
+//! Three questions: a model known elsewhere (other families of the model stay), a wholly new model (all families of its
+//! architecture are left out with it, other precisions and fine-tunings among them), and a new device (all families on it
+//! are left out).
 
 use rayon::prelude::*;
 
@@ -70,7 +71,7 @@ pub fn leave_family_out(
         .collect()
 }
 
-/// What a family is fitted to: its main data set at the default operating point.
+/// Samples of a family's main data set at the default operating point; outliers, which no fit uses, stay in.
 fn observations(samples: &[Sample], key: &FamilyKey, context: &Context<'_>) -> Vec<Observation> {
     let own: Vec<&Sample> = samples.iter().filter(|sample| !sample.warmup && sample.family() == *key).collect();
     let (at_default, _) = clock::default_operating_point(&own, &mut Vec::new());

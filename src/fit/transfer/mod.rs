@@ -18,6 +18,7 @@ use self::neighbours::{Identities, Member, Neighbour};
 use self::process::{Normal, Process};
 use super::Context;
 use super::attempt::POWER_TOLERANCE;
+use crate::domain::deployment::MEMORY_SHARE;
 use crate::domain::features::BatchCurve;
 use crate::domain::{BatchPoint, Box2, FamilyKey, FamilyModel, Feature, Figure, Form, Quality, Term};
 use crate::stats::mean;
@@ -26,7 +27,6 @@ use crate::stats::mean;
 pub const FEWEST_NEIGHBOURS: usize = 4;
 /// Batch caps are offered as far as this many tokens a sequence fit beside the weights, in this share of the memory.
 const TOKENS_A_SEQUENCE: f64 = 512.0;
-const MEMORY_SHARE: f64 = 0.9;
 
 /// Why a family cannot be estimated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -88,13 +88,14 @@ fn comparable<'a>(target: &Member<'_>, measured: &'a [FamilyModel], context: &Co
         .collect()
 }
 
-/// Powers of two between the least and the largest cap that neighbours were measured at, as far as memory allows.
+/// The powers of two among the caps that neighbours were measured at, all caps if none is one, as far as memory allows.
 fn offered_batches(target: &Member<'_>, neighbours: &[Neighbour<'_>]) -> Vec<BatchPoint> {
-    let caps: BTreeSet<u32> = neighbours
+    let measured: BTreeSet<u32> = neighbours
         .iter()
         .flat_map(|neighbour| neighbour.model.batch_points.iter().map(|point| point.max_num_seqs))
-        .filter(|cap| cap.is_power_of_two())
         .collect();
+    let powers: BTreeSet<u32> = measured.iter().copied().filter(|cap| cap.is_power_of_two()).collect();
+    let caps = if powers.is_empty() { measured } else { powers };
     let machine = &target.machine;
     let memory = target.device.memory.0 * f64::from(target.key.devices) * MEMORY_SHARE;
     let fits = |cap: u32| match (machine.weights(), machine.kv_bytes_per_token()) {

@@ -28,6 +28,8 @@ pub struct Member<'a> {
     pub device: &'a DeviceType,
     pub architecture: &'a Architecture,
     bytes_per_parameter: f64,
+    /// Of one device.
+    peak_flops: f64,
 }
 
 impl<'a> Member<'a> {
@@ -39,7 +41,8 @@ impl<'a> Member<'a> {
             Machine { device: Some(device), engine: Some(engine), precision: &key.precision, devices: key.devices };
         let architecture = &engine.architecture;
         let bytes_per_parameter = machine.weights()?.value.0 / architecture.parameters;
-        Some(Self { key, machine, device, architecture, bytes_per_parameter })
+        let peak_flops = machine.peak_flops()?;
+        Some(Self { key, machine, device, architecture, bytes_per_parameter, peak_flops })
     }
 
     /// Whether one can tell of the other: same kind of device, same engine generation, both with a KV cache.
@@ -71,20 +74,13 @@ impl<'a> Member<'a> {
         let Architecture { parameters, active_parameters, .. } = *self.architecture;
         let touched = 1.0 - (1.0 - (active_parameters / parameters).min(1.0)).powf(batch.max(1.0));
         let reading = parameters * touched * self.bytes_per_parameter / (self.device.memory_bandwidth * self.devices());
-        let arithmetic = 2.0 * active_parameters * batch / (self.peak_flops() * self.devices());
+        let arithmetic = 2.0 * active_parameters * batch / (self.peak_flops * self.devices());
         (reading + arithmetic) / batch
     }
 
     /// Gross joules per output token at TDP.
     pub fn roofline_joules(&self, batch: f64) -> f64 {
         self.roofline_seconds(batch) * self.device.tdp.0 * self.devices()
-    }
-
-    fn peak_flops(&self) -> f64 {
-        match self.device.peak_flops_8bit {
-            Some(peak) if self.key.precision.starts_with("fp8") => peak,
-            _ => self.device.peak_flops_16bit,
-        }
     }
 
     fn trend(&self, log_batch: f64) -> Vec<f64> {

@@ -17,7 +17,7 @@ use super::refusal::{Refusal, RefusalKind};
 
 pub use self::meters::{DISAGREEMENT, meters};
 pub use self::operating_point::PowerLimits;
-pub use self::snapshot::{Process, Snapshot};
+pub use self::snapshot::Snapshot;
 
 /// Where the library is, in the order tried. The last is where container toolkits mount the driver.
 const LIBRARIES: [&str; 3] = ["libnvidia-ml.so.1", "libnvidia-ml.so", "/usr/local/nvidia/lib64/libnvidia-ml.so.1"];
@@ -41,6 +41,9 @@ pub struct Gpu {
     /// `Some(instances)` where MIG is on.
     pub mig_instances: Option<u32>,
 }
+
+/// Indices and their devices, or why one cannot be used.
+pub type Devices = Vec<(u32, Result<Gpu, Refusal>)>;
 
 /// Opens NVML: `library` where given, else where the system has it.
 ///
@@ -72,11 +75,11 @@ pub fn open(library: Option<&Path>) -> Result<Library, Refusal> {
 }
 
 impl Library {
-    /// Every device the driver shows to this process, each once, or why it cannot be used.
+    /// Every device the driver shows to this process, each once.
     ///
     /// # Errors
     /// That devices cannot be counted, or that there are none.
-    pub fn devices(&self) -> Result<Vec<Result<Gpu, Refusal>>, Refusal> {
+    pub fn devices(&self) -> Result<Devices, Refusal> {
         let count = self.nvml.device_count().map_err(|error| refusal("NVML devices", error))?;
         if count == 0 {
             let remedy = "ask Slurm for devices (`--gres=gpu:1`), or start the container with them";
@@ -92,7 +95,7 @@ impl Library {
                 }
                 seen.push(gpu.uuid.clone());
             }
-            devices.push(device);
+            devices.push((index, device));
         }
         Ok(devices)
     }

@@ -1,22 +1,15 @@
 //! What a device is doing at a moment. Each figure is absent where the device does not say.
 
+use std::collections::BTreeSet;
+
 use nvml_wrapper::bitmasks::device::ThrottleReasons;
 use nvml_wrapper::enum_wrappers::device::{Clock, TemperatureSensor};
-use nvml_wrapper::enums::device::UsedGpuMemory;
 use nvml_wrapper::error::NvmlError;
 
 use super::Gpu;
 use super::meters::{instant_power, power};
 use crate::measure::refusal::{Refusal, RefusalKind};
 use crate::units::Watts;
-
-/// A process that holds a context on a device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Process {
-    /// As the driver knows it, which in a container may be another namespace's.
-    pub pid: u32,
-    pub memory_mib: Option<u64>,
-}
 
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Snapshot {
@@ -31,8 +24,9 @@ pub struct Snapshot {
     pub power_limit_w: Option<f64>,
     /// Why clocks are lower than they could be; `None` is unknown, empty is unhindered.
     pub throttle_reasons: Option<Vec<&'static str>>,
-    /// `None` where the driver does not say.
-    pub processes: Option<Vec<Process>>,
+    /// Ids of the processes with a context on the device, as the driver knows them, which in a container may be another
+    /// namespace's. `None` where the driver does not say.
+    pub processes: Option<Vec<u32>>,
 }
 
 impl Gpu {
@@ -78,21 +72,17 @@ impl Gpu {
     }
 
     /// Processes with a compute or graphics context, each once.
-    fn processes(&self) -> Option<Vec<Process>> {
+    fn processes(&self) -> Option<Vec<u32>> {
         let device = self.handle().ok()?;
         let mut all = device.running_compute_processes().ok()?;
-        all.extend(device.running_graphics_processes().unwrap_or_default());
-        let mut processes: Vec<Process> = Vec::new();
-        for info in all {
-            let memory_mib = match info.used_gpu_memory {
-                UsedGpuMemory::Used(bytes) => Some(bytes >> 20),
-                UsedGpuMemory::Unavailable => None,
-            };
-            if processes.iter().all(|known| known.pid != info.pid) {
-                processes.push(Process { pid: info.pid, memory_mib });
-            }
+        match device.running_graphics_processes() {
+            Ok(more) => all.extend(more),
+            // A device or driver without graphics has no such processes.
+            Err(NvmlError::NotSupported | NvmlError::FunctionNotFound | NvmlError::FailedToLoadSymbol(_)) => {}
+            Err(_) => return None,
         }
-        Some(processes)
+        let pids: BTreeSet<u32> = all.into_iter().map(|info| info.pid).collect();
+        Some(pids.into_iter().collect())
     }
 }
 

@@ -102,6 +102,21 @@ fn a_counter_that_leaps_is_not_believed() {
 }
 
 #[test]
+fn a_counter_that_may_have_gone_round_between_two_readings_is_not_believed() {
+    // 5 kW go round 10 kJ in 2 s.
+    let mut series = counter(Some(10_000.0));
+    stepped(&mut series, 2, 0.0, 10_000.0);
+    series.add(Seconds(4.5), Reading::Counter(Joules(300.0)));
+    for tick in 0..20 {
+        series.add(Seconds(4.6 + 0.1 * f64::from(tick)), Reading::Counter(Joules(310.0 + 10.0 * f64::from(tick))));
+    }
+    let hidden = series.energy(Seconds(0.5), Seconds(4.7)).unwrap_err();
+    assert!(hidden.kind == RefusalKind::Reset && hidden.remedy.contains("--interval"), "{hidden}");
+    assert!((joules(&series, 0.5, 1.5) - 100.0).abs() < 1e-6, "what was before stands");
+    assert!((joules(&series, 5.0, 6.0) - 100.0).abs() < 1e-6, "and what came after");
+}
+
+#[test]
 fn power_is_joined_by_trapezoids_and_holes_are_not() {
     let mut series = power(NONE);
     for tick in 0..=40 {

@@ -3,7 +3,7 @@
 
 use std::fmt::Write;
 
-use crate::domain::{Quality, Term};
+use crate::domain::{Feature, Quality, Term};
 use crate::fit::bilinear::{Published, Target};
 use crate::fit::cells::{Cell, Comparison};
 use crate::fit::{FitReport, FittedFamily};
@@ -15,8 +15,9 @@ const WORST: usize = 5;
 
 const LEGEND: &str = "\
 Energies are gross joules, runtimes instance-seconds, both per request. In the names of terms: i input tokens, o output
-tokens, b mean running batch, S1 = sum over k < o of (i + k); o(b) is a table over measured batches. Intervals hold a
-fitted coefficient with 95 %, its form taken as given: by Student's t where a standard error stands beside them, else by
+tokens, b mean running batch, S1 = sum over k < o of (i + k), S1>n the same of what exceeds n, sum over k < o of
+max(0, i + k - n); o(b) is a table over measured batches. Intervals hold a fitted coefficient with 95 %, its form taken as
+given: by Student's t where a standard error stands beside them, else by
 resampling, since a coefficient is not allowed below 0. A table has none. Ranges belong to estimated coefficients. Errors
 are those of cross-validation: each sample is predicted by a model fitted without it. The factors that 90 % of measurements
 lie between leave out the smallest and largest batch where only the batch varies: plans stay between them.
@@ -26,7 +27,7 @@ lie between leave out the smallest and largest batch where only the batch varies
 pub fn text(report: &FitReport, charts: &[String]) -> String {
     let mut text = format!(
         "{} fitted on {}, of which {} were warm-ups and not used\n\n{LEGEND}",
-        families(report.families.len()),
+        count(report.families.len() as u64, "family"),
         count(report.samples as u64, "sample"),
         report.warmups
     );
@@ -40,10 +41,6 @@ pub fn text(report: &FitReport, charts: &[String]) -> String {
         }
     }
     text
-}
-
-fn families(number: usize) -> String {
-    if number == 1 { "1 family".into() } else { format!("{number} families") }
 }
 
 /// A line of its own, indented; what stands in file names and data sets is shown and not obeyed.
@@ -116,7 +113,10 @@ fn coefficients(terms: &[Term]) -> String {
     for term in terms {
         let range = (term.low != term.high).then_some((term.low, term.high));
         table.row([
-            term.feature.name().to_owned(),
+            match &term.feature {
+                Feature::ContextAbove(tokens) => format!("S1>{tokens}"),
+                feature => feature.name().to_owned(),
+            },
             figure(term.value),
             term.interval.map_or(String::new(), interval),
             term.standard_error.map_or(String::new(), figure),
