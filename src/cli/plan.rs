@@ -134,7 +134,7 @@ pub struct Arguments {
     /// Options CSV: plan from what requests cost where, without models, cluster, workload or deadline
     #[arg(long, conflicts_with_all = [
         "models", "cluster", "workload", "jobs", "accuracy", "task", "deadline", "min_accuracy", "incumbent", "releases",
-        "tokenizer", "sidecar", "format", "engines",
+        "tokenizer", "sidecar", "format", "engines", "objective", "power_cap_w",
     ])]
     options: Option<PathBuf>,
     /// Plan directory to write: new, empty or an earlier plan

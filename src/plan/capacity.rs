@@ -72,6 +72,8 @@ pub struct Capacity {
     pools: Vec<PoolRows>,
     /// Row (6), by window; none without a cap.
     power: Vec<RowId>,
+    /// Watts per unit of power in it.
+    power_unit: f64,
 }
 
 impl Capacity {
@@ -87,6 +89,7 @@ impl Capacity {
             open: vec![None; deployments],
             pools: Vec::new(),
             power: Vec::new(),
+            power_unit: power_unit(problem),
         };
         capacity.power = power_rows(lp, input)?;
         capacity.pools = (0..problem.cluster.pools.len())
@@ -109,7 +112,7 @@ impl Capacity {
     /// What a loaded second of `v` takes of the power cap.
     fn power_entry(&self, problem: &PlanProblem, v: usize, w: usize) -> Option<(RowId, f64)> {
         let row = *self.power.get(w)?;
-        Some((row, problem.deployments()[v].net_peak_power() / power_unit(problem)))
+        Some((row, problem.deployments()[v].net_peak_power() / self.power_unit))
     }
 
     fn add_deployment(
