@@ -235,7 +235,7 @@ fn family(rng: &mut ChaCha8Rng, pool: &Pool, model: usize) -> FamilyModel {
             .iter()
             .map(|&cap| BatchPoint {
                 max_num_seqs: cap,
-                batch_size: f64::from(cap),
+                batch_size: (f64::from(cap) - 0.4).max(1.0),
                 ttft_p99: None,
                 tbt_p50: None,
                 tbt_p99: None,

@@ -64,7 +64,7 @@ fn certain(facts: &Facts, index: usize) -> Vec<(f64, f64)> {
     }
     let open = facts.input.plan.instances[index].start.0 + deployment.load_time.0;
     let slots = rates.slots().min(served.len());
-    let width = slots as f64;
+    let (width, held) = (slots as f64, rates.slots() as f64);
     let devices = facts.input.cluster.pools.iter().map(|pool| pool.nodes.len() * pool.devices_per_node as usize);
     let instances = devices.sum::<usize>().min(facts.input.workload.requests.len()).max(1) as f64;
     let risk = (1.0 - spread.confidence) / 2.0 / instances;
@@ -84,9 +84,9 @@ fn certain(facts: &Facts, index: usize) -> Vec<(f64, f64)> {
         let spread_of = f64::from(spread.variance[request]);
         let [_, _, by_output, by_product, _, by_square] = rates.busy_time;
         let slope = by_output + by_product * f64::from(input) + 2.0 * by_square * f64::from(spread.most[request]);
-        let slope = slope * rates.batch_size / width;
+        let slope = slope * held / width;
         let planned = rates.slot_seconds(input, output) / width;
-        work += planned + by_square * spread_of * rates.batch_size / width;
+        work += planned + by_square * spread_of * held / width;
         variance += slope.powi(2) * spread_of;
         let deviation = (at_bound / width - planned).max(0.0);
         largest = largest.max(deviation);

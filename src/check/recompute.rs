@@ -266,7 +266,7 @@ fn longest(rates: &Rates, max_tokens: f64, requests: &Requests) -> Option<(u32, 
     for (&input, &output) in requests.input_tokens.iter().zip(&requests.output_tokens) {
         let (i, o) = (f64::from(input), f64::from(output));
         if i + o <= max_tokens {
-            let slot_seconds = rates.batch_size * dot(&rates.busy_time, &features(i, o));
+            let slot_seconds = rates.batch_size.round().max(1.0) * dot(&rates.busy_time, &features(i, o));
             if longest.is_none_or(|(_, _, most)| slot_seconds > most) {
                 longest = Some((input, output, slot_seconds));
             }

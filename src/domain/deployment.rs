@@ -24,7 +24,7 @@ pub struct Deployment {
     pub max_num_seqs: u32,
     /// SM clock that its jobs set; `None`: whatever the device runs at by itself.
     pub sm_clock_mhz: Option<u32>,
-    /// b: mean running batch, in every `b * T`. Never more than the requests there are.
+    /// b: mean running batch; rounded to whole slots in every `b * T`. Never more than the requests there are.
     pub batch_size: f64,
     /// What a request costs at `batch_size`.
     pub rates: Rates,
@@ -74,9 +74,10 @@ impl Rates {
         dot(&self.busy_time, &features(f64::from(input), f64::from(output)))
     }
 
-    /// Seconds a request holds a batch slot: b * T.
+    /// Seconds a request holds one of the slots: with b rounded to whole slots in `b * T`, all of them together serve one
+    /// request in T, as the bound takes it.
     pub fn slot_seconds(&self, input: u32, output: u32) -> f64 {
-        self.batch_size * self.seconds(input, output)
+        self.slots() as f64 * self.seconds(input, output)
     }
 
     /// Batch slots: whole requests decoded at once.

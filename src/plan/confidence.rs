@@ -61,7 +61,7 @@ pub fn secure(problem: &PlanProblem, rates: &Rates, requests: &[u32], opening: f
         at_bounds = at_bounds.max(finish);
 
         let [_, _, c2, c3, _, c5] = rates.busy_time;
-        let per_slot = rates.batch_size / slots as f64;
+        let per_slot = rates.slots() as f64 / slots as f64;
         let variance = f64::from(spread.variance[index]);
         let slope = per_slot * (c2 + c3 * f64::from(input) + 2.0 * c5 * f64::from(spread.most[index]));
         let expected = per_slot * (rates.seconds(input, output) + c5 * variance);

@@ -7,10 +7,10 @@
 //! # The problem
 //!
 //! An instance is a deployment v on concrete devices of one node over an interval that begins with a load. Each request
-//! r runs whole on one instance, between its release and its deadline, in a batch slot that it holds for `b_v T_v(r)`
-//! seconds. A start costs `J_v` joules (load and drain); a request costs its net energy `e_v(r)`; a node that can sleep
-//! costs `B_p` watts while it is on, waking included, and `Omega_p` joules a wake. A node that cannot sleep costs the
-//! same in every plan and stands outside the objective.
+//! r runs whole on one instance, between its release and its deadline, in one of `b_v` batch slots that it holds for
+//! `b_v T_v(r)` seconds. A start costs `J_v` joules (load and drain); a request costs its net energy `e_v(r)`; a node
+//! that can sleep costs `B_p` watts while it is on, waking included, and `Omega_p` joules a wake. A node that cannot
+//! sleep costs the same in every plan and stands outside the objective.
 //!
 //! # The relaxation
 //!
