@@ -14,7 +14,7 @@ fn bundled(path: &str) -> PathBuf {
 
 #[test]
 fn the_example_cluster_is_complete() {
-    let cluster = cluster_toml::read(&bundled("examples/cluster.toml"), &devices_toml::builtin()).unwrap();
+    let cluster = cluster_toml::read(&bundled("examples/cluster.toml"), &devices_toml::builtin()).unwrap().cluster;
     assert!(cluster.pools.iter().any(|pool| pool.kind == DeviceKind::Cpu));
     for pool in &cluster.pools {
         assert!(pool.device_memory.0 > 0.0 && pool.storage_gib_per_s.is_some_and(|rate| rate < 100.0), "{}", pool.name);

@@ -61,7 +61,7 @@ impl Site {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("profiles/models.json");
         let wanted = |model: &FamilyModel| model.key.model == "Qwen/Qwen3-8B" && model.key.device == "H100";
         Self {
-            cluster: cluster_toml::parse(CLUSTER, Path::new("cluster.toml"), &devices_toml::builtin()).unwrap(),
+            cluster: cluster_toml::parse(CLUSTER, Path::new("cluster.toml"), &devices_toml::builtin()).unwrap().cluster,
             models: models_json::read(&path).unwrap().into_iter().filter(wanted).collect(),
         }
     }

@@ -36,7 +36,7 @@ pub fn write(out: &Path, queues: &[usize], time_limit: Duration) -> Result<Strin
     let models = models(&models_json::read(&phase)?, &models_json::read(&bilinear)?).ok_or("a model is missing")?;
     let today = models_json::read(&root.join("profiles/models.json"))?;
     let site = Site {
-        cluster: cluster_toml::read(&root.join("examples/cluster.toml"), &devices_toml::builtin())?,
+        cluster: cluster_toml::read(&root.join("examples/cluster.toml"), &devices_toml::builtin())?.cluster,
         models: today.into_iter().filter(|family| cluster::MODELS.contains(&family.key.model.as_str())).collect(),
         accuracy: accuracy_csv::read(&root.join("profiles/accuracy.csv"))?,
         time_limit,

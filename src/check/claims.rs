@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::domain::Deployment;
+use crate::domain::{Deployment, Goal};
 use crate::units::{Joules, Seconds};
 
 /// Stands in an `AssignmentRow` for a request id or an instance name that does not exist.
@@ -134,6 +134,11 @@ pub struct ClaimedPlan {
     pub objective: Joules,
     pub bound: Joules,
     pub zeta: Option<ClaimedZeta>,
+    /// What it minimises, as it was asked to; and `objective`, `bound`, `objective_unit` where that is not energy.
+    pub goal: Goal,
+    pub goal_objective: Option<f64>,
+    pub goal_bound: Option<f64>,
+    pub goal_unit: Option<String>,
     /// Fraction of the objective.
     pub gap: f64,
     pub gap_parts: ClaimedGapParts,

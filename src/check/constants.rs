@@ -87,6 +87,10 @@ fn compare_one(claimed: &Deployment, recomputed: &Recomputed, log: &mut Log) {
     figure("max_tokens", "tokens", claimed.max_tokens, truth.max_tokens, coefficient(truth.max_tokens, 0.0));
     figure("idle power", "W", claimed.idle_power.0, truth.idle_power.0, coefficient(truth.idle_power.0, 0.0));
 
+    let watts = |power: Option<crate::units::Watts>| power.map_or(0.0, |power| power.0);
+    let (claimed_peak, peak) = (watts(claimed.peak_power), watts(truth.peak_power));
+    figure("peak power", "W", claimed_peak, peak, coefficient(peak, 0.0));
+
     let gross = &recomputed.gross_energy;
     let coefficients = [
         ("net energy", "J", &claimed.rates.net_energy, &truth.rates.net_energy, gross),

@@ -4,7 +4,8 @@ use super::claims::ClaimedEnergy;
 use super::facts::Facts;
 use super::power::PoweredTotals;
 use super::report::{Log, Rule};
-use super::tolerance::{GAP, at_most, close, joules};
+use super::tolerance::{GAP, at_most, close, joules, relative};
+use super::weights::Weighted;
 use crate::units::Joules;
 
 /// Recomputed joules.
@@ -18,8 +19,13 @@ pub(super) struct Energies {
 /// Rules `C-INSTANCE-ENERGY` (active joules of its requests at the batch it reaches), `C-LOAD-ENERGY` (its load and
 /// tail), `C-JOB-ENERGY` (active joules of the job's requests), `C-ENERGY-PART` (active, idle, load, wake, tail),
 /// `C-OBJECTIVE` (their sum, as claimed and as recomputed), `C-BOUND` (not above the objective), `C-GAP` and
-/// `C-GAP-PARTS`.
-pub(super) fn check_energy(facts: &Facts, powered: &PoweredTotals, log: &mut Log) -> Energies {
+/// `C-GAP-PARTS` (of the joules, or of what is minimised instead).
+pub(super) fn check_energy(
+    facts: &Facts,
+    powered: &PoweredTotals,
+    weighted: Option<Weighted>,
+    log: &mut Log,
+) -> Energies {
     let mut parts = ClaimedEnergy { idle: powered.idle, wake: powered.wake, ..ClaimedEnergy::default() };
     let mut jobs = vec![Joules::ZERO; facts.input.workload.jobs.len()];
     for index in 0..facts.instances.len() {
@@ -34,7 +40,8 @@ pub(super) fn check_energy(facts: &Facts, powered: &PoweredTotals, log: &mut Log
         }
     }
     check_totals(facts, &parts, powered.idle_slack, log);
-    check_gap(facts, parts.total(), powered.idle_slack, log);
+    check_bound(facts, parts.total(), powered.idle_slack, weighted, log);
+    check_gap(facts, log);
     Energies { parts, jobs }
 }
 
@@ -85,15 +92,29 @@ fn check_totals(facts: &Facts, parts: &ClaimedEnergy, idle_slack: f64, log: &mut
     }
 }
 
-fn check_gap(facts: &Facts, recomputed: Joules, idle_slack: f64, log: &mut Log) {
+fn check_bound(facts: &Facts, recomputed: Joules, idle_slack: f64, weighted: Option<Weighted>, log: &mut Log) {
+    let plan = facts.input.plan;
+    let mut broken = |detail: String| log.add(Rule::Bound, || ("plan".to_owned(), detail));
+    let (bound, least) = (plan.bound.0, plan.objective.0.min(recomputed.0));
+    if !at_most(bound, least, joules(least) + idle_slack) {
+        broken(format!("bound_j of {bound} J is above the objective of {least} J"));
+    }
+    let Some(weighted) = weighted else { return };
+    let least = plan.goal_objective.unwrap_or(f64::INFINITY).min(weighted.objective);
+    if !plan.goal_bound.is_some_and(|bound| at_most(bound, least, weighted.slack + relative(least))) {
+        let bound = plan.goal_bound.map_or("absent".to_owned(), |bound| bound.to_string());
+        broken(format!("bound is {bound}, the objective is {least} {}", plan.goal.unit()));
+    }
+}
+
+fn check_gap(facts: &Facts, log: &mut Log) {
     let plan = facts.input.plan;
     let mut broken = |rule, detail: String| log.add(rule, || ("plan".to_owned(), detail));
-    let (objective, bound) = (plan.objective.0, plan.bound.0);
-    let least = objective.min(recomputed.0);
-    if !at_most(bound, least, joules(least) + idle_slack) {
-        broken(Rule::Bound, format!("bound_j of {bound} J is above the objective of {least} J"));
-    }
-    let (objective, bound) = plan.zeta.as_ref().map_or((objective, bound), |zeta| (zeta.objective, zeta.bound));
+    let (objective, bound) = match (&plan.zeta, plan.goal_objective.zip(plan.goal_bound)) {
+        (Some(zeta), _) => (zeta.objective, zeta.bound),
+        (None, Some(of_goal)) => of_goal,
+        (None, None) => (plan.objective.0, plan.bound.0),
+    };
     // A plan that costs nothing has no gap; the paper's objective may be negative.
     let gap = if objective == 0.0 { 0.0 } else { (objective - bound) / objective.abs() };
     if !close(plan.gap, gap, GAP) {

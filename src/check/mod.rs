@@ -7,6 +7,7 @@
 //! and their hashes (the command line converts them into `CheckInput`).
 
 mod accuracy;
+mod cap;
 mod claims;
 mod confidence;
 mod constants;
@@ -24,6 +25,7 @@ mod recompute;
 mod replay;
 mod report;
 mod tolerance;
+mod weights;
 mod zeta;
 
 pub use claims::{
@@ -62,13 +64,15 @@ pub fn check(input: &CheckInput) -> Report {
     coverage::check_coverage(&facts, &mut log);
     devices::check_devices(&facts, &mut log);
     let powered = power::check_power(&facts, &mut log);
+    cap::check_cap(&facts, &powered, &mut log);
     memory::check_memory(&facts, &mut log);
     let finishes = deadlines::check_deadlines(&facts, &mut log);
     confidence::check_confidence(&facts, &mut log);
     let accuracies = accuracy::check_accuracy(&facts, &mut log);
     latency::check_latency(&facts, &mut log);
     eligibility::check_eligibility(&facts, &mut log);
-    let energies = energy::check_energy(&facts, &powered, &mut log);
+    let weighted = weights::check_weights(&facts, &powered, &mut log);
+    let energies = energy::check_energy(&facts, &powered, weighted, &mut log);
     zeta::check_zeta(&facts, &mut log);
 
     let jobs = input.workload.jobs.iter().enumerate().map(|(index, job)| JobTotals {
@@ -85,6 +89,7 @@ pub fn check(input: &CheckInput) -> Report {
         makespan: finishes.makespan,
         energy: energies.parts,
         objective: energies.parts.total(),
+        weighted: weighted.map(|weighted| weighted.objective),
         jobs: jobs.collect(),
     };
     log.finish(totals)

@@ -10,18 +10,29 @@ use crate::domain::Pool;
 use crate::units::Joules;
 
 /// Recomputed joules of all powered intervals, and how far rounded times may move the idle part.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct PoweredTotals {
+#[derive(Clone, Debug, Default)]
+pub(super) struct PoweredTotals<'a> {
     pub(super) idle: Joules,
     pub(super) wake: Joules,
     pub(super) idle_slack: f64,
+    /// Of nodes that can sleep, until the end of their last instance.
+    pub(super) intervals: Vec<PoweredInterval<'a>>,
+}
+
+/// When a node of a pool that can sleep is powered.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PoweredInterval<'a> {
+    pub(super) pool: &'a Pool,
+    pub(super) wake: f64,
+    pub(super) on: f64,
+    pub(super) off: f64,
 }
 
 /// Rules `C-ASLEEP` (instances lie within [on, off) of an interval), `C-WAKE` (on = wake + wake time, wake >= 0),
 /// `C-OFF` (off = end of the interval's last instance, and there is one), `C-POWER-OVERLAP` (intervals of a node follow
 /// each other), `C-NO-SLEEP` (no interval for a node that is always on), `C-IDLE-ENERGY` (standing power over wake to
 /// off) and `C-WAKE-ENERGY` (wake energy less what standing power bills meanwhile, at least 0).
-pub(super) fn check_power(facts: &Facts, log: &mut Log) -> PoweredTotals {
+pub(super) fn check_power<'a>(facts: &Facts<'a>, log: &mut Log) -> PoweredTotals<'a> {
     let nodes = nodes_by_name(&facts.input);
     let mut by_node: BTreeMap<(usize, usize), Vec<&ClaimedPowered>> = BTreeMap::new();
     for row in &facts.input.plan.powered {
@@ -96,9 +107,16 @@ fn check_order(rows: &[&ClaimedPowered], log: &mut Log) {
     }
 }
 
-fn check_interval(pool: &Pool, row: &ClaimedPowered, last_end: Option<f64>, totals: &mut PoweredTotals, log: &mut Log) {
+fn check_interval<'a>(
+    pool: &'a Pool,
+    row: &ClaimedPowered,
+    last_end: Option<f64>,
+    totals: &mut PoweredTotals<'a>,
+    log: &mut Log,
+) {
     let mut broken = |rule, detail: String| log.add(rule, || (node_name(row), detail));
     let (wake, on, off) = (row.wake.0, row.on.0, row.off.0);
+    totals.intervals.push(PoweredInterval { pool, wake, on, off: last_end.unwrap_or(off) });
     let woken = wake + pool.wake_time.0;
     if !(wake.is_finite() && wake >= -seconds(0.0) && close(on, woken, seconds(woken))) {
         broken(Rule::Wake, format!("wakes at {wake} s and is on at {on} s, waking takes {}", pool.wake_time));

@@ -8,7 +8,7 @@ use crate::domain::{
     BatchPoint, Cluster, Deployment, FamilyModel, Feature, Features, PhaseFactors, Provenance, Rates, Requests, Term,
     dot, features,
 };
-use crate::units::{Joules, Seconds};
+use crate::units::{Joules, Seconds, Watts};
 
 /// Share of device memory an engine may fill; the rest is reserve.
 const MEMORY_SHARE: f64 = 0.9;
@@ -74,14 +74,19 @@ pub(super) fn deployment<'a>(
     }
     let load_power = model.load_power.value - model.idle_power.value;
 
-    let (mut tail_time, mut tail_energy) = (0.0, 0.0);
+    let (mut tail_time, mut tail_energy, mut tail_power) = (0.0, 0.0, 0.0);
     if let Some((input, output, slot_seconds)) = longest(&full, max_tokens, requests) {
         tail_time = TAIL_SHARE * slot_seconds;
         let lengths = features(f64::from(input), f64::from(output));
         let (energy, seconds) = (dot(&single.net_energy, &lengths), dot(&single.busy_time, &lengths));
         let power = if seconds > 0.0 { (energy / seconds).max(0.0) } else { 0.0 };
         tail_energy = tail_time / (1.0 + safety) * power;
+        tail_power = power;
     }
+    let peak_power = cluster.site.power_cap.is_some().then(|| {
+        let request = strongest(&full, max_tokens, requests) * (1.0 + safety);
+        model.idle_power.value + Watts([load_power.0, tail_power, request].into_iter().fold(0.0, f64::max))
+    });
 
     let deployment = Deployment {
         id: match clock {
@@ -107,6 +112,7 @@ pub(super) fn deployment<'a>(
         tbt_p99: point.tbt_p99.filter(|_| at_default),
         support: model.support,
         idle_power: model.idle_power.value,
+        peak_power,
     };
     let size = |term: &Term| {
         let factors = factors.of(term);
@@ -267,6 +273,20 @@ fn longest(rates: &Rates, max_tokens: f64, requests: &Requests) -> Option<(u32, 
         }
     }
     longest
+}
+
+/// Most net joules a busy second that a request takes that fits.
+fn strongest(rates: &Rates, max_tokens: f64, requests: &Requests) -> f64 {
+    let mut strongest = 0.0;
+    for (&input, &output) in requests.input_tokens.iter().zip(&requests.output_tokens) {
+        let (i, o) = (f64::from(input), f64::from(output));
+        let lengths = features(i, o);
+        let seconds = dot(&rates.busy_time, &lengths);
+        if i + o <= max_tokens && seconds > 0.0 {
+            strongest = f64::max(strongest, dot(&rates.net_energy, &lengths) / seconds);
+        }
+    }
+    strongest
 }
 
 #[cfg(test)]

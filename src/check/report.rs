@@ -64,6 +64,8 @@ rules! {
     PowerOverlap = "C-POWER-OVERLAP",
     /// A node that cannot sleep has no powered intervals.
     NoSleep = "C-NO-SLEEP",
+    /// All nodes together stay within the power cap.
+    PowerCap = "C-POWER-CAP",
     /// Idle joules of a powered interval.
     IdleEnergy = "C-IDLE-ENERGY",
     /// Wake joules of a powered interval.
@@ -116,6 +118,8 @@ rules! {
     Zeta = "C-ZETA",
     /// Each model gets the share of the requests it was promised.
     ModelShare = "C-MODEL-SHARE",
+    /// The objective in grams or money, where one of them is minimised.
+    Weighted = "C-WEIGHTED",
     /// The bound is not above the objective.
     Bound = "C-BOUND",
     /// gap = (objective - bound) / objective.
@@ -168,6 +172,8 @@ pub struct Totals {
     pub energy: ClaimedEnergy,
     /// Sum of the parts.
     pub objective: Joules,
+    /// What is minimised, where that is not energy and can be known.
+    pub weighted: Option<f64>,
     /// In the workload's order.
     pub jobs: Vec<JobTotals>,
 }
@@ -243,6 +249,7 @@ mod tests {
             makespan: Seconds::ZERO,
             energy: ClaimedEnergy::default(),
             objective: Joules::ZERO,
+            weighted: None,
             jobs: vec![],
         };
         let report = log.finish(totals);

@@ -30,6 +30,16 @@ pub(super) fn joules_over(reference: f64, watts: f64) -> f64 {
     joules(reference) + watts.abs() * 2.0 * SECONDS
 }
 
+/// Of figures written in full.
+pub(super) fn relative(reference: f64) -> f64 {
+    RELATIVE * reference.abs()
+}
+
+/// Of a sum of powers against a cap: rounding of the sum.
+pub(super) fn watts(reference: f64) -> f64 {
+    1e-3 + RELATIVE * reference.abs()
+}
+
 /// Of coefficients, which come from plan.json in full. `gross` is the size of the terms that were added up: a net
 /// coefficient near zero carries their rounding, not its own.
 pub(super) fn coefficient(reference: f64, gross: f64) -> f64 {

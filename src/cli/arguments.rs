@@ -44,6 +44,11 @@ pub fn power(text: &str) -> Result<f64, String> {
     ranged(text, 1.0, 10_000.0, "a power in watts, from 1 to 10000")
 }
 
+/// A cap on the power of a cluster, in watts.
+pub fn power_cap(text: &str) -> Result<f64, String> {
+    ranged(text, 0.0, 1e12, "a power in watts, at most 1e12")
+}
+
 fn ranged(text: &str, low: f64, high: f64, what: &str) -> Result<f64, String> {
     text.parse().ok().filter(|value| (low..=high).contains(value)).ok_or_else(|| format!("not {what}"))
 }

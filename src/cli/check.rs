@@ -147,7 +147,7 @@ fn to_json(report: &Report) -> Value {
         .collect();
     let energy: serde_json::Map<String, Value> =
         totals.energy.named().into_iter().map(|(name, joules)| (name.to_owned(), json!(joules.0))).collect();
-    json!({
+    let mut value = json!({
         "valid": report.is_valid(),
         "violations": violations,
         "violations_omitted": omitted,
@@ -159,5 +159,9 @@ fn to_json(report: &Report) -> Value {
         "nodes_used": totals.nodes_used,
         "makespan_s": totals.makespan.0,
         "jobs": jobs,
-    })
+    });
+    if let (Some(object), Some(objective)) = (value.as_object_mut(), totals.weighted) {
+        object.insert("objective".into(), json!(objective));
+    }
+    value
 }

@@ -8,13 +8,14 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::exit;
-use crate::domain::{AccuracyTable, Cluster, Engine, FamilyModel};
+use crate::domain::{AccuracyTable, Cluster, Engine, FamilyModel, Goal, Steps};
 use crate::formats::plan_json::Input;
 use crate::formats::problems::{Collector, Problem, Problems};
+use crate::formats::site_csv::{self, SiteSeries};
 use crate::formats::workload::{Assembled, Defaults, ModelPolicy, assemble};
 use crate::formats::write::sha256_file;
 use crate::formats::{accuracy_csv, cluster_toml, devices_toml, engines_toml, jobs_toml, models_json};
-use crate::units::Seconds;
+use crate::units::{Seconds, Watts};
 
 /// Everything wrong with some files together.
 #[derive(Debug, Default, thiserror::Error)]
@@ -97,13 +98,22 @@ impl Paths {
         models.chain([("cluster", self.cluster.as_path())]).chain(workload).chain(optional).collect()
     }
 
-    /// Role, path as given and hash of every file.
-    pub fn hashes(&self) -> Result<Vec<Input>, Problems> {
+    /// Role, path as given and hash of every file and of the `series` that were read with them.
+    pub fn hashes(&self, series: &[(SiteSeries, PathBuf)]) -> Result<Vec<Input>, Problems> {
         let input = |(role, path): (&str, &Path)| {
             Ok(Input { role: role.to_owned(), path: path.display().to_string(), sha256: sha256_file(path)? })
         };
-        self.roles().into_iter().map(input).collect()
+        let series = series.iter().map(|(series, path)| (series.role(), path.as_path()));
+        self.roles().into_iter().chain(series).map(input).collect()
     }
+}
+
+/// What a plan minimises and may draw, as far as flags say.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SiteFlags {
+    pub goal: Goal,
+    /// In place of any cap of the cluster file.
+    pub power_cap: Option<Watts>,
 }
 
 /// What the files say.
@@ -111,17 +121,19 @@ impl Paths {
 pub struct Inputs {
     pub models: Vec<FamilyModel>,
     pub cluster: Cluster,
+    /// Files of the site's series that the plan goes by.
+    pub series: Vec<(SiteSeries, PathBuf)>,
     pub assembled: Assembled,
     pub accuracy: AccuracyTable,
     pub engines: Vec<Engine>,
     pub warnings: Vec<String>,
 }
 
-/// Reads all files. `defaults` are the flags; instants in the jobs file count from `start`.
+/// Reads all files. `defaults` and `site` are the flags; instants in the jobs file and in series count from `start`.
 ///
 /// # Errors
 /// Every problem of every file.
-pub fn read(paths: &Paths, defaults: &Defaults, start: SystemTime) -> Result<Inputs, InputErrors> {
+pub fn read(paths: &Paths, defaults: &Defaults, site: SiteFlags, start: SystemTime) -> Result<Inputs, InputErrors> {
     let mut gathered = Gathered::default();
     for (_, path) in paths.roles() {
         gathered.take(readable(path));
@@ -135,6 +147,12 @@ pub fn read(paths: &Paths, defaults: &Defaults, start: SystemTime) -> Result<Inp
     let cluster = there(&paths.cluster)
         .then(|| gathered.take(cluster_toml::read(&paths.cluster, &devices_toml::builtin())))
         .flatten();
+    let mut series = Vec::new();
+    let cluster = cluster.and_then(|file| {
+        let mut cluster = file.cluster;
+        series = file.series.into_iter().filter(|(series, _)| site.goes_by(*series)).collect();
+        gathered.take(site.apply(&mut cluster, &series, &paths.cluster, start)).map(|()| cluster)
+    });
     let mut optional = Optional { gathered: &mut gathered };
     let jobs = optional.read(&paths.jobs, |path| jobs_toml::read(path, start));
     let accuracy = optional.read(&paths.accuracy, accuracy_csv::read).unwrap_or_default();
@@ -163,12 +181,102 @@ pub fn read(paths: &Paths, defaults: &Defaults, start: SystemTime) -> Result<Inp
         let names = Names::new(&models, cluster, jobs_file.unwrap_or(Path::new("")));
         warnings.extend(gathered.take(names.check(assembled)).unwrap_or_default());
     }
+    if let (Some(cluster), Some(assembled)) = (&cluster, &assembled) {
+        gathered.take(covered(cluster, &series, assembled));
+    }
     gathered.finish()?;
     match (cluster, assembled) {
-        (Some(cluster), Some(assembled)) => Ok(Inputs { models, cluster, assembled, accuracy, engines, warnings }),
+        (Some(cluster), Some(assembled)) => {
+            Ok(Inputs { models, cluster, series, assembled, accuracy, engines, warnings })
+        }
         // Whatever is missing has been noted above.
         _ => Err(InputErrors::default()),
     }
+}
+
+impl SiteFlags {
+    fn goes_by(self, series: SiteSeries) -> bool {
+        match series {
+            SiteSeries::Carbon => self.goal == Goal::Carbon,
+            SiteSeries::Price => self.goal == Goal::Cost,
+            SiteSeries::PowerCap => self.power_cap.is_none(),
+        }
+    }
+
+    /// Reads `series` into the site of `cluster`, which came from `file`.
+    fn apply(
+        self,
+        cluster: &mut Cluster,
+        series: &[(SiteSeries, PathBuf)],
+        file: &Path,
+        start: SystemTime,
+    ) -> Result<(), Problems> {
+        let mut problems = Collector::new(file);
+        for (kind, path) in series {
+            let steps = problems.absorb(site_csv::read(path, *kind, start))?;
+            match kind {
+                SiteSeries::Carbon => cluster.site.carbon = steps,
+                SiteSeries::Price => cluster.site.price = steps,
+                SiteSeries::PowerCap => cluster.site.power_cap = steps,
+            }
+        }
+        if let Some(cap) = self.power_cap {
+            cluster.site.power_cap = Some(Steps::constant(cap.0));
+        }
+        for (goal, series) in [(Goal::Carbon, SiteSeries::Carbon), (Goal::Cost, SiteSeries::Price)] {
+            if self.goal == goal && self.lacks(series, cluster) && problems.is_empty() {
+                let remedy =
+                    format!("add {} = \"FILE.csv\" with the columns timestamp, {}", series.key(), series.column());
+                problems.add("site", format!("--objective {} needs `{}`", goal.name(), series.key()), remedy);
+            }
+        }
+        if cluster.site.power_cap.is_some() {
+            for pool in cluster.pools.iter().filter(|pool| pool.base_power.is_none()) {
+                let what = format!("under a power cap pool `{}` needs `base_power_w`", pool.name);
+                problems.add(
+                    format!("pool `{}`", pool.name),
+                    what,
+                    "add base_power_w (watts per node without devices): it counts against the cap",
+                );
+            }
+        }
+        problems.finish(())
+    }
+
+    fn lacks(self, series: SiteSeries, cluster: &Cluster) -> bool {
+        match series {
+            SiteSeries::Carbon => cluster.site.carbon.is_none(),
+            SiteSeries::Price => cluster.site.price.is_none(),
+            SiteSeries::PowerCap => cluster.site.power_cap.is_none(),
+        }
+    }
+}
+
+/// Every series must say something of every second until the last deadline.
+fn covered(cluster: &Cluster, series: &[(SiteSeries, PathBuf)], assembled: &Assembled) -> Result<(), Problems> {
+    let deadlines = assembled.workload.groups.iter().map(|group| group.deadline.0);
+    let horizon = deadlines.fold(0.0, f64::max);
+    let mut found = Vec::new();
+    for (kind, path) in series {
+        let steps = match kind {
+            SiteSeries::Carbon => &cluster.site.carbon,
+            SiteSeries::Price => &cluster.site.price,
+            SiteSeries::PowerCap => &cluster.site.power_cap,
+        };
+        let Some((from, to)) = steps.as_ref().and_then(|steps| steps.missing(horizon)) else { continue };
+        let mut problems = Collector::new(path);
+        problems.add(
+            "",
+            format!(
+                "it has no value from second {from:.0} to {to:.0} of the plan, whose last deadline is at second {horizon:.0}"
+            ),
+            "add rows that cover the plan, or move it with --start",
+        );
+        if let Problems::BadData(more) = problems.into_error() {
+            found.extend(more);
+        }
+    }
+    if found.is_empty() { Ok(()) } else { Err(Problems::BadData(found)) }
 }
 
 struct Optional<'a> {

@@ -13,15 +13,16 @@ use serde_json::{Value, json};
 
 use self::no_plan::NoPlan;
 use self::what_if::{Frontier, WhatIf};
-use super::arguments::{confidence, duration, fraction, instant, is_stdin, margin, percent};
+use super::arguments::{confidence, duration, fraction, instant, is_stdin, margin, percent, power_cap};
 use super::exit::Failure;
 use super::incumbent;
-use super::inputs::{self, Inputs, Paths};
+use super::inputs::{self, Inputs, Paths, SiteFlags};
 use super::output::Output;
 use super::plan_options;
 use super::progress::Line;
 use super::zeta;
 use crate::check::{CheckInput, Report, check};
+use crate::domain::Goal;
 use crate::formats::plan_json::{Baseline, Flags, PlanJson, Run, ZetaJson};
 use crate::formats::workload::{Defaults, Format, ModelPolicy, expand};
 use crate::formats::write::{DirectoryWriter, check_target};
@@ -33,6 +34,7 @@ use crate::report::claims::{Proof, of_schedule, zeta as claimed_zeta};
 use crate::report::plan_json::{Circumstances, baseline, plan_json};
 use crate::report::tables::write_directory;
 use crate::report::{self, summary};
+use crate::units::Watts;
 
 /// Decide which request runs where and when, on the fewest joules
 #[derive(Debug, clap::Args)]
@@ -59,12 +61,16 @@ pub struct Arguments {
     /// Deadline of requests and jobs that have none: 8h, or an instant
     #[arg(long)]
     deadline: Option<String>,
-    /// What to minimise: energy, or zeta=Z, the reference paper's weighing of energy (1) against accuracy (0)
+    /// What to minimise: energy; carbon or cost, which need carbon_csv or price_csv in the cluster file's [site]; or
+    /// zeta=Z, the reference paper's weighing of energy (1) against accuracy (0)
     #[arg(long, default_value = "energy", value_parser = zeta::objective)]
     objective: zeta::Objective,
     /// With --objective zeta=Z: least share of the requests that a model gets
     #[arg(long, value_name = "MODEL=SHARE", value_parser = zeta::model_share)]
     model_share: Vec<(String, f64)>,
+    /// Most watts the whole cluster may draw at any instant, in place of the cluster file's cap
+    #[arg(long, value_name = "W", value_parser = power_cap)]
+    power_cap_w: Option<f64>,
     /// Mean accuracy, in percent, of jobs that have no floor
     #[arg(long, value_parser = percent)]
     min_accuracy: Option<f64>,
@@ -128,7 +134,7 @@ pub struct Arguments {
     /// Options CSV: plan from what requests cost where, without models, cluster, workload or deadline
     #[arg(long, conflicts_with_all = [
         "models", "cluster", "workload", "jobs", "accuracy", "task", "deadline", "min_accuracy", "incumbent", "releases",
-        "tokenizer", "sidecar", "format", "engines",
+        "tokenizer", "sidecar", "format", "engines", "objective", "power_cap_w",
     ])]
     options: Option<PathBuf>,
     /// Plan directory to write: new, empty or an earlier plan
@@ -175,12 +181,12 @@ pub fn run(arguments: &Arguments, output: &Output) -> anyhow::Result<()> {
     let request = Request::new(arguments)?;
     let line = Line::new(output.quiet);
     line.say("reading");
-    let inputs = inputs::read(&request.paths, &request.defaults, request.start)?;
+    let inputs = inputs::read(&request.paths, &request.defaults, request.site, request.start)?;
     require_accuracy(arguments, &inputs)?;
     if let Some(frontier) = arguments.frontier {
         frontier.require_movable(&inputs)?;
     }
-    let hashes = request.paths.hashes()?;
+    let hashes = request.paths.hashes(&inputs.series)?;
     check_target(&arguments.out)?;
 
     let workload = &inputs.assembled.workload;
@@ -191,7 +197,8 @@ pub fn run(arguments: &Arguments, output: &Output) -> anyhow::Result<()> {
         accuracy: &inputs.accuracy,
         safety: arguments.safety,
     })?;
-    let problem = PlanProblem::new(workload, &inputs.cluster, &inputs.models, &options, arguments.safety);
+    let (cluster, models, goal) = (&inputs.cluster, &inputs.models, request.site.goal);
+    let problem = PlanProblem::with_goal(workload, cluster, models, &options, arguments.safety, goal);
     let mut warnings: Vec<String> =
         [&inputs.warnings, &inputs.assembled.warnings, &options.warnings].into_iter().flatten().cloned().collect();
     let incumbent = arguments.incumbent.as_deref().and_then(|dir| {
@@ -242,8 +249,9 @@ pub fn run(arguments: &Arguments, output: &Output) -> anyhow::Result<()> {
         baselines: baselines
             .iter()
             .map(|(name, result)| {
-                let objective = zeta_scores.get(name).copied();
-                (name.clone(), Baseline { objective, ..baseline(result) })
+                let priced = baseline(result);
+                let objective = zeta_scores.get(name).copied().or(priced.objective);
+                (name.clone(), Baseline { objective, ..priced })
             })
             .collect(),
         warnings,
@@ -276,6 +284,7 @@ fn now() -> SystemTime {
 struct Request {
     paths: Paths,
     defaults: Defaults,
+    site: SiteFlags,
     start: SystemTime,
     zeta: Option<Zeta>,
 }
@@ -316,7 +325,14 @@ impl Request {
             format: arguments.format,
         };
         let zeta = zeta::asked(arguments.objective, &arguments.model_share)?;
-        Ok(Self { paths, defaults, start, zeta })
+        let goal = arguments.objective.goal();
+        if goal != Goal::Energy && (arguments.frontier.is_some() || arguments.sensitivity.is_some()) {
+            return Err(Failure::usage(
+                "--frontier and --sensitivity are in joules: they belong to --objective energy",
+            ));
+        }
+        let site = SiteFlags { goal, power_cap: arguments.power_cap_w.map(Watts) };
+        Ok(Self { paths, defaults, site, start, zeta })
     }
 
     fn flags(&self) -> Flags {
@@ -327,6 +343,8 @@ impl Request {
             releases: self.defaults.releases,
             confidence: self.defaults.confidence,
             format: self.defaults.format.map(|format| format.to_string()),
+            objective: Some(self.site.goal).filter(|goal| *goal != Goal::Energy).map(|goal| goal.name().to_owned()),
+            power_cap_w: self.site.power_cap.map(|cap| cap.0),
         }
     }
 }

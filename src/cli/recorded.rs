@@ -6,18 +6,20 @@ use std::time::SystemTime;
 
 use super::check::Overrides;
 use super::exit::Failure;
-use super::inputs::{self, Gathered, Inputs, Paths};
+use super::inputs::{self, Gathered, Inputs, Paths, SiteFlags};
+use crate::domain::Goal;
 use crate::formats::duration::parse_instant;
 use crate::formats::plan_json::PlanJson;
 use crate::formats::problems::Collector;
 use crate::formats::workload::Defaults;
 use crate::formats::write::sha256_file;
-use crate::units::Seconds;
+use crate::units::{Seconds, Watts};
 
 /// Where the inputs of a plan are and how they are to be read.
 pub struct Recorded {
     paths: Paths,
     defaults: Defaults,
+    site: SiteFlags,
     start: SystemTime,
     /// (path, hash) of the files that are taken from plan.json.
     hashes: Vec<(PathBuf, String)>,
@@ -47,7 +49,8 @@ impl Recorded {
         };
         let overridden = |role: &str| match role {
             "models" => !overrides.models.is_empty(),
-            "cluster" => overrides.cluster.is_some(),
+            // The series of another cluster file are other files.
+            "cluster" | "carbon" | "price" | "power_cap" => overrides.cluster.is_some(),
             "workload" => !overrides.workload.is_empty(),
             "jobs" => overrides.jobs.is_some(),
             "accuracy" => overrides.accuracy.is_some(),
@@ -67,7 +70,15 @@ impl Recorded {
             sidecar: paths.sidecar.clone(),
             format: format.map_err(|error: String| damaged(format!("flags.format: {error}")))?,
         };
+        let goal = match flags.objective.as_deref() {
+            None => Goal::Energy,
+            Some(name) => Goal::ALL
+                .into_iter()
+                .find(|goal| goal.name() == name)
+                .ok_or_else(|| damaged(format!("flags.objective: there is no objective `{name}`")))?,
+        };
         Ok(Self {
+            site: SiteFlags { goal, power_cap: flags.power_cap_w.map(Watts) },
             hashes: kept.map(|input| (PathBuf::from(&input.path), input.sha256.clone())).collect(),
             start: parse_instant(&plan.run.start).map_err(|error| damaged(format!("run.start: {error}")))?,
             paths,
@@ -87,7 +98,7 @@ impl Recorded {
                         with --models, --cluster, --workload, --jobs, --accuracy";
             anyhow::Error::from(error).context(hint)
         })?;
-        Ok(inputs::read(&self.paths, &self.defaults, self.start)?)
+        Ok(inputs::read(&self.paths, &self.defaults, self.site, self.start)?)
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use super::exit::Failure;
+use crate::domain::Goal;
 use crate::formats::plan_json::ZetaJson;
 use crate::plan::baselines::{self, BaselineResult};
 use crate::plan::prices::{self, Prices, request_pass};
@@ -13,18 +14,27 @@ use crate::plan::{Infeasibility, Plan, PlanProblem, Settings, Verdict};
 /// What `--objective` names.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Objective {
-    Energy,
+    Of(Goal),
     Zeta(f64),
 }
 
-/// `energy`, or `zeta=Z` with Z from 0 to 1.
-pub fn objective(text: &str) -> Result<Objective, String> {
-    let weight = text.strip_prefix("zeta=").and_then(|weight| weight.parse().ok());
-    match weight.filter(|weight| (0.0..=1.0).contains(weight)) {
-        Some(weight) => Ok(Objective::Zeta(weight)),
-        None if text == "energy" => Ok(Objective::Energy),
-        None => Err("not energy or zeta=Z with Z from 0 to 1".to_owned()),
+impl Objective {
+    /// What the joules of the plan stand for; the paper's objective counts them as they are.
+    pub fn goal(self) -> Goal {
+        match self {
+            Self::Of(goal) => goal,
+            Self::Zeta(_) => Goal::Energy,
+        }
     }
+}
+
+/// `energy`, `carbon`, `cost`, or `zeta=Z` with Z from 0 to 1.
+pub fn objective(text: &str) -> Result<Objective, String> {
+    let goal = Goal::ALL.into_iter().find(|goal| goal.name() == text);
+    let weight = text.strip_prefix("zeta=").and_then(|weight| weight.parse().ok());
+    goal.map(Objective::Of)
+        .or_else(|| weight.filter(|weight| (0.0..=1.0).contains(weight)).map(Objective::Zeta))
+        .ok_or_else(|| "not energy, carbon, cost or zeta=Z with Z from 0 to 1".to_owned())
 }
 
 /// `MODEL=SHARE`, the share from 0 to 1.
@@ -109,8 +119,10 @@ pub fn decide(problem: &PlanProblem, zeta: &Zeta, settings: &Settings, seed: u64
 /// `least_joules`: what no plan goes below.
 fn proved(found: ZetaPlan, least_joules: f64, settings: &Settings) -> Plan {
     let gap = if found.objective == 0.0 { 0.0 } else { (found.objective - found.bound) / found.objective.abs() };
+    let bound = least_joules.min(found.priced.objective());
     Plan {
-        bound: least_joules.min(found.priced.objective()),
+        bound,
+        bound_j: bound,
         bound_by: "exact assignment of requests at the prices of shares, floors and device-seconds",
         gap,
         merging: 0.0,

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::provenance::Figure;
+use super::steps::Steps;
 use crate::units::{Bytes, Joules, Seconds, Watts};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -84,10 +85,49 @@ impl Pool {
     }
 }
 
-#[derive(Clone, Debug, PartialEq)]
+/// What a plan minimises.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Goal {
+    #[default]
+    Energy,
+    /// Grams of CO2 by the site's carbon intensity.
+    Carbon,
+    /// Money by the site's price.
+    Cost,
+}
+
+impl Goal {
+    pub const ALL: [Self; 3] = [Self::Energy, Self::Carbon, Self::Cost];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Energy => "energy",
+            Self::Carbon => "carbon",
+            Self::Cost => "cost",
+        }
+    }
+
+    /// Unit of the objective. Money is in the currency of the site's price.
+    pub fn unit(self) -> &'static str {
+        match self {
+            Self::Energy => "J",
+            Self::Carbon => "gCO2",
+            Self::Cost => "money",
+        }
+    }
+}
+
+/// What holds for the cluster as a whole. Times count from the start of the plan.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Site {
     /// Power usage effectiveness; multiplies grams and money, never joules.
     pub pue: Option<f64>,
+    /// gCO2 per kWh.
+    pub carbon: Option<Steps>,
+    /// Money per kWh.
+    pub price: Option<Steps>,
+    /// Watts that all nodes together may draw at any instant, at the IT load.
+    pub power_cap: Option<Steps>,
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -46,6 +46,10 @@ pub struct Deployment {
     pub support: Box2,
     /// Idle power of the instance's devices together, as subtracted from the gross energy.
     pub idle_power: Watts,
+    /// What an instance may draw at any instant of its life, its devices' idle power included: the most of its load, of a
+    /// request alone, and of a full batch of the request that draws most, done as fast as the model says. `None` where no
+    /// power cap asks for it.
+    pub peak_power: Option<Watts>,
 }
 
 /// Net joules and instance-seconds per request on (1, i, o, i*o, i^2, o^2), at the batch that is really reached.
@@ -86,6 +90,11 @@ impl Deployment {
     /// J: joules of a start, net of idle.
     pub fn start_energy(&self) -> Joules {
         self.load_energy + self.tail_energy
+    }
+
+    /// What an instance counts against a power cap beyond the idle power of its devices; 0 without a cap.
+    pub fn net_peak_power(&self) -> f64 {
+        self.peak_power.map_or(0.0, |peak| peak.0 - self.idle_power.0)
     }
 
     /// Whether a request of these lengths fits memory at this batch.

@@ -16,10 +16,11 @@ pub mod provenance;
 pub mod request_ids;
 pub mod sample;
 pub mod schedule;
+pub mod steps;
 pub mod workload;
 
 pub use clock::{ClockPoint, ClockTable, Phase, PhaseFactors};
-pub use cluster::{Cluster, DeviceKind, DeviceType, Pool, Site, SlurmTarget};
+pub use cluster::{Cluster, DeviceKind, DeviceType, Goal, Pool, Site, SlurmTarget};
 pub use data_set::DataSetPrompts;
 pub use deployment::{Deployment, Rates};
 pub use engine::{Architecture, Engine};
@@ -32,4 +33,5 @@ pub use provenance::{Figure, Provenance};
 pub use request_ids::{IdSource, IdsUnavailable, Names, RequestIds};
 pub use sample::{Measurement, Sample};
 pub use schedule::{Instance, PoweredInterval, Schedule};
+pub use steps::Steps;
 pub use workload::{AccuracyRule, AccuracyTable, Floor, Group, Job, OutputSpread, Requests, Workload};

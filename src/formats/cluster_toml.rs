@@ -1,17 +1,18 @@
 //! The cluster file: pools of identical nodes, their devices, what they draw when idle and how Slurm is asked for them.
 //!
 //! What the file leaves out comes from the device table and is then marked estimated; what neither knows is an error, not
-//! a guess. Site keys that would change the plan but are not planned with yet are refused rather than ignored.
+//! a guess. Series of the site lie in files of their own (`site_csv`), which are only named here.
 //! `mps` is read and has no effect yet: SM shares are not offered.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::problems::Problems;
+use super::site_csv::SiteSeries;
 use super::text::read_text;
 use super::toml_document::{Section, read_document};
 use super::{devices_toml, hostlist};
-use crate::domain::{Cluster, DeviceKind, DeviceType, Figure, Pool, Provenance, Site, SlurmTarget};
+use crate::domain::{Cluster, DeviceKind, DeviceType, Figure, Pool, Provenance, Site, SlurmTarget, Steps};
 use crate::units::{Bytes, Joules, Seconds, Watts};
 
 const MAX_DEVICES_PER_NODE: u32 = 1024;
@@ -19,13 +20,22 @@ const MAX_WATTS: f64 = 1e6;
 const MAX_GIB: f64 = 1e6;
 const MAX_WAKE_SECONDS: f64 = 86_400.0;
 
+/// A cluster and the files its series are in.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClusterFile {
+    /// Without series: its power cap is the constant one, if there is one.
+    pub cluster: Cluster,
+    /// Relative paths are relative to the cluster file.
+    pub series: Vec<(SiteSeries, PathBuf)>,
+}
+
 /// Reads a cluster file. `devices` is the device table.
-pub fn read(path: &Path, devices: &[DeviceType]) -> Result<Cluster, Problems> {
+pub fn read(path: &Path, devices: &[DeviceType]) -> Result<ClusterFile, Problems> {
     parse(&read_text(path)?, path, devices)
 }
 
-/// As `read`, from text; `path` only names it in messages.
-pub fn parse(text: &str, path: &Path, devices: &[DeviceType]) -> Result<Cluster, Problems> {
+/// As `read`, from text; `path` names it in messages and is where relative paths are looked for.
+pub fn parse(text: &str, path: &Path, devices: &[DeviceType]) -> Result<ClusterFile, Problems> {
     read_document(path, text, |root| {
         let sections = root.sections("pool");
         if sections.is_empty() {
@@ -52,7 +62,8 @@ pub fn parse(text: &str, path: &Path, devices: &[DeviceType]) -> Result<Cluster,
             }
             pools.push(pool);
         }
-        Cluster { pools, site: read_site(root) }
+        let (site, series) = read_site(root, path);
+        ClusterFile { cluster: Cluster { pools, site }, series }
     })
 }
 
@@ -208,14 +219,20 @@ fn unknown_device(section: &Section, key: &str) {
     section.problem("device", what, format!("add {key}, or use the table's name of the device"));
 }
 
-fn read_site(root: &mut Section) -> Site {
-    let Some(mut site) = root.section("site") else { return Site { pue: None } };
-    let pue = site.number("pue", 1.0, 10.0);
-    for key in ["power_cap_w", "carbon_csv", "price_csv"] {
-        site.require_absent(key, "not supported by this version: a plan would silently disregard it", "remove it");
+fn read_site(root: &mut Section, path: &Path) -> (Site, Vec<(SiteSeries, PathBuf)>) {
+    let Some(mut section) = root.section("site") else { return (Site::default(), Vec::new()) };
+    let pue = section.number("pue", 1.0, 10.0);
+    let power_cap = section.number("power_cap_w", 0.0, 1e12).map(Steps::constant);
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let mut series = Vec::new();
+    for kind in [SiteSeries::Carbon, SiteSeries::Price, SiteSeries::PowerCap] {
+        series.extend(section.text(kind.key()).map(|file| (kind, folder.join(file))));
     }
-    site.note_unknown_keys();
-    Site { pue }
+    if power_cap.is_some() && series.iter().any(|(kind, _)| *kind == SiteSeries::PowerCap) {
+        section.problem("power_cap_csv", "there is power_cap_w, too", "keep one of the two");
+    }
+    section.note_unknown_keys();
+    (Site { pue, power_cap, ..Site::default() }, series)
 }
 
 /// Gigabits (10^9 bits) to GiB per second.
@@ -243,7 +260,7 @@ mod tests {
     }
 
     fn cluster(text: &str) -> Result<Cluster, Problems> {
-        parse(text, Path::new("c.toml"), &devices())
+        parse(text, Path::new("c.toml"), &devices()).map(|file| file.cluster)
     }
 
     fn errors(text: &str) -> Vec<String> {
@@ -292,6 +309,16 @@ pue = 1.2
     }
 
     #[test]
+    fn series_lie_beside_the_cluster_file() {
+        let site = "carbon_csv = \"carbon.csv\"\nprice_csv = \"/srv/price.csv\"\npower_cap_w = 5e4\n";
+        let file = parse(&format!("{GOOD}{site}"), Path::new("site/c.toml"), &devices()).unwrap();
+        let expected =
+            [(SiteSeries::Carbon, "site/carbon.csv".into()), (SiteSeries::Price, PathBuf::from("/srv/price.csv"))];
+        assert_eq!(file.series, expected);
+        assert_eq!(file.cluster.site.power_cap, Some(Steps::constant(5e4)));
+    }
+
+    #[test]
     fn an_unknown_device_needs_its_figures() {
         let text = "[[pool]]\nname = \"p\"\nnodes = \"n1\"\ndevice = \"X9\"\ndevices_per_node = 1\n";
         let found = errors(text);
@@ -312,7 +339,7 @@ pue = 1.2
             .replace("nodes = \"c1\"", "nodes = \"h100n2\"")
             .replace("name = \"cpu\"", "name = \"h100\"")
             .replace("95.5", "nan")
-            .replace("pue = 1.2", "pue = 0.5\npower_cap_w = 1000");
+            .replace("pue = 1.2", "pue = 0.5\npower_cap_w = 1000\npower_cap_csv = \"cap.csv\"");
         let found = errors(&bad);
         for part in [
             "(pool[1].devices_per_node): 0 does not fit",
@@ -322,7 +349,7 @@ pue = 1.2
             "a pool `h100` exists already",
             "(pool[2].idle_power_w): nan is out of range",
             "(site.pue): 0.5 is out of range",
-            "(site.power_cap_w): not supported by this version",
+            "(site.power_cap_csv): there is power_cap_w, too",
         ] {
             assert!(found.iter().any(|line| line.contains(part)), "{part} in {found:#?}");
         }

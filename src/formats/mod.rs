@@ -31,6 +31,7 @@ pub mod restore_json;
 pub mod sample_row;
 pub mod samples_csv;
 pub mod shards;
+pub mod site_csv;
 pub mod table;
 pub mod telemetry_csv;
 pub mod text;

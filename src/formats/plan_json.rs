@@ -32,7 +32,7 @@ pub struct PlanJson {
     /// Proved lower bound on any plan's `objective`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bound: Option<f64>,
-    /// `zeta`: the reference paper's objective, which has no unit.
+    /// `gCO2`; `money` in the currency of the price series; `zeta`: the reference paper's objective, which has no unit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub objective_unit: Option<String>,
     /// What the reference paper's objective is made of, where it is minimised.
@@ -166,6 +166,12 @@ pub struct Flags {
     /// `--format`
     #[serde(skip_serializing_if = "Option::is_none")]
     pub format: Option<String>,
+    /// `carbon` or `cost`; absent for energy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub objective: Option<String>,
+    /// `--power-cap-w`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub power_cap_w: Option<f64>,
 }
 
 /// `zeta * E / max_energy_j - (1 - zeta) * A * (input + output) / max_accuracy_tokens`, summed over requests.
@@ -327,10 +333,13 @@ pub struct DeploymentJson {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tbt_p99_s: Option<f64>,
     pub idle_power_w: f64,
+    /// Most an instance is counted to draw against the power cap, idle power included; absent without a cap.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peak_power_w: Option<f64>,
 }
 
 /// What the plan was made from. Roles: models and workload (several each), cluster, jobs,
-/// accuracy, engines, tokenizer, sidecar.
+/// accuracy, engines, tokenizer, sidecar, and of the site carbon, price, power_cap.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Input {
     pub role: String,

@@ -4,7 +4,7 @@ use super::OptionsInput;
 use crate::domain::deployment::{MEMORY_SHARE, rates};
 use crate::domain::model::Case;
 use crate::domain::{BatchPoint, Deployment, FamilyModel, Pool, Rates};
-use crate::units::{Joules, Seconds};
+use crate::units::{Joules, Seconds, Watts};
 
 /// The drain after the last full batch, as a share of the longest request's time in its slot.
 pub const TAIL_SHARE: f64 = 0.8;
@@ -35,8 +35,13 @@ pub(super) fn deployment(
     let rates_at_batch = rates(family, batch_size, input.safety)?;
     let max_tokens = max_tokens(pool, family, batch_size)?;
     let load = load_seconds(pool, family);
-    let net_load_power = (family.load_power.value - family.idle_power.value).max(crate::units::Watts::ZERO);
+    let net_load_power = (family.load_power.value - family.idle_power.value).max(Watts::ZERO);
     let (tail_time, tail_energy) = tail(input, family, &rates_at_batch, max_tokens);
+    let peak_power = input.cluster.site.power_cap.is_some().then(|| {
+        let drain = if tail_time.0 > 0.0 { tail_energy.0 * (1.0 + input.safety) / tail_time.0 } else { 0.0 };
+        let busiest = busiest_power(input, &rates_at_batch, max_tokens);
+        family.idle_power.value + Watts(net_load_power.0.max(drain).max(busiest))
+    });
     Some(Deployment {
         id: format!("{}/seqs{}{clock}@{}", family.key, point.max_num_seqs, pool.name),
         family: family.key.clone(),
@@ -58,6 +63,7 @@ pub(super) fn deployment(
         tbt_p99: latency(point.tbt_p99),
         support: family.support,
         idle_power: family.idle_power.value,
+        peak_power,
     })
 }
 
@@ -100,4 +106,17 @@ fn tail(input: &OptionsInput, family: &FamilyModel, rates_at_batch: &Rates, max_
     let busy = alone.seconds(i, o);
     let power = if busy > 0.0 { (alone.energy(i, o) / busy).max(0.0) } else { 0.0 };
     (tail, Joules(tail.0 / (1.0 + input.safety) * power))
+}
+
+/// Most net watts of an instance whose slots are all filled with one request of the queue: e / T, without the margin on
+/// seconds, for work done sooner draws more.
+fn busiest_power(input: &OptionsInput, rates: &Rates, max_tokens: f64) -> f64 {
+    let requests = &input.workload.requests;
+    let lengths = requests.input_tokens.iter().zip(&requests.output_tokens);
+    let fits = lengths.filter(|(i, o)| f64::from(**i) + f64::from(**o) <= max_tokens);
+    let power = |(&i, &o): (&u32, &u32)| {
+        let seconds = rates.seconds(i, o);
+        if seconds > 0.0 { rates.energy(i, o) / seconds } else { 0.0 }
+    };
+    fits.map(power).fold(0.0, f64::max) * (1.0 + input.safety)
 }

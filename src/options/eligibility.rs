@@ -193,6 +193,7 @@ mod tests {
             tbt_p99: None,
             support: Box2::default(),
             idle_power: Watts(1.0),
+            peak_power: None,
         }
     }
 

@@ -42,12 +42,12 @@ pub fn from_shares(problem: &PlanProblem, classes: &Classes, solution: &ClassSol
     assignment
 }
 
-/// e + pi T.
+/// g e + pi T in the cheapest window.
 fn joules_and_time(problem: &PlanProblem, prices: &Prices, kind: &Kind, option: u16, request: u32) -> f64 {
     let v = kind.options[option as usize];
     let (input, output) = problem.lengths(request as usize);
     let rates = &problem.deployments()[v].rates;
-    rates.energy(input, output) + prices.cheapest_second(v, kind) * rates.seconds(input, output)
+    prices.cheapest(problem, v, kind, rates.energy(input, output), rates.seconds(input, output))
 }
 
 /// Gives every request that has none an open deployment, then moves requests to more accurate open deployments, least

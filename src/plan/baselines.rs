@@ -237,7 +237,8 @@ fn static_best(problem: &PlanProblem, settings: &Settings) -> BaselineResult {
             .collect(),
         ..problem.options.clone()
     };
-    let restricted = PlanProblem::new(problem.workload, problem.cluster, problem.models, &options, problem.safety);
+    let PlanProblem { workload, cluster, models, safety, goal, .. } = *problem;
+    let restricted = PlanProblem::with_goal(workload, cluster, models, &options, safety, goal);
     let time_limit = settings.time_limit.mul_f64(0.1);
     let settings = Settings { gap: settings.gap.max(5e-3), time_limit, baselines: false };
     match solve(&restricted, &settings, None, &mut |_| {}) {

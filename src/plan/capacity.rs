@@ -1,4 +1,4 @@
-//! Rows (2b), (3), (4) of the relaxation: instances, starts, loads, nodes and wakes, without requests.
+//! Rows (2b), (3), (4), (6) of the relaxation: instances, starts, loads, nodes and wakes, without requests.
 //!
 //! Shared by the class problem and by the master problem of the bound. `c` is the net loaded time that may serve
 //! requests: c + y <= a, and c <= S n, where S is all the work a deployment could ever be given. The last row is implied
@@ -13,7 +13,7 @@ use super::problem::PlanProblem;
 pub struct Scale {
     /// Seconds per unit of time in the rows.
     pub time: f64,
-    /// Joules per unit of the objective.
+    /// Joules, or units of the goal, per unit of the objective.
     pub energy: f64,
 }
 
@@ -33,7 +33,8 @@ pub struct CapacityInput<'a> {
     pub integers: Integers,
     /// S by deployment: seconds of all the work it may be given.
     pub total_work: &'a [f64],
-    /// Share of device-seconds that may be used, by (pool, window); below 1 where placement needs slack.
+    /// Share of device-seconds that may be used, by (pool, window); below 1 where placement needs slack. The last row is of
+    /// the power cap.
     pub usable: &'a [Vec<f64>],
     /// Deployments that may be used at all.
     pub offered: &'a [bool],
@@ -69,6 +70,10 @@ pub struct Capacity {
     /// o: 1 at most, and only where a deployment has an instance at all; whole where n is.
     pub open: Vec<Option<ColId>>,
     pools: Vec<PoolRows>,
+    /// Row (6), by window; none without a cap.
+    power: Vec<RowId>,
+    /// Watts per unit of power in it.
+    power_unit: f64,
 }
 
 impl Capacity {
@@ -83,9 +88,12 @@ impl Capacity {
             loaded: vec![Vec::new(); deployments],
             open: vec![None; deployments],
             pools: Vec::new(),
+            power: Vec::new(),
+            power_unit: power_unit(problem),
         };
+        capacity.power = power_rows(lp, input)?;
         capacity.pools = (0..problem.cluster.pools.len())
-            .map(|pool| PoolRows::add(lp, input, pool))
+            .map(|pool| PoolRows::add(lp, input, pool, &capacity.power))
             .collect::<Result<Vec<_>, _>>()?;
         for v in (0..deployments).filter(|&v| input.offered[v]) {
             capacity.add_deployment(lp, input, v, serve.map(|serve| &serve[v][..]))?;
@@ -93,11 +101,18 @@ impl Capacity {
         Ok(capacity)
     }
 
-    /// What a loaded second on `devices` devices of a pool costs in window `w` at the duals of its rows, in the units of
-    /// the problem.
-    pub fn loaded_second(&self, pool: usize, devices: u32, w: usize, row_duals: &[f64]) -> f64 {
-        let entries = self.pools[pool].loaded_entries(w, devices);
+    /// What a loaded second of deployment `v` costs in window `w` at the duals of its rows, in the units of the problem.
+    pub fn loaded_second(&self, problem: &PlanProblem, v: usize, w: usize, row_duals: &[f64]) -> f64 {
+        let deployment = &problem.deployments()[v];
+        let mut entries = self.pools[deployment.pool].loaded_entries(w, deployment.devices);
+        entries.extend(self.power_entry(problem, v, w));
         entries.into_iter().map(|(row, coefficient)| (-row_duals[row.0]).max(0.0) * coefficient).sum()
+    }
+
+    /// What a loaded second of `v` takes of the power cap.
+    fn power_entry(&self, problem: &PlanProblem, v: usize, w: usize) -> Option<(RowId, f64)> {
+        let row = *self.power.get(w)?;
+        Some((row, problem.deployments()[v].net_peak_power() / self.power_unit))
     }
 
     fn add_deployment(
@@ -112,7 +127,7 @@ impl Capacity {
         let pool = &self.pools[deployment.pool];
         let most = problem.most_instances(v) as f64;
         let load = deployment.load_time.0 / input.scale.time;
-        let start_cost = deployment.start_energy().0 / input.scale.energy;
+        let start_cost = |w: usize| problem.start_cost(v, w) / input.scale.energy;
         let infinity = f64::INFINITY;
         let windows = problem.windows.len();
         let integer = input.integers == Integers::Required;
@@ -135,8 +150,16 @@ impl Capacity {
                 entries.push((row, least));
             }
         }
+        // One o does for all windows as long as n may be 1 before the start and after the end for nothing: not where the cap
+        // forbids it, nor where a start is cheaper later.
+        let by_window = problem.is_weighted() || !self.power.is_empty();
         for (window, &(alone, any)) in problem.windows.iter().zip(&together) {
-            entries.extend([(alone, window.length() / input.scale.time), (any, -most)]);
+            let of_window = [(alone, window.length() / input.scale.time), (any, -most)];
+            if by_window {
+                lp.add_column(0.0, (0.0, 1.0), integer, &of_window)?;
+            } else {
+                entries.extend(of_window);
+            }
         }
         let open = lp.add_column(0.0, (0.0, 1.0), integer && !together.is_empty(), &entries)?;
         self.open[v] = Some(open);
@@ -163,6 +186,7 @@ impl Capacity {
             let mut entries = vec![(rows[w].net, -1.0), (rows[w].alive, 1.0)];
             entries.extend(pool.loaded_entries(w, deployment.devices));
             entries.extend(together.get(w).map(|&(alone, _)| (alone, 1.0)));
+            entries.extend(self.power_entry(problem, v, w));
             self.loaded[v].push(lp.add_column(0.0, (0.0, infinity), false, &entries)?);
 
             // y: load time; counts in every suffix that contains its window.
@@ -177,7 +201,8 @@ impl Capacity {
             if load > 0.0 {
                 entries.extend(rows[reach..=w].iter().map(|row| (row.load_after, load)));
             }
-            self.starts[v].push(lp.add_column(start_cost, (0.0, most), integer, &entries)?);
+            self.starts[v].push(lp.add_column(start_cost(w), (0.0, most), integer, &entries)?);
+            let alive = problem.most_alive(v, w) as f64;
 
             // n: alive at once.
             let mut entries =
@@ -186,10 +211,31 @@ impl Capacity {
                 entries.push((next.starts, -1.0));
             }
             entries.extend(together.get(w).into_iter().flat_map(|&(alone, any)| [(alone, -length), (any, 1.0)]));
-            self.instances[v].push(lp.add_column(0.0, (0.0, most), integer, &entries)?);
+            self.instances[v].push(lp.add_column(0.0, (0.0, alive), integer, &entries)?);
         }
         Ok(())
     }
+}
+
+/// Row (6), by window; none without a cap.
+fn power_rows(lp: &mut Lp, input: &CapacityInput) -> Result<Vec<RowId>, PlanError> {
+    let problem = input.problem;
+    let usable = input.usable.last();
+    let mut rows = Vec::new();
+    for (w, window) in problem.windows.iter().enumerate() {
+        let Some(room) = problem.window_room(w) else { break };
+        let share = usable.map_or(1.0, |usable| usable[w]);
+        let most = share * room.max(0.0) / power_unit(problem) * window.length() / input.scale.time;
+        rows.push(lp.add_row(f64::NEG_INFINITY, most, &[])?);
+    }
+    Ok(rows)
+}
+
+/// Watts per unit of power in row (6): coefficients are then at most 1.
+fn power_unit(problem: &PlanProblem) -> f64 {
+    let peaks = problem.deployments().iter().map(|deployment| deployment.net_peak_power());
+    let nodes = (0..problem.cluster.pools.len()).map(|pool| problem.billed_power(pool));
+    peaks.chain(nodes).fold(1.0, f64::max)
 }
 
 struct DeploymentRows {
@@ -223,7 +269,7 @@ struct Powered {
 }
 
 impl PoolRows {
-    fn add(lp: &mut Lp, input: &CapacityInput, pool_index: usize) -> Result<Self, PlanError> {
+    fn add(lp: &mut Lp, input: &CapacityInput, pool_index: usize, power: &[RowId]) -> Result<Self, PlanError> {
         let problem = input.problem;
         let pool = &problem.cluster.pools[pool_index];
         let free: Vec<usize> = (0..pool.nodes.len()).map(|node| pool.free_devices(node).len()).collect();
@@ -246,20 +292,24 @@ impl PoolRows {
                 .collect::<Result<Vec<_>, _>>()?;
             by_width.push((width, rows));
         }
-        let powered = if pool.suspend { Some(Self::add_nodes(lp, input, pool_index)?) } else { None };
+        let powered = if pool.suspend { Some(Self::add_nodes(lp, input, pool_index, power)?) } else { None };
         Ok(Self { by_width, powered })
     }
 
     /// u, h, z, q of a pool whose nodes can sleep.
-    fn add_nodes(lp: &mut Lp, input: &CapacityInput, pool_index: usize) -> Result<Vec<Powered>, PlanError> {
+    fn add_nodes(
+        lp: &mut Lp,
+        input: &CapacityInput,
+        pool_index: usize,
+        power: &[RowId],
+    ) -> Result<Vec<Powered>, PlanError> {
         let problem = input.problem;
         let pool = &problem.cluster.pools[pool_index];
         let windows = problem.windows.len();
         let integer = input.integers == Integers::Required;
         let (nodes, devices) = (pool.nodes.len() as f64, f64::from(pool.devices_per_node));
         let wake = pool.wake_time.0 / input.scale.time;
-        let second_cost = problem.billed_power(pool_index) * input.scale.time / input.scale.energy;
-        let wake_cost = problem.net_wake_energy(pool_index) / input.scale.energy;
+        let second = problem.billed_power(pool_index) * input.scale.time / input.scale.energy;
         let infinity = f64::INFINITY;
         let mut rows = Vec::new();
         for _ in 0..windows {
@@ -273,7 +323,11 @@ impl PoolRows {
         for w in 0..windows {
             let (powered, _, on, wakes) = rows[w];
             let length = problem.windows[w].length() / input.scale.time;
-            let on_time = lp.add_column(second_cost, (0.0, infinity), false, &[(powered, -devices), (on, 1.0)])?;
+            let mut entries = vec![(powered, -devices), (on, 1.0)];
+            if let Some(&row) = power.get(w) {
+                entries.push((row, problem.billed_power(pool_index) / power_unit(problem)));
+            }
+            let on_time = lp.add_column(second * problem.weight(w), (0.0, infinity), false, &entries)?;
             let mut entries = vec![(powered, devices)];
             entries.extend(rows[..=w].iter().map(|row| (row.1, -1.0)));
             let waking = lp.add_column(0.0, (0.0, infinity), false, &entries)?;
@@ -287,6 +341,7 @@ impl PoolRows {
             if wake > 0.0 {
                 entries.extend(rows[..=w].iter().map(|row| (row.1, wake)));
             }
+            let wake_cost = problem.wake_cost(pool_index, w) / input.scale.energy;
             lp.add_column(wake_cost, (0.0, nodes), integer, &entries)?;
         }
         Ok(by_window)

@@ -26,11 +26,11 @@ pub fn columns_at(problem: &PlanProblem, classes: &Classes, prices: &Prices) -> 
         for &option in &class.options {
             let v = kind.options[option as usize];
             let rates = &problem.deployments()[v].rates;
-            let Some(window) = prices.cheapest_window(v, kind) else { continue };
+            let (energy, seconds) = (dot(&rates.net_energy, &class.sums), dot(&rates.busy_time, &class.sums));
+            let Some(window) = prices.cheapest_window(problem, v, kind, energy, seconds) else { continue };
             let points = kind.mean_job.map_or(0.0, |job| prices.accuracy[job] * kind.accuracy[option as usize]);
-            let cost = dot(&rates.net_energy, &class.sums)
-                + prices.seconds[v][window] * dot(&rates.busy_time, &class.sums)
-                - points * class.count as f64;
+            let cost =
+                problem.weight(window) * energy + prices.seconds[v][window] * seconds - points * class.count as f64;
             ranked.push((cost, Column { class: c, option, window }));
         }
         ranked.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));

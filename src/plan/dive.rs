@@ -49,8 +49,9 @@ pub fn dive(
             if cost.abs() <= worth {
                 continue;
             }
-            let most = problem.most_instances(v) as f64;
-            let changed: Vec<f64> = whole[v].iter().map(|n| (n - cost.signum()).clamp(0.0, most)).collect();
+            let most = |w: usize| problem.most_alive(v, w) as f64;
+            let one_more = |(w, n): (usize, &f64)| (n - cost.signum()).clamp(0.0, most(w));
+            let changed: Vec<f64> = whole[v].iter().enumerate().map(one_more).collect();
             if changed == whole[v] {
                 continue;
             }

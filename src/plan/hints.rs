@@ -14,12 +14,13 @@ pub fn used(problem: &PlanProblem, assignment: &[u16]) -> Vec<bool> {
     used
 }
 
-/// Takes shortages off the windows they were wanted in.
+/// Takes shortages off the windows they were wanted in: of power off the cap, of devices off their pool.
 pub fn tighten(problem: &PlanProblem, usable: &mut [Vec<f64>], shortages: &[Shortage]) {
+    tighten_cap(problem, usable, shortages);
     for (pool_index, (pool, shares)) in problem.cluster.pools.iter().zip(usable).enumerate() {
         let devices: usize = (0..pool.nodes.len()).map(|node| pool.free_devices(node).len()).sum();
         let mut missing = vec![0.0; problem.windows.len()];
-        for shortage in shortages.iter().filter(|shortage| shortage.pool == pool_index) {
+        for shortage in shortages.iter().filter(|s| s.pool == pool_index && s.power_joules == 0.0) {
             let wanted = |window: &Window| (window.end.min(shortage.to) - window.start.max(shortage.from)).max(0.0);
             let span: f64 = problem.windows.iter().map(wanted).sum();
             for (missing, window) in missing.iter_mut().zip(&problem.windows).filter(|_| span > 0.0) {
@@ -30,6 +31,19 @@ pub fn tighten(problem: &PlanProblem, usable: &mut [Vec<f64>], shortages: &[Shor
             if missing > 0.0 && devices > 0 {
                 *share *= 1.0 - (missing / (devices as f64 * window.length())).clamp(0.003, 0.1);
             }
+        }
+    }
+}
+
+fn tighten_cap(problem: &PlanProblem, usable: &mut [Vec<f64>], shortages: &[Shortage]) {
+    let Some(shares) = usable.last_mut() else { return };
+    for shortage in shortages.iter().filter(|shortage| shortage.power_joules > 0.0) {
+        let wanted = |window: &Window| (window.end.min(shortage.to) - window.start.max(shortage.from)).max(0.0);
+        let span: f64 = problem.windows.iter().map(wanted).sum();
+        for (w, window) in problem.windows.iter().enumerate().filter(|(_, window)| wanted(window) > 0.0) {
+            let room = problem.window_room(w).unwrap_or(0.0) * window.length();
+            let missing = wanted(window) / span * shortage.power_joules;
+            shares[w] *= 1.0 - (missing / room.max(f64::MIN_POSITIVE)).clamp(0.003, 0.1);
         }
     }
 }

@@ -40,6 +40,20 @@ pub struct Solution {
     pub column_duals: Vec<f64>,
 }
 
+impl Solution {
+    /// Nothing found and nothing proved.
+    fn none() -> Self {
+        Self {
+            outcome: Outcome::Stopped,
+            objective: f64::INFINITY,
+            bound: f64::NEG_INFINITY,
+            columns: Vec::new(),
+            row_duals: Vec::new(),
+            column_duals: Vec::new(),
+        }
+    }
+}
+
 /// A minimisation problem.
 pub struct Lp {
     model: Option<Model>,
@@ -140,7 +154,7 @@ impl Lp {
         Ok(())
     }
 
-    /// Solves within `seconds`, a MIP to the relative gap `mip_gap`.
+    /// Solves within `seconds`, a MIP to the relative gap `mip_gap`. After an error the model is lost.
     pub fn solve(&mut self, seconds: f64, mip_gap: f64) -> Result<Solution, PlanError> {
         let mut model = self.model.take().ok_or(PlanError::Solver("the model was lost in an earlier error"))?;
         // HiGHS counts its time limit over the life of a model.
@@ -151,7 +165,14 @@ impl Lp {
         model.set_option("simplex_strategy", if self.primal { 4 } else { 1 });
         self.primal = true;
         let started = Instant::now();
-        let solved = model.try_solve().map_err(|_| PlanError::Solver("HiGHS reported an error"))?;
+        let Ok(solved) = model.try_solve() else {
+            // HiGHS refuses an integer solution that misses its own tolerance by a hair: no answer, but no reason to stop.
+            return if self.has_integers {
+                Ok(Solution::none())
+            } else {
+                Err(PlanError::Solver("HiGHS reported an error"))
+            };
+        };
         self.spent += started.elapsed().as_secs_f64();
         let outcome = match solved.status() {
             HighsModelStatus::Optimal | HighsModelStatus::ModelEmpty => Outcome::Optimal,

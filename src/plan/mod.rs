@@ -26,7 +26,12 @@
 //! (3)  a_vw <= l_w n_vw ,  s_vw >= n_vw - n_v,w-1 ,  c_vw <= S_v n_vw
 //! (4)  sum_{v in p} k_v a_vw + D_p h_pw <= D_p u_pw ,  wakes like loads, nodes like instances
 //! (5)  sum_{r in j} alpha_v x_rvw >= f_j N_j                       price mu_j >= 0
+//! (6)  sum_v peak_v a_vw + sum_p B_p u_pw <= l_w (cap_w - standing power of nodes that never sleep)
 //! ```
+//!
+//! Where grams or money are minimised, every joule above counts with its window's weight g_w. Peaks in (6) are beyond the
+//! idle power of the instance's devices: the plan counts an instance with its peak at every instant of its life, so the
+//! row holds for it and needs no price on the joules of requests.
 //!
 //! `S_v` is all the work v could ever be given. The seconds of a drain are not reserved in (2b): what it really takes,
 //! list scheduling shows, so the bound also holds for schedules that pack their ends better than the constant says.
@@ -50,6 +55,7 @@ pub mod paper;
 pub mod partition;
 pub mod pieces;
 pub mod place;
+pub mod power;
 pub mod price;
 pub mod prices;
 pub mod problem;
@@ -128,6 +134,8 @@ pub enum Verdict {
 pub enum Infeasibility {
     /// These requests no deployment can serve, whatever the others do.
     Unservable(Vec<usize>),
+    /// Nodes that never sleep draw more than the cap that holds from this second on, whatever runs.
+    StandingPower { watts: f64, cap: f64, second: f64 },
     /// These prices prove that at least so many requests' worth of work has no room (before any rounding).
     /// `optimum` is that of the capacity block.
     Certificate { missing_requests: f64, prices: Prices, optimum: Optimum },
@@ -137,7 +145,10 @@ pub enum Infeasibility {
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub priced: Priced,
+    /// In units of the goal, as the objective.
     pub bound: f64,
+    /// Joules that no plan goes below, whatever its goal.
+    pub bound_j: f64,
     /// Which computation gave the bound.
     pub bound_by: &'static str,
     pub gap: f64,

@@ -4,8 +4,9 @@
 //! chosen afterwards, in order of start, which never fails for intervals whose overlaps stay within the node.
 
 use super::pieces::Piece;
+use super::power::PowerProfile;
 use super::problem::PlanProblem;
-use crate::domain::Instance;
+use crate::domain::{Instance, PoweredInterval};
 use crate::units::Seconds;
 
 /// Device-seconds that found no place, and when they were wanted.
@@ -13,6 +14,8 @@ use crate::units::Seconds;
 pub struct Shortage {
     pub pool: usize,
     pub device_seconds: f64,
+    /// Joules under the power cap, where that and no lack of devices was in the way; else 0.
+    pub power_joules: f64,
     pub from: f64,
     pub to: f64,
 }
@@ -35,6 +38,7 @@ impl Placement {
 const MOST_SPLITS: usize = 8;
 
 struct Node {
+    index: usize,
     free: u32,
     taken: Vec<(f64, f64, u32)>,
 }
@@ -50,10 +54,10 @@ impl Node {
         std::iter::once(start).chain(starts).all(|at| inside(at) + devices <= self.free)
     }
 
-    /// Times at which a piece might start: its earliest, and whenever something ends.
-    fn candidates(&self, piece: &Piece) -> Vec<f64> {
+    /// Times at which a piece might start: its earliest, whenever something ends, and `others`.
+    fn candidates(&self, piece: &Piece, others: &[f64]) -> Vec<f64> {
         let ends = self.taken.iter().map(|(_, to, _)| *to).filter(|&to| to > piece.earliest && to <= piece.latest);
-        let mut times: Vec<f64> = std::iter::once(piece.earliest).chain(ends).collect();
+        let mut times: Vec<f64> = std::iter::once(piece.earliest).chain(ends).chain(others.iter().copied()).collect();
         times.sort_by(f64::total_cmp);
         times
     }
@@ -61,14 +65,112 @@ impl Node {
     fn powered_until(&self) -> f64 {
         self.taken.iter().map(|(_, to, _)| *to).fold(0.0, f64::max)
     }
+
+    /// Intervals in which a node that can sleep must be powered for an instance in `[start, end)`, beyond those it is.
+    fn newly_powered(&self, problem: &PlanProblem, pool: usize, start: f64, end: f64) -> Vec<PoweredInterval> {
+        if !problem.cluster.pools[pool].suspend {
+            return Vec::new();
+        }
+        let wake = problem.wake(pool);
+        let interval = |wake: f64, on: f64, off: f64| {
+            let node = self.index;
+            PoweredInterval { pool, node, wake: Seconds(wake), on: Seconds(on), off: Seconds(off) }
+        };
+        if self.taken.is_empty() {
+            return vec![interval(start - wake, start, end)];
+        }
+        let first = self.taken.iter().map(|(from, _, _)| *from).fold(f64::INFINITY, f64::min);
+        let last = self.powered_until();
+        let before = (start < first).then(|| interval(start - wake, start, first));
+        let behind = (end > last).then(|| interval(last, last, end));
+        before.into_iter().chain(behind).collect()
+    }
 }
 
-/// Places the pieces of one pool; returns those that found a place and what the others lacked.
-pub fn pack(problem: &PlanProblem, pool: usize, pieces: &[Piece]) -> (Vec<Placement>, Vec<Shortage>) {
+/// What decides between places besides devices.
+struct Site<'a> {
+    problem: &'a PlanProblem<'a>,
+    pool: usize,
+    power: Option<&'a mut PowerProfile>,
+}
+
+impl Site<'_> {
+    /// Instants besides ends of others at which a piece might best start.
+    fn starts(&self, piece: &Piece) -> Vec<f64> {
+        let mut starts = Vec::new();
+        if let Some(weights) = &self.problem.weights {
+            starts = weights.aligned(piece.earliest, piece.latest, piece.duration);
+            starts.push(piece.latest);
+        }
+        starts.extend(self.power.iter().flat_map(|power| power.relieved(piece.earliest, piece.latest)));
+        starts
+    }
+
+    /// Whether the power cap has room for a piece there.
+    fn has_power(&self, node: &Node, piece: &Piece, start: f64, end: f64) -> bool {
+        let Some(power) = &self.power else { return true };
+        let powered = node.newly_powered(self.problem, self.pool, start, end);
+        let standing = powered.iter().map(|interval| {
+            let waking = if interval.on > interval.wake { self.problem.waking_power(self.pool) } else { 0.0 };
+            self.problem.billed_power(self.pool) + waking
+        });
+        let from = powered.first().map_or(start, |interval| interval.wake.0.min(start));
+        power.blocked(from, end, piece.peak + standing.fold(0.0, f64::max)).is_none()
+    }
+
+    fn take(&mut self, node: &mut Node, piece: &Piece, start: f64, end: f64) {
+        let powered = node.newly_powered(self.problem, self.pool, start, end);
+        node.taken.push((start, end, piece.devices));
+        let Some(power) = &mut self.power else { return };
+        power.add(start, end, piece.peak);
+        for interval in &powered {
+            power.add_powered(self.problem, interval);
+        }
+    }
+
+    /// Of two places the one with the lower key is taken: the earliest; where nodes can sleep, the one that keeps them on
+    /// for the least additional time; where joules are weighted, the one where they cost least.
+    fn key(&self, node: &Node, piece: &Piece, start: f64) -> (f64, f64) {
+        let end = start + piece.duration;
+        if self.problem.is_weighted() {
+            let problem = self.problem;
+            let powered = node.newly_powered(problem, self.pool, start, end).into_iter().map(|interval| {
+                let (wake, on, off) = (interval.wake.0, interval.on.0, interval.off.0);
+                let waking = if on > wake { problem.net_wake_energy(self.pool) } else { 0.0 };
+                problem.billed_power(self.pool) * (off - wake) * problem.mean_weight(wake, off)
+                    + waking * problem.mean_weight(wake, on)
+            });
+            return (piece.watts * piece.duration * problem.mean_weight(start, end) + powered.sum::<f64>(), start);
+        }
+        if !self.suspends() {
+            return (start, 0.0);
+        }
+        (if node.taken.is_empty() { end } else { (end - node.powered_until()).max(0.0) }, start)
+    }
+
+    /// Whether the first place found on a node is its best.
+    fn first_is_best(&self) -> bool {
+        !self.suspends() && !self.problem.is_weighted()
+    }
+
+    fn suspends(&self) -> bool {
+        self.problem.cluster.pools[self.pool].suspend
+    }
+}
+
+/// Places the pieces of one pool; returns those that found a place and what the others lacked. `power`: what other pools
+/// draw under the cap, to which this one's is added.
+pub fn pack(
+    problem: &PlanProblem,
+    pool: usize,
+    pieces: &[Piece],
+    power: Option<&mut PowerProfile>,
+) -> (Vec<Placement>, Vec<Shortage>) {
     let cluster_pool = &problem.cluster.pools[pool];
     let mut nodes: Vec<Node> = (0..cluster_pool.nodes.len())
-        .map(|node| Node { free: cluster_pool.free_devices(node).len() as u32, taken: Vec::new() })
+        .map(|index| Node { index, free: cluster_pool.free_devices(index).len() as u32, taken: Vec::new() })
         .collect();
+    let mut site = Site { problem, pool, power };
     let mut order: Vec<Piece> = pieces.to_vec();
     let flexible = |piece: &Piece| piece.latest > piece.earliest + 1e-9;
     order.sort_by(|a, b| {
@@ -84,21 +186,25 @@ pub fn pack(problem: &PlanProblem, pool: usize, pieces: &[Piece]) -> (Vec<Placem
         let mut left = piece;
         let mut splits = 0;
         loop {
-            if let Some((node, start)) = best_place(&nodes, &left, cluster_pool.suspend) {
-                nodes[node].taken.push((start, start + left.duration, left.devices));
+            if let Some((node, start)) = best_place(&nodes, &left, &site) {
+                site.take(&mut nodes[node], &left, start, start + left.duration);
                 placements.push(Placement { piece: left, node, start });
                 break;
             }
-            let gap = longest_gap(&nodes, &left);
+            let gap = longest_gap(&nodes, &left, &site);
             let useful = gap.filter(|gap| gap.2 - gap.1 >= left.minimum && splits < MOST_SPLITS);
             let Some((node, start, end)) = useful else {
                 let device_seconds = left.duration * f64::from(left.devices);
-                shortages.push(Shortage { pool, device_seconds, from: left.earliest, to: left.latest + left.duration });
+                let unlimited = Site { problem, pool, power: None };
+                let lacks_power = site.power.is_some() && best_place(&nodes, &left, &unlimited).is_some();
+                let power_joules = if lacks_power { left.peak * left.duration } else { 0.0 };
+                let (from, to) = (left.earliest, left.latest + left.duration);
+                shortages.push(Shortage { pool, device_seconds, power_joules, from, to });
                 break;
             };
             splits += 1;
             let part = Piece { earliest: start, latest: start, duration: end - start, ..left };
-            nodes[node].taken.push((start, end, left.devices));
+            site.take(&mut nodes[node], &part, start, end);
             placements.push(Placement { piece: part, node, start });
             // The rest may run whenever there is room before the end of the piece's own time.
             let end_by = left.latest + left.duration;
@@ -109,23 +215,23 @@ pub fn pack(problem: &PlanProblem, pool: usize, pieces: &[Piece]) -> (Vec<Placem
     (placements, shortages)
 }
 
-/// The earliest fit; where nodes can sleep, the one that keeps them on for the least additional time.
-fn best_place(nodes: &[Node], piece: &Piece, suspend: bool) -> Option<(usize, f64)> {
+/// The fit of the lowest key.
+fn best_place(nodes: &[Node], piece: &Piece, site: &Site) -> Option<(usize, f64)> {
     let mut best: Option<((f64, f64), usize, f64)> = None;
+    let others = site.starts(piece);
     for (index, node) in nodes.iter().enumerate() {
-        for start in node.candidates(piece) {
-            if !node.fits(start, start + piece.duration, piece.devices) {
+        for start in node.candidates(piece, &others) {
+            let end = start + piece.duration;
+            if !node.fits(start, end, piece.devices) || !site.has_power(node, piece, start, end) {
                 continue;
             }
-            let end = start + piece.duration;
-            let extra = if node.taken.is_empty() { end } else { (end - node.powered_until()).max(0.0) };
-            let key = if suspend { (extra, start) } else { (start, 0.0) };
+            let key = site.key(node, piece, start);
             let better =
                 best.as_ref().is_none_or(|(known, _, _)| key.0 < known.0 || (key.0 == known.0 && key.1 < known.1));
             if better {
                 best = Some((key, index, start));
             }
-            if !suspend {
+            if site.first_is_best() {
                 break;
             }
         }
@@ -134,12 +240,12 @@ fn best_place(nodes: &[Node], piece: &Piece, suspend: bool) -> Option<(usize, f6
 }
 
 /// The longest interval, no longer than the piece, in which its devices are free on some node.
-fn longest_gap(nodes: &[Node], piece: &Piece) -> Option<(usize, f64, f64)> {
+fn longest_gap(nodes: &[Node], piece: &Piece, site: &Site) -> Option<(usize, f64, f64)> {
     let horizon = piece.latest + piece.duration;
     let mut best: Option<(usize, f64, f64)> = None;
     for (index, node) in nodes.iter().enumerate() {
         let stretch = Piece { latest: horizon, ..*piece };
-        for start in node.candidates(&stretch) {
+        for start in node.candidates(&stretch, &site.starts(&stretch)) {
             let limit = horizon.min(start + piece.duration);
             let mut end = limit;
             for &(from, _, _) in node.taken.iter().filter(|(from, _, _)| *from > start && *from < limit) {
@@ -147,7 +253,11 @@ fn longest_gap(nodes: &[Node], piece: &Piece) -> Option<(usize, f64, f64)> {
                     end = from;
                 }
             }
+            if let Some(power) = &site.power {
+                end = power.blocked(start, end, piece.peak).unwrap_or(end);
+            }
             if end > start
+                && site.has_power(node, piece, start, end)
                 && node.fits(start, end, piece.devices)
                 && best.is_none_or(|(_, from, to)| end - start > to - from)
             {

@@ -4,6 +4,7 @@
 //! one shorter piece, which packs into gaps that equal shares would not fit.
 
 use super::problem::Window;
+use crate::domain::Steps;
 
 /// An instance to be placed: `devices` devices of one node for `duration` seconds, starting in `earliest..=latest`.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -17,6 +18,9 @@ pub struct Piece {
     pub load: f64,
     /// Shortest duration that is of use: load and the longest request.
     pub minimum: f64,
+    /// What it draws on average and at most, beyond the idle power of its devices.
+    pub watts: f64,
+    pub peak: f64,
 }
 
 /// Seconds of work due by a deadline (cumulative), deadlines ascending.
@@ -30,7 +34,7 @@ pub struct Due {
 
 /// What the pieces are for.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Need {
+pub struct Need<'a> {
     pub deployment: usize,
     pub devices: u32,
     /// Wake of the pool.
@@ -43,11 +47,16 @@ pub struct Need {
     pub most: usize,
     /// If given, at least this many instances of equal length, to be done sooner.
     pub least: Option<usize>,
+    /// Mean and peak draw of an instance, as in `Piece`.
+    pub watts: f64,
+    pub peak: f64,
+    /// Whether a second is dearer at one time than at another, so that sooner is not as good.
+    pub weights: Option<&'a Steps>,
 }
 
 /// `dues` by ascending deadline with cumulative work. `None` if even `most` instances are not enough.
 pub fn pieces(need: &Need, dues: &[Due]) -> Option<Vec<Piece>> {
-    let &Need { deployment, devices, earliest, load, longest, most, least } = need;
+    let &Need { deployment, devices, earliest, load, longest, most, least, watts, peak, weights } = need;
     let last = dues.last()?;
     let release = dues.iter().map(|due| due.release).fold(f64::INFINITY, f64::min);
     let start = earliest.max(release - load);
@@ -74,8 +83,10 @@ pub fn pieces(need: &Need, dues: &[Due]) -> Option<Vec<Piece>> {
         count = count.max(least.min(most));
         let busy_until = dues.iter().map(|due| due.release).fold(open, f64::max);
         let duration = (last.work / count as f64).max(busy_until - open).max(longest) + open - start;
-        let piece =
-            Piece { deployment, devices, earliest: start, latest: start, duration, load, minimum: load + longest };
+        let latest =
+            if weights.is_some() || peak > 0.0 { latest_of_equals(start, load, duration, count, dues) } else { start };
+        let minimum = load + longest;
+        let piece = Piece { deployment, devices, earliest: start, latest, duration, load, minimum, watts, peak };
         return Some(vec![piece; count]);
     }
     // Shorten instances from the last one while every deadline still holds.
@@ -101,6 +112,8 @@ pub fn pieces(need: &Need, dues: &[Due]) -> Option<Vec<Piece>> {
         duration: ends[j] - start,
         load,
         minimum: load + longest,
+        watts,
+        peak,
     });
     Some(pieces.collect())
 }
@@ -157,10 +170,10 @@ pub fn whole(need: &Need, windows: &[Window], instances: &[f64]) -> Vec<Piece> {
                 w += 1;
             }
             let duration = windows[w].end - start;
-            let &Need { deployment, devices, load, longest, .. } = need;
+            let &Need { deployment, devices, load, longest, watts, peak, .. } = need;
             if duration >= load + longest {
-                let minimum = load + longest;
-                pieces.push(Piece { deployment, devices, earliest: start, latest: start, duration, load, minimum });
+                let (earliest, latest, minimum) = (start, start, load + longest);
+                pieces.push(Piece { deployment, devices, earliest, latest, duration, load, minimum, watts, peak });
             }
             w += 1;
         }
@@ -176,6 +189,11 @@ fn raised(need: &Need, windows: &[Window], loaded: &[f64], dues: &[Due]) -> Vec<
         let have: f64 = loaded[..until].iter().sum();
         let instances = loaded[..until].iter().zip(windows).map(|(seconds, window)| seconds / window.length());
         let needed = due.work + need.load * instances.fold(0.0, f64::max).ceil().max(1.0);
+        let have = if need.weights.is_some() && needed > have {
+            have + filled(need, windows, &mut loaded[..until], needed - have)
+        } else {
+            have
+        };
         if needed > have {
             if have > 0.0 {
                 loaded[..until].iter_mut().for_each(|seconds| *seconds *= needed / have);
@@ -185,6 +203,23 @@ fn raised(need: &Need, windows: &[Window], loaded: &[f64], dues: &[Due]) -> Vec<
         }
     }
     loaded
+}
+
+/// Fills up instances that the relaxation uses in part, where a second is cheapest first, by up to `seconds`; returns how
+/// many that gave.
+fn filled(need: &Need, windows: &[Window], loaded: &mut [f64], seconds: f64) -> f64 {
+    let mut order: Vec<usize> = (0..loaded.len()).filter(|&w| loaded[w] > 0.0).collect();
+    let weight = |w: usize| need.weights.map_or(1.0, |weights| weights.least(windows[w].start, windows[w].end));
+    order.sort_by(|&a, &b| weight(a).total_cmp(&weight(b)).then(a.cmp(&b)));
+    let mut missing = seconds;
+    for w in order {
+        let room = (windows[w].end - windows[w].start.max(need.earliest)).max(1e-9);
+        let whole = (loaded[w] / room - 1e-6).ceil() * room;
+        let more = (whole - loaded[w]).clamp(0.0, missing);
+        loaded[w] += more;
+        missing -= more;
+    }
+    seconds - missing
 }
 
 /// Shares of a window below this are not worth an instance.
@@ -204,12 +239,25 @@ fn run_of_windows(need: &Need, windows: &[Window], first: usize, last: usize, sh
     let duration = duration.max(minimum).min((end - begin).max(minimum));
     // Sooner is as good: the same seconds, and more of them before each deadline.
     let (earliest, latest) = (begin, latest.min(end - duration).max(begin));
-    Piece { deployment: need.deployment, devices: need.devices, earliest, latest, duration, load: need.load, minimum }
+    let &Need { deployment, devices, load, watts, peak, .. } = need;
+    Piece { deployment, devices, earliest, latest, duration, load, minimum, watts, peak }
 }
 
 fn needed(work: f64, room: f64) -> usize {
     // Rounding must not ask for another instance.
     (work / room - 1e-9).ceil().max(1.0) as usize
+}
+
+/// Latest start of `count` equal pieces together that keeps every deadline.
+fn latest_of_equals(start: f64, load: f64, duration: f64, count: usize, dues: &[Due]) -> f64 {
+    let feasible = |shift: f64| {
+        dues.iter().all(|due| {
+            let opening = start + shift + load;
+            let each = ((start + shift + duration).min(due.deadline) - opening).max(0.0);
+            each * count as f64 >= due.work * (1.0 - 1e-12)
+        })
+    };
+    start + largest_shift(dues.last().map_or(0.0, |due| due.deadline) - start - duration, feasible)
 }
 
 /// Latest start of piece `j` that keeps its duration and every deadline.
@@ -228,12 +276,17 @@ fn latest_start(start: f64, load: f64, j: usize, ends: &[f64], dues: &[Due]) -> 
             others + mine >= due.work * (1.0 - 1e-12)
         })
     };
-    let (mut low, mut high) = (0.0, dues.last().map_or(0.0, |due| due.deadline) - start - duration);
+    start + largest_shift(dues.last().map_or(0.0, |due| due.deadline) - start - duration, feasible)
+}
+
+/// The largest shift up to `most` that is feasible, given that every smaller one is, too.
+fn largest_shift(most: f64, feasible: impl Fn(f64) -> bool) -> f64 {
+    let (mut low, mut high) = (0.0, most);
     if high <= 0.0 {
-        return start;
+        return 0.0;
     }
     if feasible(high) {
-        return start + high;
+        return high;
     }
     for _ in 0..40 {
         let middle = 0.5 * (low + high);
@@ -243,15 +296,17 @@ fn latest_start(start: f64, load: f64, j: usize, ends: &[f64], dues: &[Due]) -> 
             high = middle;
         }
     }
-    start + low
+    low
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn need(most: usize) -> Need {
-        Need { deployment: 0, devices: 1, earliest: 0.0, load: 10.0, longest: 1.0, most, least: None }
+    fn need(most: usize) -> Need<'static> {
+        let (watts, peak) = (100.0, 200.0);
+        let (least, weights) = (None, None);
+        Need { deployment: 0, devices: 1, earliest: 0.0, load: 10.0, longest: 1.0, most, least, watts, peak, weights }
     }
 
     #[test]
@@ -271,6 +326,25 @@ mod tests {
         let pieces = pieces(&need(8), &dues).unwrap();
         assert_eq!(pieces.len(), 2);
         assert!(pieces[1].duration <= 50.0);
+    }
+
+    #[test]
+    fn equal_instances_may_wait_for_cheaper_hours() {
+        let weights = Steps::new(&[(0.0, 2.0), (60.0, 1.0)], 100.0).unwrap();
+        let need = Need { least: Some(2), weights: Some(&weights), ..need(8) };
+        let dues = [Due { deadline: 100.0, work: 40.0, release: 0.0 }];
+        let pieces = pieces(&need, &dues).unwrap();
+        assert_eq!((pieces.len(), pieces[0].earliest, pieces[0].latest, pieces[0].duration), (2, 0.0, 70.0, 30.0));
+    }
+
+    #[test]
+    fn missing_seconds_fill_the_cheapest_windows_first() {
+        let weights = Steps::new(&[(0.0, 3.0), (50.0, 1.0), (100.0, 2.0)], 150.0).unwrap();
+        let windows = [0.0, 50.0, 100.0].map(|start| Window { start, end: start + 50.0 });
+        let need = Need { weights: Some(&weights), ..need(8) };
+        let mut loaded = [30.0, 40.0, 45.0];
+        assert_eq!(filled(&need, &windows, &mut loaded, 12.0), 12.0);
+        assert_eq!(loaded, [30.0, 50.0, 47.0]);
     }
 
     #[test]

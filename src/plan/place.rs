@@ -4,13 +4,15 @@
 //! and list scheduling shows when they finish. Where something is late, the deployment gets more time and all is done
 //! again; where devices run out, the shortage is reported so that the caller can plan with less.
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
 
 use rayon::prelude::*;
 
 use super::list_schedule;
 use super::pack::{self, Shortage};
 use super::pieces::{self, Due, Piece};
+use super::power::{PowerProfile, within_cap};
 use super::price::{self, Priced};
 use super::prices::{NONE, Prices};
 use super::problem::PlanProblem;
@@ -28,6 +30,10 @@ pub enum Unplaced {
     Unassigned(usize),
     #[error("deployment {0} cannot meet its deadlines with all devices of its pool")]
     TooSlow(String),
+    #[error("the power cap leaves no room for {joules:.0} J that instances may draw")]
+    NoPower { joules: f64, shortages: Vec<Shortage> },
+    #[error("what waking nodes draw exceeds the power cap")]
+    OverCap,
     #[error("pool {pool} lacks {device_seconds:.0} device-seconds")]
     NoRoom { pool: String, device_seconds: f64, shortages: Vec<Shortage> },
     #[error("requests on {0} finish up to {1:.1} s late")]
@@ -62,6 +68,10 @@ pub fn place(problem: &PlanProblem, assignment: &[u16], shape: Shape) -> Result<
     let mut worst = None;
     for _ in 0..MOST_ROUNDS {
         let (instances, shortages) = packed(problem, &queues, &reserve, shape)?;
+        let joules: f64 = shortages.iter().map(|shortage| shortage.power_joules).sum();
+        if joules > 0.0 {
+            return Err(Unplaced::NoPower { joules, shortages });
+        }
         if let Some(first) = shortages.first() {
             return Err(Unplaced::NoRoom {
                 pool: problem.cluster.pools[first.pool].name.clone(),
@@ -86,7 +96,8 @@ pub fn place(problem: &PlanProblem, assignment: &[u16], shape: Shape) -> Result<
             schedule.instances.push(instance);
         }
         if late.is_empty() {
-            return Ok(price::price(problem, schedule));
+            let priced = price::price(problem, schedule);
+            return if within_cap(problem, &priced.schedule) { Ok(priced) } else { Err(Unplaced::OverCap) };
         }
         let mut most: BTreeMap<usize, f64> = BTreeMap::new();
         for (v, overrun) in late {
@@ -119,8 +130,9 @@ fn packed(
         by_pool[deployment.pool].extend(pieces);
     }
     let (mut instances, mut shortages) = (Vec::new(), Vec::new());
+    let mut power = PowerProfile::new(problem);
     for (pool, pieces) in by_pool.iter().enumerate().filter(|(_, pieces)| !pieces.is_empty()) {
-        let (placements, lacking) = pack::pack(problem, pool, pieces);
+        let (placements, lacking) = pack::pack(problem, pool, pieces, power.as_mut());
         instances.extend(pack::instances(problem, pool, &placements));
         shortages.extend(lacking);
     }
@@ -171,6 +183,9 @@ fn deployment_pieces(
             load: deployment.load_time.0 + reserve,
             most,
             least: lanes,
+            watts: if problem.is_weighted() { mean_power(problem, &rates, requests) } else { 0.0 },
+            peak: deployment.net_peak_power(),
+            weights: problem.weights.as_ref(),
         };
         let shaped = match shape {
             Shape::Lanes(_) => None,
@@ -189,6 +204,15 @@ fn deployment_pieces(
         }
     }
     pieces
+}
+
+/// Joules over instance-seconds of requests.
+fn mean_power(problem: &PlanProblem, rates: &Rates, requests: &[u32]) -> f64 {
+    let of = |value: fn(&Rates, u32, u32) -> f64| -> f64 {
+        let lengths = requests.iter().map(|&request| problem.lengths(request as usize));
+        lengths.map(|(input, output)| value(rates, input, output)).sum()
+    };
+    of(Rates::energy) / of(Rates::seconds).max(f64::MIN_POSITIVE)
 }
 
 fn dues(problem: &PlanProblem, rates: &Rates, requests: &[u32]) -> Vec<Due> {
@@ -275,14 +299,15 @@ fn deal_one(
     list_schedule::sort(problem, &rates, &mut queue);
     let mut given = vec![0.0; indices.len()];
     let mut dealt: Vec<Vec<u32>> = vec![Vec::new(); indices.len()];
-    let mut heap = std::collections::BinaryHeap::new();
+    if problem.is_weighted() {
+        return deal_by_weight(problem, v, &queue, instances, indices);
+    }
+    let mut heap = BinaryHeap::new();
     let mut deadline = f64::NEG_INFINITY;
     let left = |j: usize, deadline: f64, given: &[f64]| {
         let instance = &instances[indices[j]];
         let seconds = instance.end.0.min(deadline) - instance.start.0 - load - given[j];
-        // Order-preserving bits of a float that may be negative.
-        let bits = seconds.to_bits() as i64;
-        (bits ^ (((bits >> 63) as u64) >> 1) as i64, std::cmp::Reverse(j))
+        (ordered(seconds), Reverse(j))
     };
     for request in queue {
         let kind = &problem.kinds[problem.kind_of(request as usize)];
@@ -290,13 +315,75 @@ fn deal_one(
             deadline = kind.deadline;
             heap = (0..indices.len()).map(|j| left(j, deadline, &given)).collect();
         }
-        let Some((_, std::cmp::Reverse(j))) = heap.pop() else { break };
+        let Some((_, Reverse(j))) = heap.pop() else { break };
         let (input, output) = problem.lengths(request as usize);
         given[j] += rates.seconds(input, output);
         dealt[j].push(request);
         heap.push(left(j, deadline, &given));
     }
     dealt
+}
+
+/// As `deal_one`, where joules are weighted: to the instances of least weight that have room, and among those to the one
+/// with most time left. Of requests due together those that draw most come first.
+fn deal_by_weight(
+    problem: &PlanProblem,
+    v: usize,
+    queue: &[u32],
+    instances: &[Instance],
+    indices: &[usize],
+) -> Vec<Vec<u32>> {
+    let rates = problem.rates_for(v, queue.len().div_ceil(indices.len()));
+    let load = problem.deployments()[v].load_time.0;
+    let deadline = |request: u32| problem.kinds[problem.kind_of(request as usize)].deadline;
+    let drawn = |request: u32| {
+        let (input, output) = problem.lengths(request as usize);
+        rates.energy(input, output) / rates.seconds(input, output).max(f64::MIN_POSITIVE)
+    };
+    let mut queue = queue.to_vec();
+    queue.sort_by_cached_key(|&request| (deadline(request).to_bits(), Reverse(drawn(request).to_bits()), request));
+    // Places in `indices` with equal weights together, least weight first.
+    let weight = |j: usize| {
+        let instance = &instances[indices[j]];
+        problem.mean_weight(instance.start.0 + load, instance.end.0)
+    };
+    let mut order: Vec<(f64, usize)> = (0..indices.len()).map(|j| (weight(j), j)).collect();
+    order.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+    let groups: Vec<&[(f64, usize)]> = order.chunk_by(|a, b| a.0 == b.0).collect();
+    let mut given = vec![0.0; indices.len()];
+    let mut dealt: Vec<Vec<u32>> = vec![Vec::new(); indices.len()];
+    let mut heaps: Vec<BinaryHeap<(i64, Reverse<usize>)>> = Vec::new();
+    let mut due = f64::NEG_INFINITY;
+    let left = |j: usize, due: f64, given: &[f64]| {
+        let instance = &instances[indices[j]];
+        instance.end.0.min(due) - instance.start.0 - load - given[j]
+    };
+    for request in queue {
+        if deadline(request) != due {
+            due = deadline(request);
+            let heap = |group: &&[(f64, usize)]| {
+                group.iter().map(|&(_, j)| (ordered(left(j, due, &given)), Reverse(j))).collect()
+            };
+            heaps = groups.iter().map(heap).collect();
+        }
+        let (input, output) = problem.lengths(request as usize);
+        let seconds = rates.seconds(input, output);
+        let roomy = heaps.iter().position(|heap| heap.peek().is_some_and(|top| top.0 >= ordered(seconds)));
+        let Some(group) = roomy.or_else(|| (0..heaps.len()).max_by_key(|&group| heaps[group].peek().copied())) else {
+            break;
+        };
+        let Some((_, Reverse(j))) = heaps[group].pop() else { break };
+        given[j] += seconds;
+        dealt[j].push(request);
+        heaps[group].push((ordered(left(j, due, &given)), Reverse(j)));
+    }
+    dealt
+}
+
+/// Order-preserving bits of a float that may be negative.
+fn ordered(value: f64) -> i64 {
+    let bits = value.to_bits() as i64;
+    bits ^ (((bits >> 63) as u64) >> 1) as i64
 }
 
 /// The same instances with their requests dealt anew: what list scheduling left over is used.
@@ -307,7 +394,8 @@ pub fn resettle(problem: &PlanProblem, prices: &Prices, priced: &Priced) -> Opti
     settle(problem, prices, &schedule.instances, &limits(problem, &schedule.instances), &assignment)
 }
 
-/// When each instance must be gone: the start of the next one on any of its devices.
+/// When each instance must be gone: the start of the next one on any of its devices; where joules are weighted, also the
+/// end of the hour it was meant for, and under a power cap its own end.
 fn limits(problem: &PlanProblem, instances: &[Instance]) -> Vec<f64> {
     let mut next: BTreeMap<(usize, usize, u32), Vec<(f64, usize)>> = BTreeMap::new();
     for (index, instance) in instances.iter().enumerate() {
@@ -320,6 +408,14 @@ fn limits(problem: &PlanProblem, instances: &[Instance]) -> Vec<f64> {
         starts.sort_by(|a, b| a.0.total_cmp(&b.0));
         for pair in starts.windows(2) {
             limits[pair[0].1] = limits[pair[0].1].min(pair[1].0);
+        }
+    }
+    for (limit, instance) in limits.iter_mut().zip(instances) {
+        let end = instance.end.0;
+        let step = problem.weights.as_ref().and_then(|weights| weights.next_step(end - 1e-6));
+        *limit = limit.min(step.map_or(f64::INFINITY, |step| step.max(end)));
+        if problem.power_room().is_some() {
+            *limit = limit.min(end);
         }
     }
     limits

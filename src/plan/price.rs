@@ -34,6 +34,8 @@ pub struct InstanceFigures {
     /// What the estimated coefficients may add or take away.
     pub low: f64,
     pub high: f64,
+    /// Requests, load and tail in units of the goal; 0 where that is energy.
+    pub weighted: f64,
     /// Seconds past the worst deadline.
     pub lateness: f64,
 }
@@ -51,6 +53,8 @@ pub struct JobFigures {
 pub struct Priced {
     pub schedule: Schedule,
     pub energy: EnergyParts,
+    /// What that costs in units of the goal, each joule at the weight of its instant; `None` where that is the joules.
+    pub weighted: Option<f64>,
     pub instances: Vec<InstanceFigures>,
     pub jobs: Vec<JobFigures>,
     /// Joules from estimated figures and from requests outside the measured range.
@@ -62,8 +66,9 @@ pub struct Priced {
 }
 
 impl Priced {
+    /// In units of the problem's goal.
     pub fn objective(&self) -> f64 {
-        self.energy.total()
+        self.weighted.unwrap_or_else(|| self.energy.total())
     }
 }
 
@@ -97,16 +102,21 @@ pub fn price(problem: &PlanProblem, mut schedule: Schedule) -> Priced {
         }
     }
     schedule.powered = powered_intervals(problem, &schedule);
+    let mut standing = 0.0;
     for interval in &schedule.powered {
-        energy.idle += problem.billed_power(interval.pool) * (interval.off.0 - interval.wake.0);
-        energy.wake += problem.net_wake_energy(interval.pool);
+        let &PoweredInterval { pool, wake, on, off, .. } = interval;
+        energy.idle += problem.billed_power(pool) * (off.0 - wake.0);
+        energy.wake += problem.net_wake_energy(pool);
+        standing += problem.billed_power(pool) * (off.0 - wake.0) * problem.mean_weight(wake.0, off.0)
+            + problem.net_wake_energy(pool) * problem.mean_weight(wake.0, on.0);
     }
     let sum = |value: fn(&InstanceFigures) -> f64| instances.iter().map(value).sum::<f64>();
     let (estimated, extrapolated) = (sum(|f| f.estimated), sum(|f| f.extrapolated));
-    let objective = energy.total();
-    let (low, high) = (objective - sum(|f| f.active) + sum(|f| f.low), objective - sum(|f| f.active) + sum(|f| f.high));
+    let weighted = problem.is_weighted().then(|| sum(|f| f.weighted) + standing);
+    let joules = energy.total();
+    let (low, high) = (joules - sum(|f| f.active) + sum(|f| f.low), joules - sum(|f| f.active) + sum(|f| f.high));
     let makespan = jobs.iter().map(|job| job.finish).fold(0.0, f64::max);
-    Priced { schedule, energy, instances, jobs, estimated, extrapolated, low, high, makespan }
+    Priced { schedule, energy, weighted, instances, jobs, estimated, extrapolated, low, high, makespan }
 }
 
 fn price_instance(
@@ -124,7 +134,8 @@ fn price_instance(
     let mut jobs = vec![empty; problem.workload.jobs.len()];
     let mut sums = [0.0; 6];
     let mut extrapolated_sums = [0.0; 6];
-    let finish = list_schedule::run(problem, &rates, &queue, start + deployment.load_time.0, |request, finish| {
+    let open = start + deployment.load_time.0;
+    let finish = list_schedule::run(problem, &rates, &queue, open, |request, finish| {
         let (input, output) = problem.lengths(request as usize);
         let phi = features(f64::from(input), f64::from(output));
         let outside = deployment.support.extrapolates(f64::from(input), f64::from(output));
@@ -135,7 +146,11 @@ fn price_instance(
         let job_index = problem.workload.groups[problem.workload.requests.group[request as usize] as usize].job;
         let job = &mut jobs[job_index];
         job.finish = job.finish.max(finish);
-        job.active += dot(&rates.net_energy, &phi);
+        let energy = dot(&rates.net_energy, &phi);
+        job.active += energy;
+        if problem.is_weighted() {
+            figures.weighted += energy * problem.mean_weight(finish - rates.slot_seconds(input, output), finish);
+        }
         job.points = job.points.zip(problem.options.accuracy[job_index][v]).map(|(a, b)| a + b);
     });
     figures.active = dot(&rates.net_energy, &sums);
@@ -144,6 +159,12 @@ fn price_instance(
     figures.low = figures.active + dot(&deployment.net_energy_low, &sums) - dot(&deployment.rates.net_energy, &sums);
     figures.high = figures.active + dot(&deployment.net_energy_high, &sums) - dot(&deployment.rates.net_energy, &sums);
     figures.lateness = finish.lateness.max(0.0);
+    if problem.is_weighted() {
+        // The drain is the end of an instance, as far as that has begun to serve.
+        let drain = (finish.end - deployment.tail_time.0).max(open);
+        figures.weighted += deployment.load_energy.0 * problem.mean_weight(start, open)
+            + deployment.tail_energy.0 * problem.mean_weight(drain, finish.end);
+    }
     (figures, jobs, finish.end)
 }
 

@@ -10,7 +10,7 @@ use super::cells::Cell;
 use super::problem::{Cohort, Kind, PlanProblem};
 use crate::domain::Features;
 
-/// Prices of the relaxation's rows, all non-negative, in joules.
+/// Prices of the relaxation's rows, all non-negative, in units of the goal.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Prices {
     /// pi: per net loaded instance-second, by (deployment, window).
@@ -27,8 +27,18 @@ impl Prices {
         }
     }
 
-    /// The window of `kind` in which `v` is cheapest; the last of several.
-    pub fn cheapest_window(&self, v: usize, kind: &Kind) -> Option<usize> {
+    /// The window of `kind` in which `energy` joules and `seconds` of `v` are cheapest; the last of several.
+    pub fn cheapest_window(
+        &self,
+        problem: &PlanProblem,
+        v: usize,
+        kind: &Kind,
+        energy: f64,
+        seconds: f64,
+    ) -> Option<usize> {
+        if problem.is_weighted() {
+            return problem.cheapest_window(kind, energy, seconds, &self.seconds[v]).map(|(window, _)| window);
+        }
         let windows = (kind.first_window..kind.end_window).rev();
         windows.min_by(|&a, &b| self.seconds[v][a].total_cmp(&self.seconds[v][b]))
     }
@@ -37,9 +47,65 @@ impl Prices {
     pub fn cheapest_second(&self, v: usize, kind: &Kind) -> f64 {
         self.seconds[v][kind.first_window..kind.end_window].iter().copied().fold(f64::INFINITY, f64::min)
     }
+
+    /// What `energy` joules and `seconds` of `v` cost in the cheapest window of `kind`.
+    pub fn cheapest(&self, problem: &PlanProblem, v: usize, kind: &Kind, energy: f64, seconds: f64) -> f64 {
+        if !problem.is_weighted() {
+            return energy + self.cheapest_second(v, kind) * seconds;
+        }
+        problem.cheapest_window(kind, energy, seconds, &self.seconds[v]).map_or(f64::INFINITY, |(_, cost)| cost)
+    }
+
+    /// (weight, price of a second) of the windows of `kind` in which some request is served cheapest by `v`. No other
+    /// window can be the cheapest of a request, for its joules a second lie between those of the features.
+    fn useful_windows(&self, problem: &PlanProblem, v: usize, kind: &Kind, objective: Objective) -> Vec<(f64, f64)> {
+        if !problem.is_weighted() || objective == Objective::Feasibility {
+            return vec![(1.0, self.cheapest_second(v, kind))];
+        }
+        let rates = &problem.deployments()[v].rates;
+        let (mut low, mut high) = (f64::INFINITY, 0.0f64);
+        for (energy, seconds) in rates.net_energy.iter().zip(&rates.busy_time) {
+            if *energy != 0.0 || *seconds != 0.0 {
+                let ratio = if *seconds > 0.0 { energy / seconds } else { f64::INFINITY };
+                (low, high) = (low.min(ratio), high.max(ratio));
+            }
+        }
+        let windows = kind.first_window..kind.end_window;
+        let windows: Vec<(f64, f64)> = windows.map(|w| (problem.weight(w), self.seconds[v][w])).collect();
+        lower_envelope(&windows, low, high)
+    }
 }
 
-/// What counts as cost: the joules themselves, or nothing (to prove that no plan exists at all).
+/// Of the lines `slope * x + constant` those that are lowest somewhere in `[low, high]`.
+fn lower_envelope(lines: &[(f64, f64)], low: f64, high: f64) -> Vec<(f64, f64)> {
+    if low < 0.0 || low > high {
+        return lines.to_vec();
+    }
+    let least_slope = |a: &&(f64, f64), b: &&(f64, f64)| a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1));
+    let at_low = |line: &(f64, f64)| line.0 * low + line.1;
+    let first = if low.is_finite() {
+        lines.iter().min_by(|a, b| at_low(a).total_cmp(&at_low(b)).then(least_slope(a, b)))
+    } else {
+        lines.iter().min_by(least_slope)
+    };
+    let Some(&first) = first else { return Vec::new() };
+    let mut envelope = vec![first];
+    let mut now = first;
+    loop {
+        let crossing = |line: &(f64, f64)| (line.1 - now.1) / (now.0 - line.0);
+        let flatter = lines.iter().filter(|line| line.0 < now.0);
+        let next = flatter.min_by(|a, b| crossing(a).total_cmp(&crossing(b)).then(least_slope(a, b)));
+        match next {
+            Some(&line) if crossing(&line) < high => {
+                envelope.push(line);
+                now = line;
+            }
+            _ => return envelope,
+        }
+    }
+}
+
+/// What counts as cost: the joules at their weights, or nothing (to prove that no plan exists at all).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Objective {
     Energy,
@@ -133,9 +199,14 @@ impl Part {
             self.cheapest.push(table.options[best].deployment as u16);
             self.total.add(cost);
             if !self.gains.is_empty() {
+                // A deployment gains by its best window only.
+                let mut known = (usize::MAX, 0.0);
                 for (option, &candidate) in table.options.iter().zip(&costs) {
                     if !option.open && candidate < cost {
-                        self.gains[option.deployment] += cost - candidate;
+                        let before = if known.0 == option.deployment { known.1 } else { 0.0 };
+                        let gain = (cost - candidate).max(before);
+                        self.gains[option.deployment] += gain - before;
+                        known = (option.deployment, gain);
                     }
                 }
             }
@@ -143,6 +214,7 @@ impl Part {
     }
 }
 
+/// Where joules are weighted an option is there once for each window that may be its cheapest, side by side.
 #[derive(Clone, Copy)]
 struct PricedOption {
     deployment: usize,
@@ -172,21 +244,23 @@ impl CohortTable {
         let mut table = Self { options: Vec::with_capacity(kind.options.len()), coefficients: Default::default() };
         for (index, &v) in kind.options.iter().enumerate() {
             let deployment = &problem.deployments()[v];
-            let second = prices.cheapest_second(v, kind);
             let points = kind.mean_job.map_or(0.0, |job| prices.accuracy[job] * kind.accuracy[index]);
-            for (k, column) in table.coefficients.iter_mut().enumerate() {
-                let energy = if objective == Objective::Energy { deployment.rates.net_energy[k] } else { 0.0 };
-                let constant = if k == 0 { points } else { 0.0 };
-                column.push(energy + second * deployment.rates.busy_time[k] - constant);
-            }
             let longest = deployment.rates.slot_seconds(cohort.max_input, cohort.max_output);
-            table.options.push(PricedOption {
-                deployment: v,
-                index,
-                open: open.is_none_or(|open| open[v]),
-                max_tokens: deployment.max_tokens,
-                tight: longest > cohort.slot_limit[index],
-            });
+            for (weight, second) in prices.useful_windows(problem, v, kind, objective) {
+                for (k, column) in table.coefficients.iter_mut().enumerate() {
+                    let energy =
+                        if objective == Objective::Energy { weight * deployment.rates.net_energy[k] } else { 0.0 };
+                    let constant = if k == 0 { points } else { 0.0 };
+                    column.push(energy + second * deployment.rates.busy_time[k] - constant);
+                }
+                table.options.push(PricedOption {
+                    deployment: v,
+                    index,
+                    open: open.is_none_or(|open| open[v]),
+                    max_tokens: deployment.max_tokens,
+                    tight: longest > cohort.slot_limit[index],
+                });
+            }
         }
         table
     }
@@ -289,5 +363,19 @@ impl CompensatedSum {
     /// Each term is a sum of about ten products and the total compensated: 32 ulp of the magnitudes cover both.
     fn rounded_down(&self) -> f64 {
         self.value() - 32.0 * f64::EPSILON * self.magnitude
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_lines_that_are_lowest_somewhere_are_kept() {
+        let lines = [(3.0, 0.0), (2.0, 1.0), (1.0, 5.0), (2.5, 3.0), (1.0, 6.0)];
+        assert_eq!(lower_envelope(&lines, 0.0, 10.0), [(3.0, 0.0), (2.0, 1.0), (1.0, 5.0)]);
+        assert_eq!(lower_envelope(&lines, 2.0, 3.0), [(2.0, 1.0)]);
+        assert_eq!(lower_envelope(&lines, 2.0, f64::INFINITY), [(2.0, 1.0), (1.0, 5.0)]);
+        assert_eq!(lower_envelope(&lines, f64::INFINITY, f64::INFINITY), [(1.0, 5.0)]);
     }
 }

@@ -2,18 +2,24 @@
 //!
 //! A kind is a set of groups with the same deadline, release, mean-floor job and allowed deployments. Windows lie
 //! between successive deadlines and releases; with more than `MAX_WINDOWS` of them, releases are rounded down and
-//! deadlines up for the relaxation, while placement always uses exact times.
+//! deadlines up for the relaxation, while placement always uses exact times. Steps of the site's carbon intensity, price
+//! and power cap are events too; where there are too many, the smallest are merged, and a window then counts with its
+//! least weight and its highest cap.
 
 use std::collections::BTreeMap;
 
 use rayon::prelude::*;
 
 use super::cells::Cells;
-use crate::domain::{AccuracyRule, Cluster, Deployment, FamilyModel, Rates, Workload, dot, features};
+use crate::domain::{AccuracyRule, Cluster, Deployment, FamilyModel, Goal, Rates, Steps, Workload, dot, features};
 use crate::options::Options;
 
-/// Events kept exactly by the relaxation.
+/// Deadlines and releases kept exactly by the relaxation.
 const MAX_WINDOWS: usize = 24;
+/// Steps of a series kept exactly by the relaxation: three days of hours.
+const MAX_STEPS: usize = 72;
+/// Joules in a kWh.
+const KWH: f64 = 3.6e6;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Window {
@@ -65,7 +71,12 @@ pub struct PlanProblem<'a> {
     pub options: &'a Options,
     pub models: &'a [FamilyModel],
     pub safety: f64,
+    pub goal: Goal,
+    /// g: what a joule costs over time, in units of the goal; `None` where the joules themselves are minimised.
+    pub weights: Option<Steps>,
     pub windows: Vec<Window>,
+    /// g_w: the least weight in each window.
+    pub(super) window_weights: Vec<f64>,
     pub kinds: Vec<Kind>,
     /// Kind of each group.
     pub kind_of_group: Vec<u32>,
@@ -73,6 +84,8 @@ pub struct PlanProblem<'a> {
     pub cohorts: Vec<Cohort>,
     /// Cohort of each kind.
     pub cohort_of_kind: Vec<u32>,
+    /// Watts the power cap leaves beside nodes that never sleep; `None` without a cap.
+    pub(super) power_room: Option<Steps>,
     /// f_j * N_j by job; `None` without a mean floor.
     pub floor_points: Vec<Option<f64>>,
     pub requests_of_job: Vec<usize>,
@@ -89,7 +102,44 @@ impl<'a> PlanProblem<'a> {
         options: &'a Options,
         safety: f64,
     ) -> Self {
-        let windows = windows(workload);
+        Self::with_goal(workload, cluster, models, options, safety, Goal::Energy)
+    }
+
+    /// As `new`, for another goal than energy. A series that the site lacks weighs every joule as 1.
+    pub fn with_goal(
+        workload: &'a Workload,
+        cluster: &'a Cluster,
+        models: &'a [FamilyModel],
+        options: &'a Options,
+        safety: f64,
+        goal: Goal,
+    ) -> Self {
+        let weights = weights(cluster, goal);
+        let windows = windows(workload, [weights.as_ref(), cluster.site.power_cap.as_ref()]);
+        Self::over(windows, weights, workload, cluster, models, options, safety, goal)
+    }
+
+    /// The same problem over windows that know no steps of the weights, where that makes a difference: a relaxation.
+    pub fn without_steps(&self) -> Option<Self> {
+        let Self { workload, cluster, options, models, safety, goal, .. } = *self;
+        let windows = windows(workload, [None, cluster.site.power_cap.as_ref()]);
+        let fewer = self.is_weighted() && windows.len() < self.windows.len();
+        fewer.then(|| Self::over(windows, self.weights.clone(), workload, cluster, models, options, safety, goal))
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the fields of the problem, from two constructors")]
+    fn over(
+        windows: Vec<Window>,
+        weights: Option<Steps>,
+        workload: &'a Workload,
+        cluster: &'a Cluster,
+        models: &'a [FamilyModel],
+        options: &'a Options,
+        safety: f64,
+        goal: Goal,
+    ) -> Self {
+        let least = |window: &Window| weights.as_ref().map_or(1.0, |weights| weights.least(window.start, window.end));
+        let window_weights = windows.iter().map(least).collect();
         let mut requests_of_group = vec![0usize; workload.groups.len()];
         let mut longest = vec![(0u32, 0u32); workload.groups.len()];
         let requests = &workload.requests;
@@ -119,11 +169,15 @@ impl<'a> PlanProblem<'a> {
             options,
             models,
             safety,
+            goal,
+            weights,
             windows,
+            window_weights,
             kinds: Vec::new(),
             kind_of_group: Vec::new(),
             cohorts: Vec::new(),
             cohort_of_kind: Vec::new(),
+            power_room: power_room(cluster),
             floor_points,
             requests_of_job,
             cells: Cells::default(),
@@ -209,6 +263,49 @@ impl<'a> PlanProblem<'a> {
         if pool.suspend { pool.wake_time.0 } else { 0.0 }
     }
 
+    /// g_w: what a joule costs in a window, at least.
+    pub fn weight(&self, window: usize) -> f64 {
+        self.window_weights[window]
+    }
+
+    pub fn is_weighted(&self) -> bool {
+        self.weights.is_some()
+    }
+
+    /// Mean weight of a joule over an interval.
+    pub fn mean_weight(&self, from: f64, to: f64) -> f64 {
+        self.weights.as_ref().map_or(1.0, |weights| weights.mean(from, to))
+    }
+
+    /// The cheapest window for work of `energy` joules and `seconds` at prices of a second by window: weight times
+    /// energy and price times seconds, least; the last of several.
+    pub fn cheapest_window(&self, kind: &Kind, energy: f64, seconds: f64, price: &[f64]) -> Option<(usize, f64)> {
+        let cost = |w: usize| self.weight(w) * energy + price[w] * seconds;
+        let windows = (kind.first_window..kind.end_window).rev().map(|w| (w, cost(w)));
+        windows.min_by(|a, b| a.1.total_cmp(&b.1))
+    }
+
+    /// What a start of `v` in a window costs at least: its load begins there, its tail comes later.
+    pub fn start_cost(&self, v: usize, window: usize) -> f64 {
+        let deployment = &self.deployments()[v];
+        let Some(weights) = &self.weights else { return deployment.start_energy().0 };
+        let Window { start, end } = self.windows[window];
+        deployment.load_energy.0 * weights.least_mean(start, end, deployment.load_time.0)
+            + deployment.tail_energy.0 * weights.least(start, self.horizon())
+    }
+
+    /// What any start of `v` costs at least.
+    pub fn least_start_cost(&self, v: usize) -> f64 {
+        (0..self.windows.len()).map(|w| self.start_cost(v, w)).fold(f64::INFINITY, f64::min)
+    }
+
+    /// What a wake that begins in a window costs at least.
+    pub fn wake_cost(&self, pool: usize, window: usize) -> f64 {
+        let energy = self.net_wake_energy(pool);
+        let Some(weights) = &self.weights else { return energy };
+        energy * weights.least_mean(self.windows[window].start, self.windows[window].end, self.wake(pool))
+    }
+
     /// B_p: watts billed per powered node; 0 if it cannot sleep.
     pub fn billed_power(&self, pool: usize) -> f64 {
         let pool = &self.cluster.pools[pool];
@@ -221,9 +318,29 @@ impl<'a> PlanProblem<'a> {
         if pool.suspend { (pool.wake_energy.0 - self.billed_power(p) * pool.wake_time.0).max(0.0) } else { 0.0 }
     }
 
-    /// Whether everything that may be done in window `w + 1` may as well be done in `w`.
+    /// Whether everything that may be done in window `w + 1` may as well be done in `w`, at the same cost.
     pub fn carries(&self, w: usize) -> bool {
-        w + 1 < self.windows.len() && self.cohorts.iter().all(|cohort| self.kinds[cohort.kind].first_window != w + 1)
+        w + 1 < self.windows.len()
+            && self.weight(w) == self.weight(w + 1)
+            && self.power_room.is_none()
+            && self.cohorts.iter().all(|cohort| self.kinds[cohort.kind].first_window != w + 1)
+    }
+
+    /// Watts the power cap leaves beside nodes that never sleep, over time; `None` without a cap.
+    pub fn power_room(&self) -> Option<&Steps> {
+        self.power_room.as_ref()
+    }
+
+    /// The most of it in a window.
+    pub fn window_room(&self, window: usize) -> Option<f64> {
+        let Window { start, end } = self.windows[window];
+        Some(self.power_room.as_ref()?.most(start, end))
+    }
+
+    /// Watts of a waking node beyond its standing power.
+    pub fn waking_power(&self, pool: usize) -> f64 {
+        let wake = self.wake(pool);
+        if wake > 0.0 { self.net_wake_energy(pool) / wake } else { 0.0 }
     }
 
     pub fn horizon(&self) -> f64 {
@@ -282,7 +399,7 @@ impl<'a> PlanProblem<'a> {
         (0..self.deployments().len())
             .map(|v| {
                 let allows = |cohort: &Cohort| self.kinds[cohort.kind].options.binary_search(&v).is_ok();
-                self.most_instances(v) > 0 && self.cohorts.iter().any(allows)
+                (0..self.windows.len()).any(|w| self.most_alive(v, w) > 0) && self.cohorts.iter().any(allows)
             })
             .collect()
     }
@@ -293,6 +410,17 @@ impl<'a> PlanProblem<'a> {
         self.deployments()[v].load_time.0 + self.rates_for(v, 1).slot_seconds(input, output)
     }
 
+    /// Most instances of `v` at once in a window: what devices and the power cap allow.
+    pub fn most_alive(&self, v: usize, window: usize) -> usize {
+        let most = self.most_instances(v);
+        let Some(room) = self.window_room(window) else { return most };
+        let deployment = &self.deployments()[v];
+        let pool = &self.cluster.pools[deployment.pool];
+        let share = f64::from(deployment.devices) / f64::from(pool.devices_per_node);
+        let power = deployment.net_peak_power() + share * self.billed_power(deployment.pool);
+        if power * most as f64 <= room { most } else { (room.max(0.0) / power + 1e-9) as usize }
+    }
+
     /// Most instances of `v` at once.
     pub fn most_instances(&self, v: usize) -> usize {
         let deployment = &self.deployments()[v];
@@ -301,19 +429,47 @@ impl<'a> PlanProblem<'a> {
     }
 }
 
-fn windows(workload: &Workload) -> Vec<Window> {
+pub(super) fn power_room(cluster: &Cluster) -> Option<Steps> {
+    let cap = cluster.site.power_cap.as_ref()?;
+    let awake = cluster.pools.iter().filter(|pool| !pool.suspend);
+    let standing = awake.map(|pool| pool.standing_power().map_or(0.0, |power| power.0) * pool.nodes.len() as f64);
+    Some(cap.lowered(standing.sum()))
+}
+
+/// Grams or money per joule over time.
+fn weights(cluster: &Cluster, goal: Goal) -> Option<Steps> {
+    let site = &cluster.site;
+    let per_kwh = match goal {
+        Goal::Energy => return None,
+        Goal::Carbon => site.carbon.as_ref(),
+        Goal::Cost => site.price.as_ref(),
+    };
+    per_kwh.map(|per_kwh| per_kwh.scaled(site.pue.unwrap_or(1.0) / KWH))
+}
+
+fn windows(workload: &Workload, series: [Option<&Steps>; 2]) -> Vec<Window> {
     let mut deadlines: Vec<f64> = workload.groups.iter().map(|group| group.deadline.0).collect();
     let mut releases: Vec<f64> = workload.groups.iter().map(|group| group.release.0).collect();
     let horizon = deadlines.iter().copied().fold(0.0, f64::max);
     thin(&mut deadlines, MAX_WINDOWS / 2);
     thin(&mut releases, MAX_WINDOWS / 2);
-    let mut events: Vec<f64> = deadlines.into_iter().chain(releases).chain([0.0, horizon]).collect();
+    let steps = series.into_iter().flatten().flat_map(|steps| largest_steps(steps, horizon));
+    let mut events: Vec<f64> = deadlines.into_iter().chain(releases).chain([0.0, horizon]).chain(steps).collect();
     events.retain(|&event| (0.0..=horizon).contains(&event));
     events.sort_by(f64::total_cmp);
     events.dedup();
     let windows: Vec<Window> = events.windows(2).map(|pair| Window { start: pair[0], end: pair[1] }).collect();
     // Never empty, so that every kind has a window even where there is no time at all.
     if windows.is_empty() { vec![Window { start: 0.0, end: horizon.max(1.0) }] } else { windows }
+}
+
+/// Seconds of the largest steps within the horizon.
+fn largest_steps(steps: &Steps, horizon: f64) -> Vec<f64> {
+    let values: Vec<(f64, f64)> = steps.iter().collect();
+    let inside = values.windows(2).filter(|pair| (0.0..horizon).contains(&pair[1].0));
+    let mut jumps: Vec<(f64, f64)> = inside.map(|pair| ((pair[1].1 - pair[0].1).abs(), pair[1].0)).collect();
+    jumps.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.total_cmp(&b.1)));
+    jumps.into_iter().take(MAX_STEPS).map(|(_, second)| second).collect()
 }
 
 /// Sorted, distinct, and at most `most` of them, evenly by rank.

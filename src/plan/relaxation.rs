@@ -19,7 +19,7 @@ use crate::domain::dot;
 
 #[derive(Clone, Debug)]
 pub struct ClassSolution {
-    /// Joules.
+    /// In units of the goal.
     pub objective: f64,
     pub prices: Prices,
     /// Positive shares, by class.
@@ -62,6 +62,8 @@ pub struct ClassProblem<'a> {
     unserved_costs: Vec<f64>,
 }
 
+/// Windows of least weight in which a class may be served from the start.
+const STARTING_WINDOWS: usize = 4;
 const UNSERVED_FACTORS: [f64; 4] = [1.0, 10.0, 100.0, 1000.0];
 const MOST_ROUNDS: usize = 200;
 /// Column generation ends when all columns left out could lower the objective by this share of it at most.
@@ -128,7 +130,8 @@ impl<'a> ClassProblem<'a> {
                     let worst = class.options.iter().map(|&option| self.energy(c, option)).fold(0.0, f64::max);
                     let start = |&option: &u16| problem.deployments()[kind.options[option as usize]].start_energy().0;
                     let start = class.options.iter().map(start).fold(f64::INFINITY, f64::min);
-                    3.0 * worst + start.min(f64::MAX) / self.input.scale.energy + 1.0
+                    let weights = (kind.first_window..kind.end_window).map(|w| problem.weight(w));
+                    weights.fold(0.0, f64::max) * (3.0 * worst + start.min(f64::MAX) / self.input.scale.energy) + 1.0
                 }
             };
             let mut entries = vec![(self.class_rows[c], 1.0)];
@@ -151,7 +154,8 @@ impl<'a> ClassProblem<'a> {
         Ok(())
     }
 
-    /// For each class without a column the options of least energy, least device time and best accuracy, in each window.
+    /// For each class without a column the options of least energy, least device time and best accuracy, in each window
+    /// (where joules are weighted, those of least weight).
     fn add_starting_columns(&mut self) -> Result<(), PlanError> {
         let mut seeded = vec![false; self.classes.list.len()];
         self.columns.iter().for_each(|column| seeded[column.class] = true);
@@ -172,7 +176,12 @@ impl<'a> ClassProblem<'a> {
             ];
             let last = kind.end_window - 1;
             let windows = (kind.first_window..=last).filter(|&w| w == last || !self.input.problem.carries(w));
-            let windows: Vec<usize> = windows.collect();
+            let mut windows: Vec<usize> = windows.collect();
+            if self.input.problem.is_weighted() {
+                let weight = |window: &usize| self.input.problem.weight(*window);
+                windows.sort_by(|a, b| weight(a).total_cmp(&weight(b)));
+                windows.truncate(STARTING_WINDOWS);
+            }
             for option in chosen.into_iter().flatten() {
                 for &window in &windows {
                     self.add_column(Column { class: c, option, window })?;
@@ -187,7 +196,7 @@ impl<'a> ClassProblem<'a> {
         self.input.offered[kind.options[option as usize]]
     }
 
-    /// Scaled cost of a whole class.
+    /// Scaled energy of a whole class; its cost is that times the weight of the window.
     fn energy(&self, class: usize, option: u16) -> f64 {
         if self.objective == Objective::Feasibility {
             return 0.0;
@@ -221,7 +230,7 @@ impl<'a> ClassProblem<'a> {
             let share = class.count as f64 / problem.requests_of_job[job] as f64;
             entries.push((row, kind.accuracy[column.option as usize] * share));
         }
-        let cost = self.energy(column.class, column.option);
+        let cost = self.energy(column.class, column.option) * problem.weight(column.window);
         let id = self.lp.add_column(cost, (0.0, f64::INFINITY), false, &entries)?;
         self.columns.push(column);
         self.column_ids.push(id);
@@ -302,9 +311,8 @@ impl<'a> ClassProblem<'a> {
     /// pays for its devices, and all that one instance can serve pay for its start.
     fn prices_outside(&self, v: usize, solution: &Solution) -> Vec<f64> {
         let problem = self.input.problem;
-        let deployment = &problem.deployments()[v];
         let per_second = self.joules() / self.input.scale.time;
-        let loaded = |w| self.capacity.loaded_second(deployment.pool, deployment.devices, w, &solution.row_duals);
+        let loaded = |w| self.capacity.loaded_second(problem, v, w, &solution.row_duals);
         (0..problem.windows.len()).map(|w| loaded(w) * per_second + self.start_share(v)).collect()
     }
 
@@ -318,7 +326,8 @@ impl<'a> ClassProblem<'a> {
         let useful = |window: &Window| window.length().min(self.input.total_work[v]);
         let alive: f64 = problem.windows.iter().map(Window::length).sum();
         let most = problem.windows.iter().map(useful).sum::<f64>().min(alive - deployment.load_time.0);
-        let start = deployment.start_energy().0;
+        // Of the windows the one in which it is cheapest: the price must not exceed what any start costs.
+        let start = problem.least_start_cost(v);
         // Without a second to serve in, any price will do.
         if most > 0.0 { start / most } else { start }
     }
@@ -336,11 +345,12 @@ impl<'a> ClassProblem<'a> {
             candidates.clear();
             for &option in class.options.iter().filter(|&&option| self.offers(c, option)) {
                 let v = kind.options[option as usize];
-                let Some(window) = prices.cheapest_window(v, kind) else { continue };
                 let seconds = self.seconds(c, option) * self.input.scale.time;
+                let energy = self.energy(c, option);
+                let Some(window) = prices.cheapest_window(problem, v, kind, energy * joules, seconds) else { continue };
                 let points = kind.mean_job.map_or(0.0, |job| prices.accuracy[job] * kind.accuracy[option as usize]);
                 let priced = (prices.seconds[v][window] * seconds - points * class.count as f64) / joules;
-                let reduced = self.energy(c, option) + priced - worth;
+                let reduced = energy * problem.weight(window) + priced - worth;
                 if reduced < -1e-7 * (1.0 + worth.abs()) {
                     candidates.push((reduced, Column { class: c, option, window }));
                 }
@@ -464,7 +474,9 @@ pub fn record_without_classes(input: &CapacityInput) -> Result<Record, PlanError
 /// costs at its cheapest, one start included, a thousand of energy.
 pub fn scale(problem: &PlanProblem, cheapest_energy: f64) -> Scale {
     let starts = problem.deployments().iter().map(|deployment| deployment.start_energy().0);
-    let start = starts.fold(f64::INFINITY, f64::min);
+    let weight = (0..problem.windows.len()).map(|w| problem.weight(w)).fold(f64::INFINITY, f64::min);
+    let start = starts.fold(f64::INFINITY, f64::min) * weight;
     let energy = cheapest_energy.abs() + if start.is_finite() { start } else { 0.0 };
-    Scale { time: (problem.horizon() / 1e3).max(1e-3), energy: (energy / 1e3).max(1e-6) }
+    let least = if problem.is_weighted() { 1e-12 } else { 1e-6 };
+    Scale { time: (problem.horizon() / 1e3).max(1e-3), energy: (energy / 1e3).max(least) }
 }

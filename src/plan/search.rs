@@ -64,23 +64,30 @@ fn standing_prices(problem: &PlanProblem, prices: &Prices) -> Prices {
     for (deployment, row) in problem.deployments().iter().zip(&mut standing.seconds) {
         let pool = &problem.cluster.pools[deployment.pool];
         let share = f64::from(deployment.devices) / f64::from(pool.devices_per_node);
-        row.fill(problem.billed_power(deployment.pool) * share);
+        for (w, price) in row.iter_mut().enumerate() {
+            *price = problem.billed_power(deployment.pool) * share * problem.weight(w);
+        }
     }
     standing
 }
 
-/// Instance counts of the schedule, for deployments on nodes that can sleep.
+/// Instance counts of the schedule, for deployments on nodes that can sleep, or for all where joules are weighted.
 fn lanes_of(problem: &PlanProblem, priced: &Priced) -> Lanes {
     let mut lanes = Lanes::new();
-    for instance in priced.schedule.instances.iter().filter(|i| problem.cluster.pools[i.pool].suspend) {
+    for instance in priced.schedule.instances.iter().filter(|instance| counts(problem, instance.pool)) {
         *lanes.entry(instance.deployment).or_insert(0) += 1;
     }
     lanes
 }
 
-/// More or fewer instances of one deployment on nodes that can sleep, and twice or half as many of all of them.
+/// Whether being done sooner may save anything on nodes of a pool.
+fn counts(problem: &PlanProblem, pool: usize) -> bool {
+    problem.cluster.pools[pool].suspend || problem.is_weighted()
+}
+
+/// More or fewer instances of one deployment where that may save something, and twice or half as many of all of them.
 fn lane_moves(problem: &PlanProblem, state: &State) -> Vec<State> {
-    let sleeping = |v: &&usize| problem.cluster.pools[problem.deployments()[**v].pool].suspend;
+    let sleeping = |v: &&usize| counts(problem, problem.deployments()[**v].pool);
     let sleeping: Vec<usize> = state.open.iter().filter(sleeping).copied().collect();
     let mut moves = Vec::new();
     let mut with = |changes: &[(usize, usize)]| {
@@ -124,13 +131,13 @@ fn neighbours(problem: &PlanProblem, prices: &Prices, worthwhile: &[bool], open:
     for base in bases.iter().filter(|base| !base.is_empty()) {
         let flags = flags(problem, base);
         let pass = request_pass(problem, prices, Some(&flags), Objective::Energy);
-        let starts: f64 = base.iter().map(|&v| problem.deployments()[v].start_energy().0).sum();
+        let starts: f64 = base.iter().map(|&v| problem.least_start_cost(v)).sum();
         if base.len() < open.len() {
             moves.push((pass.total + starts, base.clone()));
         }
         let mut additions: Vec<(f64, usize)> = (0..flags.len())
             .filter(|&v| worthwhile[v] && !flags[v] && !open.contains(&v) && pass.gains[v] > 0.0)
-            .map(|v| (problem.deployments()[v].start_energy().0 - pass.gains[v], v))
+            .map(|v| (problem.least_start_cost(v) - pass.gains[v], v))
             .collect();
         additions.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
         for (change, v) in additions.into_iter().take(CANDIDATES) {

@@ -10,6 +10,7 @@ use std::collections::BinaryHeap;
 use rayon::prelude::*;
 
 use super::list_schedule;
+use super::power::within_cap;
 use super::price::{self, Priced};
 use super::prices::{NONE, Prices};
 use super::problem::PlanProblem;
@@ -43,7 +44,7 @@ pub fn settle(
     if fuller.make_punctual(prices, limits).is_some() && fuller.active_energy() < filling.active_energy() {
         filling = fuller;
     }
-    Some(filling.priced())
+    Some(filling.priced()).filter(|priced| within_cap(problem, &priced.schedule))
 }
 
 /// Time is counted by every deadline: with more of them than this it takes too long.
@@ -61,6 +62,8 @@ struct Filling<'a> {
     problem: &'a PlanProblem<'a>,
     instances: &'a [Instance],
     rates: Vec<Rates>,
+    /// Mean weight of a joule while each instance serves.
+    weights: Vec<f64>,
     /// Of each kind's deadline among the distinct ones, ascending.
     deadline_of: Vec<usize>,
     /// Seconds for requests due by each deadline that are left on each instance.
@@ -87,10 +90,11 @@ impl<'a> Filling<'a> {
         let index = |deadline: f64| deadlines.partition_point(|&known| known < deadline);
         let deadline_of = problem.kinds.iter().map(|kind| index(kind.deadline)).collect();
         let mut of_deployment = vec![Vec::new(); problem.deployments().len()];
-        let mut room: Vec<Vec<f64>> = Vec::new();
+        let (mut room, mut weights): (Vec<Vec<f64>>, _) = (Vec::new(), Vec::new());
         for (j, instance) in instances.iter().enumerate() {
             of_deployment[instance.deployment].push(j);
             let open = instance.start.0 + problem.deployments()[instance.deployment].load_time.0;
+            weights.push(problem.mean_weight(open, limits[j]));
             room.push(deadlines.iter().map(|deadline| deadline.min(limits[j]) - open).collect());
         }
         let open_options = problem.cohorts.iter().map(|cohort| {
@@ -102,6 +106,7 @@ impl<'a> Filling<'a> {
             instances,
             open_options: open_options.collect(),
             rates: instances.iter().map(|instance| problem.deployments()[instance.deployment].rates).collect(),
+            weights,
             deadline_of,
             longest: room.clone(),
             room,
@@ -240,7 +245,7 @@ impl<'a> Filling<'a> {
 
     fn energy(&self, j: usize, request: usize) -> f64 {
         let (input, output) = self.problem.lengths(request);
-        self.rates[j].energy(input, output)
+        self.rates[j].energy(input, output) * self.weights[j]
     }
 
     /// Requests without room to the place that costs least, accuracy at its price included.
@@ -317,6 +322,7 @@ impl<'a> Filling<'a> {
             filling.energy(filling.place[request] as usize, request) - filling.energy(j, request)
         };
         let this = &*self;
+        let lightest = this.weights.iter().copied().fold(f64::INFINITY, f64::min);
         let mut moves: Vec<(f64, usize)> = (0..this.place.len())
             .into_par_iter()
             .filter_map(|request| {
@@ -326,10 +332,11 @@ impl<'a> Filling<'a> {
                 let rate = |&option: &usize| {
                     let v = kind.options[option];
                     let rates = &this.problem.deployments()[v].rates;
-                    let gain = now - rates.energy(input, output);
-                    let served = gain > 0.0 && this.problem.can_serve(kind, option, input, output);
-                    (served && this.roomiest(v, request).is_some())
-                        .then(|| gain / rates.seconds(input, output).max(1e-9))
+                    let most = now - rates.energy(input, output) * lightest;
+                    let served = most > 0.0 && this.problem.can_serve(kind, option, input, output);
+                    let j = if served { this.roomiest(v, request)? } else { return None };
+                    let gain = now - this.energy(j, request);
+                    (gain > 0.0).then(|| gain / rates.seconds(input, output).max(1e-9))
                 };
                 let options = &this.open_options[this.problem.cohort_of(request)];
                 let best = options.iter().filter_map(rate).max_by(f64::total_cmp)?;

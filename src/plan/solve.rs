@@ -44,15 +44,43 @@ const MANY_REQUESTS: usize = 200_000;
 
 /// Finds a plan for `problem` with a proved gap, or proves that there is none. `incumbent`: a schedule known to be
 /// feasible, if any.
+///
+/// Where joules are weighted, first over windows that know deadlines and releases alone, each at its least weight: a
+/// small problem, whose bound is the better one as long as the cheapest hours have room for all.
 pub fn solve(
     problem: &PlanProblem,
     settings: &Settings,
     incumbent: Option<Priced>,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Verdict, PlanError> {
+    let Some(coarse) = problem.without_steps() else {
+        return solve_windows(problem, settings, incumbent, None, progress);
+    };
+    let started = Instant::now();
+    let half = Settings { time_limit: settings.time_limit / 2, ..settings.clone() };
+    let (incumbent, proved) = match solve_windows(&coarse, &half, incumbent.clone(), None, progress)? {
+        Verdict::Planned(plan) if !plan.within_gap => (Some(plan.priced), Some((plan.bound, plan.bound_by))),
+        Verdict::Unknown(_) => (incumbent, None),
+        verdict => return Ok(verdict),
+    };
+    let left = settings.time_limit.saturating_sub(started.elapsed());
+    solve_windows(problem, &Settings { time_limit: left, ..settings.clone() }, incumbent, proved, progress)
+}
+
+/// `proved`: a bound and what proved it.
+fn solve_windows(
+    problem: &PlanProblem,
+    settings: &Settings,
+    incumbent: Option<Priced>,
+    proved: Option<(f64, &'static str)>,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Verdict, PlanError> {
     let free = request_pass(problem, &Prices::zero(problem), None, Objective::Energy);
     if !free.unservable.is_empty() {
         return Ok(Verdict::Infeasible(Infeasibility::Unservable(free.unservable)));
+    }
+    if let Some(why) = standing_power(problem) {
+        return Ok(Verdict::Infeasible(why));
     }
     let ground = Ground::new(problem, free.total);
     let mut solver = Solver {
@@ -70,6 +98,9 @@ pub fn solve(
         why_not: None,
         progress,
     };
+    if let Some((bound, by)) = proved {
+        solver.prove(bound, by);
+    }
     match solver.run() {
         Ok(None) | Err(PlanError::OutOfTime) => Ok(solver.into_verdict()),
         Ok(Some(verdict)) => Ok(verdict),
@@ -83,7 +114,7 @@ struct Ground<'a> {
     scale: Scale,
     total_work: Vec<f64>,
     offered: Vec<bool>,
-    /// The whole of every pool may be used.
+    /// The whole of every pool and of the power cap may be used.
     unlimited: Vec<Vec<f64>>,
 }
 
@@ -94,7 +125,7 @@ impl<'a> Ground<'a> {
             scale: scale(problem, cheapest_energy),
             total_work: problem.total_work(),
             offered: problem.offered(),
-            unlimited: vec![vec![1.0; problem.windows.len()]; problem.cluster.pools.len()],
+            unlimited: vec![vec![1.0; problem.windows.len()]; problem.cluster.pools.len() + 1],
         }
     }
 
@@ -158,7 +189,8 @@ impl Solver<'_> {
             let certificate = self.certificate(relaxed)?;
             return Ok(Some(certificate.map_or_else(|| Verdict::Unknown(unproved.into()), Verdict::Infeasible)));
         }
-        if relaxed.solution.unserved <= 1e-6 {
+        // Shadow prices are in joules.
+        if relaxed.solution.unserved <= 1e-6 && !self.ground.problem.is_weighted() {
             let ground = self.ground;
             let capacity = ground.capacity(ground.scale, &ground.unlimited);
             let capacity = CapacityInput { offered: &relaxed.offered, ..capacity };
@@ -190,7 +222,7 @@ impl Solver<'_> {
             row.iter_mut().for_each(|price| *price = (*price - share).max(0.0));
         }
         let pass = request_pass(self.ground.problem, &prices, Some(&relaxed.offered), Objective::Energy);
-        let outside = |v: usize| self.ground.problem.deployments()[v].start_energy().0 - pass.gains[v];
+        let outside = |v: usize| self.ground.problem.least_start_cost(v) - pass.gains[v];
         let gained: f64 =
             (0..prices.seconds.len()).filter(|&v| !relaxed.offered[v]).map(|v| (-outside(v)).max(0.0)).sum();
         let without = solution.objective - solution.requests_dual + pass.total - gained;
@@ -306,8 +338,10 @@ impl Solver<'_> {
             let unplaced = self.offer(assignment, &whole, &whole.prices);
             slack = (2.0 * slack).min(MOST_SLACK);
             match unplaced {
-                Some(Unplaced::NoRoom { shortages, .. }) => tighten(ground.problem, &mut usable, &shortages),
-                Some(Unplaced::Late(..) | Unplaced::TooSlow(..)) => {
+                Some(Unplaced::NoRoom { shortages, .. } | Unplaced::NoPower { shortages, .. }) => {
+                    tighten(ground.problem, &mut usable, &shortages)
+                }
+                Some(Unplaced::Late(..) | Unplaced::TooSlow(..) | Unplaced::OverCap) => {
                     usable.iter_mut().flatten().for_each(|share| *share *= 0.98);
                 }
                 _ => break,
@@ -322,7 +356,9 @@ impl Solver<'_> {
         let problem = self.ground.problem;
         let loaded = &whole.loaded;
         let settled = place::place_and_settle(problem, prices, &assignment, Shape::Whole(&whole.instances));
-        let enough = settled.is_some() && problem.workload.requests.len() > MANY_REQUESTS;
+        // Settling knows neither hours nor cap beforehand: where there are any, the other ways may do better.
+        let steady = !problem.is_weighted() && problem.power_room().is_none();
+        let enough = settled.is_some() && steady && problem.workload.requests.len() > MANY_REQUESTS;
         if let Some(settled) = settled {
             self.keep_if_better(settled, prices);
         }
@@ -425,10 +461,12 @@ impl Solver<'_> {
         let objective = priced.objective();
         // A bound above the plan could only be rounding; the plan itself is then the proof.
         let bound = self.bound.min(objective);
+        let bound_j = if priced.weighted.is_some() { least_joules(self.ground.problem) } else { bound };
         let class_mip = self.class_mip.unwrap_or(self.class_lp);
         let share = |joules: f64| if objective > 0.0 { joules / objective } else { 0.0 };
         Verdict::Planned(Box::new(Plan {
             bound,
+            bound_j: bound_j.min(priced.energy.total()),
             bound_by: self.bound_by,
             gap: gap(objective, bound),
             merging: share(self.class_lp - bound),
@@ -439,6 +477,22 @@ impl Solver<'_> {
             priced,
         }))
     }
+}
+
+/// The first cap that nodes that never sleep exceed by themselves.
+fn standing_power(problem: &PlanProblem) -> Option<Infeasibility> {
+    let (room, cap) = (problem.power_room()?, problem.cluster.site.power_cap.as_ref()?);
+    let mut steps = room.iter().map(|(second, watts)| (second.max(0.0), watts));
+    let (second, watts) = steps.find(|(second, watts)| *second < problem.horizon() && *watts < 0.0)?;
+    let cap = cap.at(second);
+    Some(Infeasibility::StandingPower { watts: cap - watts, cap, second })
+}
+
+/// Every request at its least joules, and nothing ever started.
+fn least_joules(problem: &PlanProblem) -> f64 {
+    let PlanProblem { workload, cluster, models, options, safety, .. } = *problem;
+    let unweighted = PlanProblem::new(workload, cluster, models, options, safety);
+    request_pass(&unweighted, &Prices::zero(&unweighted), None, Objective::Energy).total
 }
 
 fn gap(objective: f64, bound: f64) -> f64 {

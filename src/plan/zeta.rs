@@ -120,8 +120,11 @@ impl Prices {
             found.map(|deployment| deployment.pool)
         };
         let pools: Vec<usize> = match why {
-            Unplaced::NoRoom { shortages, .. } => shortages.iter().map(|shortage| shortage.pool).collect(),
+            Unplaced::NoRoom { shortages, .. } | Unplaced::NoPower { shortages, .. } => {
+                shortages.iter().map(|shortage| shortage.pool).collect()
+            }
             Unplaced::TooSlow(id) | Unplaced::Late(id, _) => of_deployment(id).into_iter().collect(),
+            Unplaced::OverCap => (0..self.seconds.len()).collect(),
             Unplaced::Unassigned(_) => Vec::new(),
         };
         let count = problem.workload.requests.len() as f64;

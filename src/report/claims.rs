@@ -8,7 +8,7 @@ use crate::check::{
     AssignmentRow, ClaimedEnergy, ClaimedGapParts, ClaimedInstance, ClaimedJob, ClaimedOption, ClaimedOptionPlan,
     ClaimedOptionRow, ClaimedPlan, ClaimedPowered, ClaimedZeta, UNKNOWN, UnknownNames,
 };
-use crate::domain::{Box2, Cluster, Deployment, PoweredInterval, Rates, Requests};
+use crate::domain::{Box2, Cluster, Deployment, Goal, PoweredInterval, Rates, Requests};
 use crate::formats::options_plan::{AssignedRow, OptionUse, OptionsPlanJson};
 use crate::formats::plan_dir::{PlanDirectory, PoweredFigures, instance_id};
 use crate::formats::plan_json::{DeploymentJson, ZetaJson};
@@ -19,7 +19,9 @@ use crate::units::{Joules, Seconds, Watts};
 /// How good a schedule is known to be.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Proof {
+    /// In units of the goal.
     pub bound: f64,
+    pub bound_j: f64,
     pub gap: f64,
     pub merging: f64,
     pub integer: f64,
@@ -28,14 +30,14 @@ pub struct Proof {
 
 impl Proof {
     pub fn of(plan: &Plan) -> Self {
-        let Plan { bound, gap, merging, integer, placement, .. } = *plan;
-        Self { bound, gap, merging, integer, placement }
+        let Plan { bound, bound_j, gap, merging, integer, placement, .. } = *plan;
+        Self { bound, bound_j, gap, merging, integer, placement }
     }
 
     /// Nothing is proved about it.
     pub fn none(priced: &Priced) -> Self {
         let gap = if priced.objective() > 0.0 { 1.0 } else { 0.0 };
-        Self { bound: 0.0, gap, merging: 0.0, integer: 0.0, placement: gap }
+        Self { bound: 0.0, bound_j: 0.0, gap, merging: 0.0, integer: 0.0, placement: gap }
     }
 }
 
@@ -143,9 +145,13 @@ pub fn of_schedule(problem: &PlanProblem, priced: &Priced, proof: Proof) -> Clai
         assignments: schedule.assignment.iter().enumerate().map(row).collect(),
         unknown: BTreeMap::new(),
         jobs: priced.jobs.iter().enumerate().map(job).collect(),
-        objective: Joules(priced.objective()),
-        bound: Joules(proof.bound),
+        objective: Joules(priced.energy.total()),
+        bound: Joules(proof.bound_j),
         zeta: None,
+        goal: problem.goal,
+        goal_objective: priced.weighted,
+        goal_bound: priced.weighted.map(|_| proof.bound),
+        goal_unit: priced.weighted.map(|_| problem.goal.unit().to_owned()),
         gap: proof.gap,
         gap_parts: ClaimedGapParts { merging: proof.merging, integer: proof.integer, placement: proof.placement },
         energy: ClaimedEnergy {
@@ -204,6 +210,8 @@ pub fn of_directory(directory: &PlanDirectory, cluster: &Cluster, requests: &Req
         mean_accuracy: row.mean_accuracy,
         energy: row.energy,
     });
+    // The paper's objective stands in the same places.
+    let of_goal = |_: &f64| plan.zeta.is_none();
     ClaimedPlan {
         deployments: plan.deployments.iter().map(|json| deployment(json, cluster)).collect(),
         instances: instances.collect(),
@@ -214,6 +222,13 @@ pub fn of_directory(directory: &PlanDirectory, cluster: &Cluster, requests: &Req
         objective: Joules(plan.objective_j),
         bound: Joules(plan.bound_j),
         zeta: plan.zeta.as_ref().map(|constants| zeta(plan.objective, plan.bound, constants)),
+        goal: Goal::ALL
+            .into_iter()
+            .find(|goal| plan.flags.objective.as_deref() == Some(goal.name()))
+            .unwrap_or_default(),
+        goal_objective: plan.objective.filter(of_goal),
+        goal_bound: plan.bound.filter(of_goal),
+        goal_unit: plan.objective_unit.clone().filter(|_| plan.zeta.is_none()),
         gap: plan.gap,
         gap_parts: ClaimedGapParts {
             merging: plan.gap_parts.merging,
@@ -271,5 +286,6 @@ fn deployment(json: &DeploymentJson, cluster: &Cluster) -> Deployment {
         // plan.json does not hold it and the checker does not compare it.
         support: Box2::default(),
         idle_power: Watts(json.idle_power_w),
+        peak_power: json.peak_power_w.map(Watts),
     }
 }

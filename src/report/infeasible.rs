@@ -14,6 +14,10 @@ const SHOWN: usize = 5;
 pub fn words(problem: &PlanProblem, why: &Infeasibility) -> String {
     match why {
         Infeasibility::Unservable(requests) => unservable(problem, requests),
+        Infeasibility::StandingPower { watts, cap, second } => format!(
+            "nodes that never sleep draw {watts:.0} W, more than the power cap of {cap:.0} W that holds from second \
+             {second:.0} on; raise the cap, or let nodes sleep (suspend = true)"
+        ),
         Infeasibility::Certificate { missing_requests, prices, .. } => certificate(problem, *missing_requests, prices),
     }
 }

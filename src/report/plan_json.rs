@@ -11,7 +11,6 @@ use crate::formats::plan_json::{
     Status, ZetaJson,
 };
 use crate::plan::baselines::BaselineResult;
-use crate::plan::price::Priced;
 use crate::plan::{Plan, PlanProblem};
 
 /// What plan.json says that is not in the plan itself.
@@ -38,7 +37,7 @@ pub fn plan_json(problem: &PlanProblem, plan: &Plan, circumstances: Circumstance
     if let Some(lengths) = estimated_lengths(problem) {
         warnings.push(format!("{lengths} are estimated, and so is all that follows from them"));
     }
-    let objective = priced.objective();
+    let objective = priced.energy.total();
     let share = |joules: f64| if objective > 0.0 { (joules / objective).clamp(0.0, 1.0) } else { 0.0 };
     let proof = Proof::of(plan);
     let results = problem.workload.jobs.iter().enumerate().map(|(index, job)| JobResult {
@@ -53,10 +52,13 @@ pub fn plan_json(problem: &PlanProblem, plan: &Plan, circumstances: Circumstance
         schema_version: SCHEMA_VERSION,
         status: if plan.within_gap { Status::OptimalWithinGap } else { Status::Feasible },
         objective_j: objective,
-        bound_j: proof.bound,
-        objective: zeta.as_ref().map(|(objective, _, _)| *objective),
-        bound: zeta.as_ref().map(|(_, bound, _)| *bound),
-        objective_unit: zeta.as_ref().map(|_| "zeta".to_owned()),
+        bound_j: proof.bound_j,
+        objective: zeta.as_ref().map(|(objective, _, _)| *objective).or(priced.weighted),
+        bound: zeta.as_ref().map(|(_, bound, _)| *bound).or(priced.weighted.map(|_| proof.bound)),
+        objective_unit: match (&zeta, priced.weighted) {
+            (Some(_), _) => Some("zeta".to_owned()),
+            (None, weighted) => weighted.map(|_| problem.goal.unit().to_owned()),
+        },
         zeta: zeta.map(|(_, _, constants)| constants),
         gap: proof.gap,
         gap_parts: GapParts { merging: proof.merging, integer: proof.integer, placement: proof.placement },
@@ -97,8 +99,8 @@ pub fn plan_json(problem: &PlanProblem, plan: &Plan, circumstances: Circumstance
 /// What became of another strategy.
 pub fn baseline(result: &BaselineResult) -> Baseline {
     Baseline {
-        energy_j: result.priced.as_ref().map(Priced::objective),
-        objective: None,
+        energy_j: result.priced.as_ref().map(|priced| priced.energy.total()),
+        objective: result.priced.as_ref().and_then(|priced| priced.weighted),
         feasible: result.feasible(),
         makespan_s: result.priced.as_ref().map(|priced| priced.makespan),
         reason: result.reason.clone(),
@@ -145,5 +147,6 @@ fn deployment(deployment: &Deployment, problem: &PlanProblem) -> DeploymentJson 
         ttft_p99_s: deployment.ttft_p99.map(|time| time.0),
         tbt_p99_s: deployment.tbt_p99.map(|time| time.0),
         idle_power_w: deployment.idle_power.0,
+        peak_power_w: deployment.peak_power.map(|power| power.0),
     }
 }

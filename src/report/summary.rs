@@ -1,7 +1,7 @@
 //! A plan in one screen of text, from plan.json alone.
 
 use super::limits::prices;
-use super::text::{Table, count, energy, percent, plain, time};
+use super::text::{Table, amount, count, energy, percent, plain, time};
 use crate::formats::plan_json::{Baseline, PlanJson, Status};
 
 /// More warnings than this are counted.
@@ -31,12 +31,13 @@ pub fn status_words(status: Status) -> &'static str {
 
 fn headline(plan: &PlanJson, whole_cluster: bool) -> String {
     let parts = &plan.gap_parts;
-    let (mut objective, mut bound) = (energy(plan.objective_j), energy(plan.bound_j));
-    if let (Some(ours), Some(least), Some(unit)) = (plan.objective, plan.bound, &plan.objective_unit) {
-        let unit = plain(unit);
-        objective = format!("{ours:.6} {unit}, {objective}");
-        bound = format!("{least:.6} {unit}");
-    }
+    let of_goal = plan.objective.zip(plan.bound).zip(plan.objective_unit.as_deref());
+    let (objective, bound) = match of_goal {
+        Some(((objective, bound), unit)) => {
+            (format!("{}, {}", amount(objective, unit), energy(plan.objective_j)), amount(bound, unit))
+        }
+        None => (energy(plan.objective_j), energy(plan.bound_j)),
+    };
     let mut text = format!(
         "plan      {} on {}, {}, done after {}\n\
          status    {}\n\
@@ -120,9 +121,13 @@ fn baselines(plan: &PlanJson) -> String {
     }
     let mut table = Table::new(&["baseline", ">joules", ">of ours", ">done after", "feasible"]);
     for (name, baseline) in &plan.baselines {
-        let Baseline { energy_j, feasible, makespan_s, reason, .. } = baseline;
-        let ratio =
-            energy_j.filter(|_| plan.objective_j > 0.0).map(|joules| format!("{:.3}", joules / plan.objective_j));
+        let Baseline { energy_j, objective, feasible, makespan_s, reason } = baseline;
+        // The paper's objective may be negative or 0: a ratio says nothing there.
+        let (theirs, ours) = match plan.objective.filter(|_| plan.zeta.is_none()) {
+            Some(ours) => (*objective, ours),
+            None => (*energy_j, plan.objective_j),
+        };
+        let ratio = theirs.filter(|_| ours > 0.0).map(|theirs| format!("{:.3}", theirs / ours));
         let reason = reason.as_ref().map_or(String::new(), |reason| format!(": {reason}"));
         table.row([
             name.clone(),

@@ -5,6 +5,16 @@ pub fn energy(joules: f64) -> String {
     scaled(joules, &[(1e9, "GJ"), (1e6, "MJ"), (1e3, "kJ"), (1.0, "J")])
 }
 
+/// An amount of what is minimised, in the unit plan.json gives it in.
+pub fn amount(value: f64, unit: &str) -> String {
+    match unit {
+        "gCO2" => scaled(value, &[(1e6, "t CO2"), (1e3, "kg CO2"), (1.0, "g CO2")]),
+        "J" => energy(value),
+        "zeta" => format!("{value:.6} zeta"),
+        _ => format!("{value:.4} {}", plain(unit)),
+    }
+}
+
 /// `1 h 02 min`, `12.3 s`
 pub fn time(seconds: f64) -> String {
     if seconds.is_finite() && seconds >= 3600.0 {

@@ -98,7 +98,7 @@ fn frontiers_only_fall_and_are_written_beside_the_plan() {
     assert_code(&case.plan(&words("--workload w.csv --deadline 1h --baselines none")), 0);
     let output = case.plan(&words("--workload w.csv --deadline 1h --frontier power"));
     assert_code(&output, 2);
-    assert!(stderr(&output).contains("no power cap"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("several --power-cap-w"), "{}", stderr(&output));
     let output = case.plan(&words("--workload w.csv --deadline 1h --frontier accuracy"));
     assert_code(&output, 2);
     assert!(stderr(&output).contains("no job has an accuracy floor"), "{}", stderr(&output));

@@ -8,6 +8,7 @@ mod fit;
 mod limits;
 mod names;
 mod plan;
+mod site;
 mod transfer;
 mod verbs;
 mod zeta;

@@ -8,8 +8,8 @@ use jouleplan::check::{AssignmentRow, ClaimedGapParts, ClaimedInstance, ClaimedP
 use jouleplan::domain::features::BatchCurve;
 use jouleplan::domain::{
     AccuracyRule, AccuracyTable, BatchPoint, Box2, ClockPoint, ClockTable, Cluster, Deployment, DeviceKind, FamilyKey,
-    FamilyModel, Feature, Figure, Floor, Form, Group, Job, Parallel, PhaseFactors, Pool, Provenance, Quality,
-    RequestIds, Requests, Site, SlurmTarget, Term, Workload,
+    FamilyModel, Feature, Figure, Floor, Form, Goal, Group, Job, Parallel, PhaseFactors, Pool, Provenance, Quality,
+    RequestIds, Requests, Site, SlurmTarget, Steps, Term, Workload,
 };
 use jouleplan::units::{Bytes, Joules, Seconds, Watts};
 use rand::prelude::*;
@@ -53,8 +53,11 @@ fn attempt(rng: &mut ChaCha8Rng) -> Option<Case> {
     place(rng, &mut case);
     stretch_deadlines(&mut case)?;
     set_mean_floors(&mut case);
+    set_site(rng, &mut case);
     case.restate();
-    case.plan.bound = case.plan.objective * rng.random_range(0.85..0.999);
+    let bound = rng.random_range(0.85..0.999);
+    case.plan.bound = case.plan.objective * bound;
+    case.plan.goal_bound = case.plan.goal_objective.map(|objective| objective * bound);
     case.plan.gap_parts = ClaimedGapParts { merging: rng.random_range(0.0..0.02), integer: -0.001, placement: 0.0 };
     case.restate_gap();
     Some(case)
@@ -90,8 +93,16 @@ pub fn cluster(rng: &mut ChaCha8Rng) -> Cluster {
         }
     };
     let count = rng.random_range(1..=3);
-    let pools = devices.into_iter().enumerate().take(count).map(|named| pool(named, rng)).collect();
-    Cluster { pools, site: Site { pue: None } }
+    let mut pools: Vec<Pool> = devices.into_iter().enumerate().take(count).map(|named| pool(named, rng)).collect();
+    let mut site = Site::default();
+    if rng.random_bool(0.5) {
+        // What it is follows once the plan stands; that there is one makes peaks count.
+        site.power_cap = Some(Steps::constant(1e9));
+        for pool in &mut pools {
+            pool.base_power.get_or_insert(Watts(300.0));
+        }
+    }
+    Cluster { pools, site }
 }
 
 fn models(rng: &mut ChaCha8Rng, cluster: &Cluster) -> Vec<FamilyModel> {
@@ -385,6 +396,24 @@ pub fn stretch_deadlines(case: &mut Case) -> Option<()> {
         job.deadline = job.deadline * factor;
     }
     case.workload.groups.iter().all(|group| far(group.deadline)).then_some(())
+}
+
+/// Now and then grams to be minimised, and a cap, if there is one, just above what is drawn.
+fn set_site(rng: &mut ChaCha8Rng, case: &mut Case) {
+    case.restate();
+    if rng.random_bool(0.5) {
+        let intensity = super::site::intensity(rng, case.plan.makespan.0);
+        case.cluster.site.carbon = Steps::new(&intensity, f64::INFINITY);
+        case.cluster.site.pue = rng.random_bool(0.7).then(|| rng.random_range(1.1..1.6));
+        case.plan.goal = Goal::Carbon;
+        case.plan.goal_unit = Some(Goal::Carbon.unit().to_owned());
+    }
+    if case.cluster.site.power_cap.is_some() {
+        let (at, watts) = super::site::peak(case);
+        let later = super::site::rises(case).into_iter().filter(|second| *second > at + 20.0);
+        let later = later.chain([at + 20.0]).map(|second| super::site::drawn(case, second)).fold(0.0, f64::max);
+        case.cluster.site.power_cap = Steps::new(&[(0.0, 1.001 * watts), (at + 20.0, 1.001 * later)], f64::INFINITY);
+    }
 }
 
 /// Mean floors just below what the assignment reaches: less than one request to the next worse model would cost.

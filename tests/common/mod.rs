@@ -1,11 +1,12 @@
 //! Problems and plans made by hand for tests of the checker: a generator of plans that are valid by construction
-//! (`generator`, `wide`), the claims that follow from what a plan decides (`restate`), and ways to break a plan (`mutations`).
+//! (`generator`, `wide`), the claims that follow from what a plan decides (`restate`, `site`), and ways to break a plan (`mutations`).
 //! Nothing here uses the solver or the checker's own arithmetic.
 #![allow(dead_code, reason = "each test uses its part of what is shared")]
 
 pub mod generator;
 pub mod mutations;
 pub mod restate;
+pub mod site;
 pub mod wide;
 
 use jouleplan::check::{CheckInput, ClaimedPlan};

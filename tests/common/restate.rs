@@ -7,7 +7,7 @@ use jouleplan::check::{ClaimedEnergy, ClaimedJob, ClaimedPlan, ClaimedPowered};
 use jouleplan::domain::deployment::rates;
 use jouleplan::domain::model::Case as Range;
 use jouleplan::domain::{BatchPoint, Cluster, Deployment, FamilyModel, Workload, dot, features};
-use jouleplan::units::{Joules, Seconds};
+use jouleplan::units::{Joules, Seconds, Watts};
 
 use super::Case;
 
@@ -102,12 +102,20 @@ pub fn deployment(
         }
     }
     let (mut tail_time, mut tail_energy) = (0.0, 0.0);
+    let mut powers = vec![(model.load_power.value - model.idle_power.value).0];
+    for r in 0..requests.len() {
+        let (i, o) = (requests.input_tokens[r], requests.output_tokens[r]);
+        if f64::from(i + o) <= max_tokens {
+            powers.push(full.energy(i, o) / (full.seconds(i, o) / (1.0 + safety)));
+        }
+    }
     if let Some((slot, r)) = longest {
         let alone = rates(model, 1.0, 0.0)?;
         let lengths = features(f64::from(requests.input_tokens[r]), f64::from(requests.output_tokens[r]));
         tail_time = 0.8 * slot;
         let power = (dot(&alone.net_energy, &lengths) / dot(&alone.busy_time, &lengths)).max(0.0);
         tail_energy = tail_time / (1.0 + safety) * power;
+        powers.push(power);
     }
     Some(Deployment {
         id: format!("{}/seqs{}{suffix}@{}", model.key, point.max_num_seqs, pool.name),
@@ -130,6 +138,11 @@ pub fn deployment(
         tbt_p99: latency(point.tbt_p99),
         support: model.support,
         idle_power: model.idle_power.value,
+        peak_power: cluster
+            .site
+            .power_cap
+            .is_some()
+            .then(|| model.idle_power.value + Watts(powers.iter().copied().fold(0.0, f64::max))),
     })
 }
 
@@ -200,6 +213,7 @@ impl Case {
 
     /// Parts, objective, gap and counts from the rows.
     pub fn restate_totals(&mut self) {
+        self.plan.goal_objective = super::site::grams(self);
         let plan = &mut self.plan;
         let mut energy = ClaimedEnergy {
             idle: plan.powered.iter().map(|row| row.idle).sum(),
@@ -226,7 +240,10 @@ impl Case {
 
     pub fn restate_gap(&mut self) {
         let plan = &mut self.plan;
-        plan.gap = (plan.objective - plan.bound) / plan.objective;
+        plan.gap = match plan.goal_objective.zip(plan.goal_bound) {
+            Some((objective, bound)) => (objective - bound) / objective,
+            None => (plan.objective - plan.bound) / plan.objective,
+        };
         plan.gap_parts.placement = plan.gap - plan.gap_parts.merging - plan.gap_parts.integer;
     }
 }

@@ -20,6 +20,7 @@ pub fn wide_case(requests: usize, instances: usize) -> Case {
             break cluster;
         }
     };
+    cluster.site = Default::default();
     for pool in &mut cluster.pools {
         pool.devices_per_node = 8;
         pool.devices_busy.clear();

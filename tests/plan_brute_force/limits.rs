@@ -45,7 +45,7 @@ fn possible(problem: &PlanProblem) -> bool {
         accuracy: Default::default(),
     };
     let options: Options = problem.options.clone();
-    Enumeration::new(&small, &options).optimum().is_some()
+    Enumeration::new(&small, &options).optimum().1.is_some()
 }
 
 #[test]

@@ -46,6 +46,7 @@ pub fn deployment(model: &str, pool: usize) -> Deployment {
         tbt_p99: None,
         support: Box2::default(),
         idle_power: Watts(1.0),
+        peak_power: None,
     }
 }
 
@@ -108,7 +109,7 @@ impl Case {
     pub fn new(pool: Pool, deployment: Deployment, engine: Engine) -> Self {
         Self {
             dir: tempfile::Builder::new().prefix("plan it's $(touch pwned) ").tempdir().unwrap(),
-            cluster: Cluster { pools: vec![pool], site: Site { pue: None } },
+            cluster: Cluster { pools: vec![pool], site: Site::default() },
             deployments: vec![deployment],
             engines: vec![engine],
         }

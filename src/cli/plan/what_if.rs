@@ -32,7 +32,9 @@ impl Frontier {
     pub fn require_movable(self, inputs: &Inputs) -> anyhow::Result<()> {
         let no_floor = || inputs.assembled.workload.jobs.iter().all(|job| job.floor.is_none());
         match self {
-            Self::Power => Err(Failure::usage("--frontier power: plans have no power cap; give accuracy or deadline")),
+            Self::Power => Err(Failure::usage(
+                "--frontier power is not drawn: plan with several --power-cap-w, or give accuracy or deadline",
+            )),
             Self::Accuracy if no_floor() => Err(Failure::usage(
                 "--frontier accuracy: no job has an accuracy floor; give --min-accuracy or a jobs file",
             )),

@@ -41,6 +41,7 @@ fn deployment() -> Deployment {
         tbt_p99: None,
         support: Box2::default(),
         idle_power: Watts(140.0),
+        peak_power: None,
     }
 }
 
@@ -65,7 +66,7 @@ fn cluster() -> Cluster {
             storage_gib_per_s: None,
             slurm: SlurmTarget::default(),
         }],
-        site: Site { pue: None },
+        site: Site::default(),
     }
 }
 
@@ -134,6 +135,7 @@ fn plan_json(deployment: &Deployment, requests: u64, instances: u64) -> PlanJson
             ttft_p99_s: None,
             tbt_p99_s: None,
             idle_power_w: 140.0,
+            peak_power_w: None,
         }],
         inputs: vec![],
         run: Run::default(),

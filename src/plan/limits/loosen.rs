@@ -48,6 +48,12 @@ pub fn smallest(
     budget: Duration,
     accept: &mut dyn FnMut(&PlanProblem, &Priced) -> bool,
 ) -> Vec<Relaxation> {
+    let unserved = match why {
+        Infeasibility::Unservable(requests) => requests.len() as f64,
+        Infeasibility::Certificate { missing_requests, .. } => *missing_requests,
+        // Only the cap itself is in the way.
+        Infeasibility::StandingPower { .. } => return Vec::new(),
+    };
     let started = Instant::now();
     let mut search = Search {
         problem,
@@ -57,17 +63,13 @@ pub fn smallest(
         slowest: Duration::ZERO,
         accept,
     };
-    let unserved = match why {
-        Infeasibility::Unservable(requests) => requests.len() as f64,
-        Infeasibility::Certificate { missing_requests, .. } => *missing_requests,
-    };
     let mut candidates = Vec::new();
     for limit in limits(problem, why) {
         let first = match why {
             Infeasibility::Certificate { prices, optimum, .. } => {
                 relief(problem, prices, optimum, &limit).filter(|relief| *relief > 0.0).map(|relief| unserved / relief)
             }
-            Infeasibility::Unservable(_) => None,
+            Infeasibility::Unservable(_) | Infeasibility::StandingPower { .. } => None,
         };
         let hurried = Instant::now() + MOST_SECANTS as u32 * search.slowest > search.estimating;
         candidates.extend(if hurried {
@@ -103,6 +105,7 @@ fn limits(problem: &PlanProblem, why: &Infeasibility) -> Vec<Limit> {
             // Requests of several jobs: none of these alone makes the others servable.
             (if concerned.len() == 1 { concerned } else { Vec::new() }, (0..problem.cluster.pools.len()).collect())
         }
+        Infeasibility::StandingPower { .. } => return Vec::new(),
     };
     limits.extend(pools.into_iter().map(Limit::Nodes));
     let concerned = || concerned.iter().copied().take(MOST_JOBS);

@@ -10,7 +10,7 @@ use crate::domain::Cluster;
 use crate::plan::PlanError;
 use crate::plan::capacity::CapacityInput;
 use crate::plan::cells::Cells;
-use crate::plan::problem::{PlanProblem, Window};
+use crate::plan::problem::{PlanProblem, Window, power_room};
 use crate::plan::record::Optimum;
 use crate::plan::relaxation::{ClassSolution, record_without_classes};
 
@@ -65,9 +65,12 @@ pub fn saved(input: &CapacityInput, optimum: &Optimum, limit: &Limit) -> Result<
     let cluster;
     let (changed, amount) = match limit {
         Limit::Accuracy(_) => return Ok(None),
+        // Where an end is moved over a step of the cap or the weights, the block is not linear in it.
+        Limit::Deadline(_) if problem.is_weighted() || problem.power_room().is_some() => return Ok(None),
         Limit::Nodes(pool) => {
             cluster = with_nodes(problem.cluster, *pool, 1);
-            (PlanProblem { cluster: &cluster, ..without_requests(problem) }, 1.0)
+            let power_room = power_room(&cluster);
+            (PlanProblem { cluster: &cluster, power_room, ..without_requests(problem) }, 1.0)
         }
         Limit::Deadline(jobs) => {
             let all = jobs.len() == problem.workload.jobs.len() && problem.kinds.iter().all(|kind| kind.release <= 0.0);
@@ -119,11 +122,15 @@ fn without_requests<'a>(problem: &PlanProblem<'a>) -> PlanProblem<'a> {
         options: problem.options,
         models: problem.models,
         safety: problem.safety,
+        goal: problem.goal,
+        weights: problem.weights.clone(),
         windows: problem.windows.clone(),
+        window_weights: problem.window_weights.clone(),
         kinds: Vec::new(),
         kind_of_group: Vec::new(),
         cohorts: Vec::new(),
         cohort_of_kind: Vec::new(),
+        power_room: problem.power_room.clone(),
         floor_points: problem.floor_points.clone(),
         requests_of_job: problem.requests_of_job.clone(),
         cells: Cells::default(),

@@ -48,7 +48,8 @@ impl<'a> Trial<'a> {
             Limit::Accuracy(jobs) => self.lower_floors(jobs, amount, &mut options),
             Limit::Nodes(pool) => cluster = Cow::Owned(with_nodes(problem.cluster, *pool, amount as usize)),
         }
-        then(&PlanProblem::new(&self.workload, &cluster, problem.models, &options, problem.safety))
+        let PlanProblem { models, safety, goal, .. } = *problem;
+        then(&PlanProblem::with_goal(&self.workload, &cluster, models, &options, safety, goal))
     }
 
     fn delay(&mut self, jobs: &[usize], seconds: f64) {

@@ -11,6 +11,7 @@ mod power;
 mod promises;
 mod quality;
 mod rows;
+mod site;
 mod time;
 
 use jouleplan::check::Rule;
@@ -39,8 +40,17 @@ const fn among(name: &'static str, apply: fn(&mut Case, &mut ChaCha8Rng) -> Opti
 
 /// Every mutation there is, always in the same order.
 pub fn all() -> impl Iterator<Item = &'static Mutation> {
-    let themes =
-        [rows::ALL, quality::ALL, devices::ALL, power::ALL, time::ALL, joules::ALL, deployments::ALL, promises::ALL];
+    let themes = [
+        rows::ALL,
+        quality::ALL,
+        devices::ALL,
+        power::ALL,
+        time::ALL,
+        joules::ALL,
+        deployments::ALL,
+        promises::ALL,
+        site::ALL,
+    ];
     themes.into_iter().flatten()
 }
 
