@@ -30,6 +30,8 @@ const MOST_CLASSES: usize = 4000;
 /// Rounds of splitting, at most; they end sooner when merging costs less than this share of the gap asked for.
 const SPLIT_ROUNDS: usize = 6;
 const MERGING_OF_GAP: f64 = 0.2;
+/// Deployments times windows up to which the relaxation begins with all deployments.
+const ALL_AT_ONCE: usize = 1000;
 /// Rounds of "placement lacks room: plan with less of that pool".
 const TIGHTENINGS: usize = 48;
 /// Of which so many once there is a plan.
@@ -239,7 +241,9 @@ impl Solver<'_> {
         self.report(Phase::Classes);
         let mut classes = Classes::new(ground.problem);
         let free = request_pass(ground.problem, &Prices::zero(ground.problem), None, Objective::Energy);
-        let mut offered = self.restricted(&free.cheapest);
+        // All of them where that is cheap: their reduced costs then say best which ones cannot matter.
+        let rows = ground.offered.len() * ground.problem.windows.len();
+        let mut offered = if rows <= ALL_AT_ONCE { ground.offered.clone() } else { self.restricted(&free.cheapest) };
         let mut seed = Vec::new();
         let mut splits = 0;
         let mut asked = false;

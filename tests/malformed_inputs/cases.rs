@@ -303,7 +303,7 @@ fn broken_documents(cases: &mut Cases) {
     cases.add(Kind::Cluster, "pool is no list", "[pool]\nname = \"a\"\n", "line 1");
     cases.add(Kind::Cluster, "nested without end", format!("a = {}", "[".repeat(10_000)), "line 1");
     cases.add(Kind::Cluster, "JSON", "{\"pool\": []}", "line 1");
-    for key in ["power_cap_w = 5000", "carbon_csv = \"c.csv\"", "price_csv = \"p.csv\""] {
+    for key in ["power_cap_w = -5000", "carbon_csv = 5", "price_csv = [\"p.csv\"]"] {
         cases.swap(Kind::Cluster, CLUSTER, "pue = 1.2", key, "line 25");
     }
     cases.swap(Kind::Cluster, CLUSTER, "\"H100\"", "\"Warp 9\"\ndevice_kind = \"tpu\"", "line 5");
