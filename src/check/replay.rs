@@ -1,7 +1,9 @@
 //! The list schedule of one instance, computed again (the order is part of the rules).
 
-use std::cmp::{Ordering, Reverse};
+use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+
+use ordered_float::OrderedFloat;
 
 /// A request as its instance sees it. Times in seconds from the start of the plan.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -26,32 +28,15 @@ pub(super) fn replay(queue: &mut [Queued], slots: usize, open: f64) -> Vec<f64> 
     });
     // More slots than requests never matter: one that was never used is always among the earliest free.
     let slots = slots.clamp(1, queue.len().max(1));
-    let mut free: BinaryHeap<Reverse<Time>> = std::iter::repeat_n(Reverse(Time(open)), slots).collect();
+    let mut free: BinaryHeap<Reverse<OrderedFloat<f64>>> =
+        std::iter::repeat_n(Reverse(OrderedFloat(open)), slots).collect();
     let serve = |queued: &Queued| {
         let mut earliest = free.peek_mut()?;
         let finish = earliest.0.0.max(queued.release) + queued.slot_seconds;
-        earliest.0 = Time(finish);
+        earliest.0 = OrderedFloat(finish);
         Some(finish)
     };
     queue.iter().filter_map(serve).collect()
-}
-
-/// A time with the total order a heap needs.
-#[derive(Clone, Copy, PartialEq)]
-struct Time(f64);
-
-impl Eq for Time {}
-
-impl PartialOrd for Time {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Time {
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.0.total_cmp(&other.0)
-    }
 }
 
 #[cfg(test)]

@@ -2,7 +2,8 @@
 
 use super::pack::Shortage;
 use super::price::Priced;
-use super::problem::{PlanProblem, Window};
+use super::problem::PlanProblem;
+use super::windows::Window;
 
 pub fn used(problem: &PlanProblem, assignment: &[u16]) -> Vec<bool> {
     let mut used = vec![false; problem.deployments().len()];

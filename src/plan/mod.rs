@@ -38,6 +38,7 @@
 
 pub mod assign;
 pub mod baselines;
+pub mod block;
 pub mod bound;
 pub mod capacity;
 pub mod cells;
@@ -65,6 +66,7 @@ pub mod search;
 pub mod sensitivity;
 pub mod settle;
 pub mod solve;
+pub mod windows;
 pub mod zeta;
 
 use std::collections::BTreeMap;

@@ -9,6 +9,8 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
+use ordered_float::OrderedFloat;
+
 /// What every request costs on every model, row by row; infinite where it may not go.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Costs {
@@ -152,9 +154,12 @@ impl Flow<'_> {
 /// in the heaps of its old model until it comes to their top.
 struct Moves {
     models: usize,
-    /// By (from, to): (cost as ordered bits, request).
-    heaps: Vec<BinaryHeap<Reverse<(u64, u32)>>>,
+    /// By (from, to).
+    heaps: Vec<BinaryHeap<Reverse<Move>>>,
 }
+
+/// What moving a request costs, and which it is.
+type Move = (OrderedFloat<f64>, u32);
 
 impl Moves {
     fn new(costs: &Costs, model: &[u32]) -> Self {
@@ -178,7 +183,7 @@ impl Moves {
         let heap = &mut self.heaps[from * self.models + to];
         while let Some(&Reverse((key, request))) = heap.peek() {
             if model[request as usize] as usize == from {
-                return Some((unordered(key), request));
+                return Some((key.0, request));
             }
             heap.pop();
         }
@@ -187,20 +192,10 @@ impl Moves {
 }
 
 /// Where a request on `from` may move, and at what cost.
-fn keys(costs: &Costs, request: u32, from: usize) -> impl Iterator<Item = (usize, u64)> + '_ {
+fn keys(costs: &Costs, request: u32, from: usize) -> impl Iterator<Item = (usize, OrderedFloat<f64>)> + '_ {
     let row = costs.row(request as usize);
     let possible = row.iter().enumerate().filter(move |(to, cost)| *to != from && cost.is_finite());
-    possible.map(move |(to, cost)| (to, ordered(cost - row[from])))
-}
-
-/// Bits that order as the numbers do.
-fn ordered(value: f64) -> u64 {
-    let bits = value.to_bits();
-    if bits >> 63 == 0 { bits | 1 << 63 } else { !bits }
-}
-
-fn unordered(key: u64) -> f64 {
-    f64::from_bits(if key >> 63 == 1 { key & !(1 << 63) } else { !key })
+    possible.map(move |(to, cost)| (to, OrderedFloat(cost - row[from])))
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 //! Work is a staircase: seconds due by each deadline. Full instances run to the last deadline; what is left over becomes
 //! one shorter piece, which packs into gaps that equal shares would not fit.
 
-use super::problem::Window;
+use super::windows::Window;
 use crate::domain::Steps;
 
 /// An instance to be placed: `devices` devices of one node for `duration` seconds, starting in `earliest..=latest`.

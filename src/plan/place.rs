@@ -7,6 +7,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
+use ordered_float::OrderedFloat;
 use rayon::prelude::*;
 
 use super::list_schedule;
@@ -293,21 +294,21 @@ fn deal_one(
     if indices.len() == 1 {
         return vec![queue.to_vec()];
     }
+    if problem.is_weighted() {
+        return deal_by_weight(problem, v, queue, instances, indices);
+    }
     let rates = problem.rates_for(v, queue.len().div_ceil(indices.len()));
     let load = problem.deployments()[v].load_time.0;
     let mut queue = queue.to_vec();
     list_schedule::sort(problem, &rates, &mut queue);
     let mut given = vec![0.0; indices.len()];
     let mut dealt: Vec<Vec<u32>> = vec![Vec::new(); indices.len()];
-    if problem.is_weighted() {
-        return deal_by_weight(problem, v, &queue, instances, indices);
-    }
     let mut heap = BinaryHeap::new();
     let mut deadline = f64::NEG_INFINITY;
     let left = |j: usize, deadline: f64, given: &[f64]| {
         let instance = &instances[indices[j]];
         let seconds = instance.end.0.min(deadline) - instance.start.0 - load - given[j];
-        (ordered(seconds), Reverse(j))
+        (OrderedFloat(seconds), Reverse(j))
     };
     for request in queue {
         let kind = &problem.kinds[problem.kind_of(request as usize)];
@@ -352,7 +353,7 @@ fn deal_by_weight(
     let groups: Vec<&[(f64, usize)]> = order.chunk_by(|a, b| a.0 == b.0).collect();
     let mut given = vec![0.0; indices.len()];
     let mut dealt: Vec<Vec<u32>> = vec![Vec::new(); indices.len()];
-    let mut heaps: Vec<BinaryHeap<(i64, Reverse<usize>)>> = Vec::new();
+    let mut heaps: Vec<BinaryHeap<(OrderedFloat<f64>, Reverse<usize>)>> = Vec::new();
     let mut due = f64::NEG_INFINITY;
     let left = |j: usize, due: f64, given: &[f64]| {
         let instance = &instances[indices[j]];
@@ -362,28 +363,22 @@ fn deal_by_weight(
         if deadline(request) != due {
             due = deadline(request);
             let heap = |group: &&[(f64, usize)]| {
-                group.iter().map(|&(_, j)| (ordered(left(j, due, &given)), Reverse(j))).collect()
+                group.iter().map(|&(_, j)| (OrderedFloat(left(j, due, &given)), Reverse(j))).collect()
             };
             heaps = groups.iter().map(heap).collect();
         }
         let (input, output) = problem.lengths(request as usize);
         let seconds = rates.seconds(input, output);
-        let roomy = heaps.iter().position(|heap| heap.peek().is_some_and(|top| top.0 >= ordered(seconds)));
+        let roomy = heaps.iter().position(|heap| heap.peek().is_some_and(|top| top.0 >= OrderedFloat(seconds)));
         let Some(group) = roomy.or_else(|| (0..heaps.len()).max_by_key(|&group| heaps[group].peek().copied())) else {
             break;
         };
         let Some((_, Reverse(j))) = heaps[group].pop() else { break };
         given[j] += seconds;
         dealt[j].push(request);
-        heaps[group].push((ordered(left(j, due, &given)), Reverse(j)));
+        heaps[group].push((OrderedFloat(left(j, due, &given)), Reverse(j)));
     }
     dealt
-}
-
-/// Order-preserving bits of a float that may be negative.
-fn ordered(value: f64) -> i64 {
-    let bits = value.to_bits() as i64;
-    bits ^ (((bits >> 63) as u64) >> 1) as i64
 }
 
 /// The same instances with their requests dealt anew: what list scheduling left over is used.

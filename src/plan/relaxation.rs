@@ -8,13 +8,15 @@ use std::collections::BTreeSet;
 use std::time::Instant;
 
 use super::PlanError;
+use super::block::Block;
 use super::capacity::{Capacity, CapacityInput, Scale};
 use super::classes::Classes;
 use super::columns::{COLUMNS_PER_CLASS, Column};
 use super::lp::{ColId, Lp, Outcome, RowId, Solution};
 use super::prices::{Objective, Prices};
-use super::problem::{PlanProblem, Window};
-use super::record::{Optimum, Record};
+use super::problem::PlanProblem;
+use super::record::Optimum;
+use super::windows::Window;
 use crate::domain::dot;
 
 #[derive(Clone, Debug)]
@@ -433,41 +435,6 @@ impl<'a> ClassProblem<'a> {
     pub fn columns(&self) -> &[Column] {
         &self.columns
     }
-}
-
-/// The rows and columns that do not depend on the classes.
-struct Block {
-    accuracy_rows: Vec<Option<RowId>>,
-    serve_rows: Vec<Vec<RowId>>,
-    capacity: Capacity,
-}
-
-impl Block {
-    fn add(lp: &mut Lp, input: &CapacityInput) -> Result<Self, PlanError> {
-        let problem = input.problem;
-        let infinity = f64::INFINITY;
-        let mut accuracy_rows = Vec::new();
-        for (points, &count) in problem.floor_points.iter().zip(&problem.requests_of_job) {
-            // Per request of the job, so that the row is in percent points.
-            let floor = points.map(|points| points / count as f64);
-            accuracy_rows.push(floor.map(|floor| lp.add_row(floor, infinity, &[])).transpose()?);
-        }
-        let mut serve_rows = Vec::new();
-        for &offered in input.offered {
-            let windows = if offered { &problem.windows[..] } else { &[] };
-            let rows = windows.iter().map(|_| lp.add_row(-infinity, 0.0, &[]));
-            serve_rows.push(rows.collect::<Result<Vec<_>, _>>()?);
-        }
-        let capacity = Capacity::add(lp, input, Some(&serve_rows))?;
-        Ok(Self { accuracy_rows, serve_rows, capacity })
-    }
-}
-
-/// The rows and columns of a class problem that do not depend on its classes, written down.
-pub fn record_without_classes(input: &CapacityInput) -> Result<Record, PlanError> {
-    let mut lp = Lp::recording();
-    Block::add(&mut lp, input)?;
-    lp.into_record().ok_or(PlanError::Solver("a recording problem has a record"))
 }
 
 /// Units in which the rows of this problem are well scaled: the horizon is a thousand units of time, and what the queue

@@ -4,9 +4,12 @@
 //! Where devices are scarce the relaxation's shares cannot all be placed. Rather than plan again with less, this fills
 //! what was placed, by deadline, and lets list scheduling say how full is full.
 
-use std::cmp::{Ordering, Reverse};
+mod punctual;
+
+use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
+use ordered_float::OrderedFloat;
 use rayon::prelude::*;
 
 use super::list_schedule;
@@ -15,11 +18,6 @@ use super::price::{self, Priced};
 use super::prices::{NONE, Prices};
 use super::problem::PlanProblem;
 use crate::domain::{Instance, Rates, Schedule};
-
-/// Rounds of "measure lateness, move the late ones".
-const MOST_ROUNDS: usize = 40;
-/// Seconds that lateness may be rounding.
-const TOLERANCE: f64 = 1e-6;
 
 /// Fills `instances`, which must be gone by `limits`, starting from the deployments in `assignment`. `None` if some
 /// request finds no room, or a floor cannot be kept.
@@ -203,12 +201,12 @@ impl<'a> Filling<'a> {
         let mut left_over = Vec::new();
         // Most room first, then the first instance. A request takes as much off all deadlines from its own on, so that
         // room for one deadline changes by its seconds alone.
-        let mut heap: BinaryHeap<(Room, Reverse<usize>)> = BinaryHeap::new();
+        let mut heap: BinaryHeap<(OrderedFloat<f64>, Reverse<usize>)> = BinaryHeap::new();
         let mut due = usize::MAX;
         for request in requests {
             if self.due(request as usize) != due {
                 due = self.due(request as usize);
-                let least = |room: &[f64]| Room(room[due..].iter().copied().fold(f64::INFINITY, f64::min));
+                let least = |room: &[f64]| OrderedFloat(room[due..].iter().copied().fold(f64::INFINITY, f64::min));
                 heap = by_instance.iter().enumerate().map(|(k, (_, room, _))| (least(room), Reverse(k))).collect();
             }
             let (input, output) = self.problem.lengths(request as usize);
@@ -361,84 +359,9 @@ impl<'a> Filling<'a> {
         }
     }
 
-    /// Moves requests away from instances on which list scheduling shows them to be late, until none is.
-    fn make_punctual(&mut self, prices: &Prices, limits: &[f64]) -> Option<()> {
-        for _ in 0..MOST_ROUNDS {
-            let late = self.late(limits);
-            if late.is_empty() {
-                return Some(());
-            }
-            for late in &late {
-                self.evict(late);
-            }
-            self.move_overflow(prices, late.into_iter().flat_map(|late| late.evicted).collect())?;
-            self.keep_floors()?;
-        }
-        None
-    }
-
     fn active_energy(&self) -> f64 {
         let energy = |(request, &j): (usize, &u32)| self.energy(j as usize, request);
         self.place.par_iter().enumerate().map(energy).sum()
-    }
-
-    /// Instances that miss a deadline or their own limit, among those that have changed.
-    fn late(&mut self, limits: &[f64]) -> Vec<Late> {
-        let (problem, place) = (self.problem, &self.place);
-        let late: Vec<Option<Late>> = self
-            .queues
-            .par_iter_mut()
-            .zip(&self.changed)
-            .enumerate()
-            .filter(|(_, (_, changed))| **changed)
-            .map(|(j, (queue, _))| {
-                let instance = &self.instances[j];
-                queue.retain(|&request| place[request as usize] == j as u32);
-                let load = problem.deployments()[instance.deployment].load_time.0;
-                let rates = problem.rates_for(instance.deployment, queue.len());
-                list_schedule::sort(problem, &rates, queue);
-                // A request that left and came back is there twice.
-                queue.dedup();
-                let mut late: Vec<(f64, usize)> = Vec::new();
-                let opening = instance.start.0 + load;
-                let finish = list_schedule::run(problem, &rates, queue, opening, |request, finish| {
-                    let deadline = problem.kinds[problem.kind_of(request as usize)].deadline.min(limits[j]);
-                    if finish - deadline > TOLERANCE {
-                        late.push((finish - deadline, request as usize));
-                    }
-                });
-                let unsure = finish.lateness.max(finish.secured - limits[j]);
-                if late.is_empty() && unsure > TOLERANCE {
-                    // Late only with the confidence asked for: the last of the list share it.
-                    let last = queue.iter().rev().take(rates.slots());
-                    late.extend(last.map(|&request| (unsure, request as usize)));
-                }
-                late.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
-                // The latest go, until the slots they held would have covered what all were late by.
-                let mut seconds: f64 = late.iter().map(|(seconds, _)| seconds).sum();
-                let mut evicted = Vec::new();
-                for (_, request) in late {
-                    if seconds <= 0.0 {
-                        break;
-                    }
-                    let (input, output) = problem.lengths(request);
-                    seconds -= rates.slot_seconds(input, output);
-                    evicted.push(request);
-                }
-                (!evicted.is_empty()).then_some(Late { instance: j, evicted })
-            })
-            .collect();
-        self.changed.fill(false);
-        late.into_iter().flatten().collect()
-    }
-
-    /// Takes the late requests away; nothing due as soon as they are comes to that instance again.
-    fn evict(&mut self, late: &Late) {
-        for &request in &late.evicted {
-            self.take_away(request);
-        }
-        let due = late.evicted.iter().map(|&request| self.due(request)).max().unwrap_or(0);
-        self.room[late.instance][..=due].iter_mut().for_each(|room| *room = room.min(0.0));
     }
 
     /// The schedule, without instances that serve nothing.
@@ -454,33 +377,9 @@ impl<'a> Filling<'a> {
     }
 }
 
-/// An instance that is late, and what it must give away.
-struct Late {
-    instance: usize,
-    evicted: Vec<usize>,
-}
-
 /// What `filled` made of one deployment.
 struct Filled {
     /// Instance, what room it has left, and its requests in list order.
     by_instance: Vec<(usize, Vec<f64>, Vec<u32>)>,
     left_over: Vec<usize>,
-}
-
-/// Seconds, ordered.
-#[derive(Clone, Copy, PartialEq)]
-struct Room(f64);
-
-impl Eq for Room {}
-
-impl PartialOrd for Room {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Room {
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.0.total_cmp(&other.0)
-    }
 }

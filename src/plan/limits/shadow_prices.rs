@@ -8,11 +8,13 @@
 use super::Limit;
 use crate::domain::Cluster;
 use crate::plan::PlanError;
+use crate::plan::block::record_without_classes;
 use crate::plan::capacity::CapacityInput;
 use crate::plan::cells::Cells;
-use crate::plan::problem::{PlanProblem, Window, power_room};
+use crate::plan::problem::{PlanProblem, power_room};
 use crate::plan::record::Optimum;
-use crate::plan::relaxation::{ClassSolution, record_without_classes};
+use crate::plan::relaxation::ClassSolution;
+use crate::plan::windows::Window;
 
 /// Joules that the plan would save per unit: second of the deadline of all these jobs, percent point of a floor, device
 /// (of a whole node's).

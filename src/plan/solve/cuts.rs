@@ -6,7 +6,8 @@
 
 use std::collections::BTreeSet;
 
-use super::{MOST_CLASSES, Relaxed, Solver};
+use super::relax::Relaxed;
+use super::{MOST_CLASSES, Solver};
 use crate::plan::bound::{Decision, Master};
 use crate::plan::capacity::CapacityInput;
 use crate::plan::classes::Classes;
