@@ -5,6 +5,7 @@
 pub mod accuracy_csv;
 pub mod blocks;
 pub mod cluster_toml;
+pub mod completion_api;
 pub mod csv_map;
 pub mod data_sets_toml;
 pub mod dcgm_text;
