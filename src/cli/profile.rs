@@ -18,10 +18,11 @@ use crate::domain::Sample;
 use crate::formats::profile_journal::{Journal, JournalError, Past, Record, RunningRecord};
 use crate::measure::inventory::{Inventory, Roots};
 use crate::measure::load::{Endpoint, LoadError};
+use crate::measure::operating_point::{self, Restored};
 use crate::measure::processes::ProcessTable;
 use crate::measure::profile::command::{CommandRunner, end_group};
 use crate::measure::profile::endpoint::EndpointRunner;
-use crate::measure::profile::metering::{Covered, MeterOptions, Metering};
+use crate::measure::profile::metering::{MeterOptions, Metering};
 use crate::measure::profile::{Cell, Rule, Stop, Study, TrialError, TrialRunner, run as run_study};
 use crate::measure::{Refusal, RefusalKind};
 
@@ -72,6 +73,7 @@ fn study(arguments: &StudyArguments, output: &Output) -> anyhow::Result<()> {
         output.note(&format!("{}, prompts by {}", identity::name_of(&template), endpoint.prompt_method()));
     }
     let cells = allowed(cells, endpoint.as_ref(), output)?;
+    restore_clocks(arguments, &inventory, &roots, &processes, output)?;
     let family = template.family();
     let (mut journal, past) =
         Journal::open(&arguments.out, &family, arguments.seed, arguments.resume).map_err(not_opened)?;
@@ -116,8 +118,7 @@ fn study(arguments: &StudyArguments, output: &Output) -> anyhow::Result<()> {
     };
     let mut watch = report::Progress::new(output, study.cells.len(), arguments.ci);
     let begun = Instant::now();
-    let done =
-        run_study(&study, &past, &mut journal, runner.as_mut(), &mut watch, &stop, &|| begun.elapsed())?;
+    let done = run_study(&study, &past, &mut journal, runner.as_mut(), &mut watch, &stop, &|| begun.elapsed())?;
     drop(watch);
     let summary = report::Summary { arguments, study: &study, past: &past, report: &done, idle_power };
     summary.say(output)?;
@@ -167,12 +168,37 @@ fn allowed(cells: Vec<Cell>, endpoint: Option<&Endpoint>, output: &Output) -> an
 
 fn tell_past(past: &Past, output: &Output) {
     if past.torn > 0 {
-        output.warn(&format!("the last row was torn off after {} bytes and is cut away; its trial is run again", past.torn));
+        output.warn(&format!(
+            "the last row was torn off after {} bytes and is cut away; its trial is run again",
+            past.torn
+        ));
     }
     if !past.samples.is_empty() {
         let trials = past.samples.iter().filter(|sample: &&Sample| !sample.warmup).count();
         output.note(&format!("resuming after {trials} trials and {} failures", past.failed.len()));
     }
+}
+
+/// Clocks that a killed study left would keep this one from setting its own.
+fn restore_clocks(
+    arguments: &StudyArguments,
+    inventory: &Inventory,
+    roots: &Roots,
+    processes: &ProcessTable,
+    output: &Output,
+) -> anyhow::Result<()> {
+    if !arguments.resume || arguments.clock.is_empty() {
+        return Ok(());
+    }
+    let failure = |refusal: Refusal| Failure { code: UNAVAILABLE, message: refusal.to_string() };
+    for restored in operating_point::restore(&roots.state, &inventory.gpus, processes).map_err(failure)? {
+        match restored {
+            Restored::Done(uuid) => output.note(&format!("{uuid}: clocks and power limit are as before")),
+            Restored::InUse(uuid, pid) => output.warn(&format!("{uuid}: process {pid} has set its clocks")),
+            Restored::Failed(file, refusal) => output.warn(&format!("{file}: {refusal}")),
+        }
+    }
+    Ok(())
 }
 
 /// A command that a killed study left would spoil every trial from now on.

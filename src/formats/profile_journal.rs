@@ -146,7 +146,12 @@ impl Journal {
     /// # Errors
     /// Samples that are there without `resume`, are of another family or seed, or cannot be read; a file that cannot be
     /// written; another study at work on it.
-    pub fn open(path: &Path, family: &FamilyKey, seed: Option<u64>, resume: bool) -> Result<(Self, Past), JournalError> {
+    pub fn open(
+        path: &Path,
+        family: &FamilyKey,
+        seed: Option<u64>,
+        resume: bool,
+    ) -> Result<(Self, Past), JournalError> {
         let cannot = |source| WriteError::Cannot { path: path.to_owned(), source };
         match fs::metadata(path) {
             Ok(found) if !found.is_file() => return Err(cannot(io::Error::other("it is no file")).into()),
@@ -204,7 +209,8 @@ impl Journal {
         bytes.truncate(whole);
         let header = csv_line(&COLUMNS.map(str::to_owned)).map_err(cannot)?;
         if !bytes.starts_with(&header) {
-            let what = "its columns are not those that profile writes, so nothing is added to it; name another file".into();
+            let what =
+                "its columns are not those that profile writes, so nothing is added to it; name another file".into();
             return Err(JournalError::Differs { path, what });
         }
         past.samples = if bytes == header { Vec::new() } else { samples_csv::parse(bytes, &path)? };

@@ -20,8 +20,8 @@ pub struct StudyArguments {
     /// A program to run once a trial; {input_tokens}, {output_tokens}, {batch}, {requests}, {sm_clock_mhz} and {seed} are
     /// filled in, and stand in JOULEPLAN_INPUT_TOKENS and so on. It may write `begin` and `end` to the pipe $JOULEPLAN_REGION
     #[arg(long, value_name = "CMD")]
-    command: Option<String>,
-    /// The model, as samples and models name it
+    pub command: Option<String>,
+    /// The model, as samples and models name it; several, separated by commas, with --slurm
     #[arg(long)]
     pub model: Option<String>,
     /// The name the server knows the model by [default: that of --model]
@@ -74,7 +74,7 @@ pub struct StudyArguments {
     ready_within: Duration,
     /// Speak to the server's chat endpoint, whose template adds tokens
     #[arg(long, conflicts_with = "command")]
-    chat: bool,
+    pub chat: bool,
     /// Environment variable that holds the server's API key
     #[arg(long, value_name = "VARIABLE", conflicts_with = "command")]
     api_key_env: Option<String>,
@@ -154,6 +154,10 @@ impl StudyArguments {
             },
             (None, None) => Err(Failure::usage("say what makes the work: --endpoint or --command")),
         }
+    }
+
+    pub fn has_command(&self) -> bool {
+        self.command.is_some()
     }
 
     /// The models named; at least one.

@@ -113,8 +113,7 @@ fn device(arguments: &StudyArguments, inventory: &Inventory, procfs: &Path) -> a
             return Err(Failure::usage(message));
         }
     }
-    let has_sockets =
-        inventory.meters.iter().any(|meter| matches!(meter.identity().scope, Scope::Package { .. }));
+    let has_sockets = inventory.meters.iter().any(|meter| matches!(meter.identity().scope, Scope::Package { .. }));
     match processor(procfs).filter(|_| has_sockets) {
         Some(name) => Ok(known(&name)),
         None => Err(Failure::usage("--device: nothing here says what the device is; name its type")),

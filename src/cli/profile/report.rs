@@ -106,7 +106,11 @@ impl Summary<'_> {
         for cell in self.report.cells.iter().filter(|cell| !cell.failed.is_empty()) {
             let kinds: Vec<String> = cell.failed.iter().map(|(kind, number)| format!("{number} {kind}")).collect();
             let last = cell.last_failure.as_deref().unwrap_or_default();
-            output.warn(&format!("{}: failed trials, none of them kept: {}; the last: {last}", cell.cell, kinds.join(", ")));
+            output.warn(&format!(
+                "{}: failed trials, none of them kept: {}; the last: {last}",
+                cell.cell,
+                kinds.join(", ")
+            ));
         }
         if self.report.warm_starts > 0 {
             output.warn(&format!(
@@ -131,7 +135,17 @@ impl Summary<'_> {
 
     fn table(&self) -> String {
         let header = [
-            ">input", ">output", ">batch", ">MHz", ">trials", ">outliers", ">J/request", ">±", ">s/request", ">±", ">failed",
+            ">input",
+            ">output",
+            ">batch",
+            ">MHz",
+            ">trials",
+            ">outliers",
+            ">J/request",
+            ">±",
+            ">s/request",
+            ">±",
+            ">failed",
             "state",
         ];
         let mut table = Table::new(&header);
@@ -160,7 +174,8 @@ impl Summary<'_> {
 
     fn json(&self) -> Value {
         let interval = |interval: Option<Interval>| {
-            interval.map(|found| json!({"mean": found.mean, "half_width": found.half_width, "relative": found.relative()}))
+            interval
+                .map(|found| json!({"mean": found.mean, "half_width": found.half_width, "relative": found.relative()}))
         };
         let cells = self.report.cells.iter().map(|CellReport { cell, standing, failed, last_failure }| {
             json!({

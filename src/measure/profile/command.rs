@@ -49,6 +49,8 @@ enum Event {
     /// What the program reported behind `end`.
     End(Instant, String),
     Exit(io::Result<ExitStatus>, Instant),
+    /// All that was written to the pipe has been read.
+    Over,
 }
 
 impl TrialRunner for CommandRunner {
@@ -102,15 +104,16 @@ fn supervise(
     let own = OpenOptions::new().read(true).write(true).open(&pipe).map_err(internal)?;
     let (events, received) = mpsc::channel();
     listen(own.try_clone().map_err(internal)?, events.clone());
-    let _over = Over(own);
+    let mut own = Over(own);
 
+    region.begin();
     let child = spawn(words, order, &pipe)?;
     let group = child.id();
     let _group = Group(group);
+    region.work_of(group);
     started(group);
-    region.begin(Some(group));
     wait_in_thread(child, events);
-    let (status, report) = follow(&received, timeout, region, group, stop)?;
+    let (status, report) = follow(&received, timeout, region, group, stop, &mut own)?;
     if !status.success() {
         let how = match (status.code(), status.signal()) {
             (Some(code), _) => format!("exit code {code}"),
@@ -131,23 +134,26 @@ fn follow(
     region: &Region<'_>,
     group: u32,
     stop: &Stop,
+    pipe: &mut Over,
 ) -> Result<(ExitStatus, String), TrialError> {
     let until = Instant::now() + timeout;
     let mut signalled = false;
     let mut ended: Option<String> = None;
+    let mut exit = None;
     loop {
-        if stop.is_asked() || Instant::now() >= until {
+        if stop.is_asked() || (exit.is_none() && Instant::now() >= until) {
             terminate(group, received);
             return Err(if stop.is_asked() {
                 TrialError::Stopped
             } else {
-                TrialError::failed("timeout", format!("the command ran for {:.0} s", timeout.as_secs_f64()))
+                TrialError::failed("timeout", format!("the command ran for {:.1} s", timeout.as_secs_f64()))
             });
         }
         match received.recv_timeout(Duration::from_millis(100)) {
             Ok(Event::Begin) if !signalled => {
                 signalled = true;
-                region.begin(Some(group));
+                region.begin();
+                region.work_of(group);
             }
             Ok(Event::Begin) => {
                 return Err(TrialError::failed("region", "the command signalled `begin` twice"));
@@ -160,7 +166,12 @@ fn follow(
                 return Err(TrialError::failed("region", "the command signalled `end` without a `begin` before it"));
             }
             Ok(Event::Exit(status, at)) => {
-                let status = status.map_err(|error| TrialError::failed("command", error.to_string()))?;
+                exit = Some((status.map_err(|error| TrialError::failed("command", error.to_string()))?, at));
+                // Its last words may still be in the pipe.
+                pipe.close();
+            }
+            Ok(Event::Over) => {
+                let Some((status, at)) = exit else { continue };
                 if ended.is_none() {
                     region.end(at, status.code(), status.signal());
                 }
@@ -205,7 +216,10 @@ fn listen(pipe: File, events: Sender<Event>) {
             let Ok(line) = line else { return };
             let line = line.trim();
             let event = match line.split_once(char::is_whitespace).unwrap_or((line, "")) {
-                (OVER, _) => return,
+                (OVER, _) => {
+                    let _ = events.send(Event::Over); // nobody may wait for it
+                    return;
+                }
                 ("begin", _) => Event::Begin,
                 ("end", report) => Event::End(at, report.to_owned()),
                 _ => continue,
@@ -240,11 +254,14 @@ fn read_report(text: &str) -> Result<RegionReport, TrialError> {
     if text.trim().is_empty() {
         return Ok(RegionReport::default());
     }
-    let report: RegionReport = serde_json::from_str(text)
-        .map_err(|error| TrialError::failed("region", format!("what stands behind `end` is not understood: {error}")))?;
+    let report: RegionReport = serde_json::from_str(text).map_err(|error| {
+        TrialError::failed("region", format!("what stands behind `end` is not understood: {error}"))
+    })?;
     let figures = [report.batch_size, report.ttft_s, report.ttft_p99_s, report.tbt_p50_s, report.tbt_p99_s];
     match figures.into_iter().flatten().find(|figure| !(figure.is_finite() && *figure > 0.0)) {
-        Some(figure) => Err(TrialError::failed("region", format!("the command reported {figure}: unknown is left out"))),
+        Some(figure) => {
+            Err(TrialError::failed("region", format!("the command reported {figure}: unknown is left out")))
+        }
         None => Ok(report),
     }
 }
@@ -267,9 +284,15 @@ fn hold_against(order: &Order, report: &RegionReport) -> Result<(), TrialError> 
 /// Ends the thread that listens.
 struct Over(File);
 
+impl Over {
+    fn close(&mut self) {
+        let _ = writeln!(self.0, "\n{OVER}"); // a pipe open on both ends takes it
+    }
+}
+
 impl Drop for Over {
     fn drop(&mut self) {
-        let _ = writeln!(self.0, "\n{OVER}"); // a pipe open on both ends takes it
+        self.close();
     }
 }
 

@@ -39,13 +39,13 @@ impl TrialRunner for EndpointRunner {
         let endpoint = &self.endpoint;
         let (outcome, result) = self.metering.measure(cell.sm_clock_mhz, stop, |region| {
             let on_mark = |mark: load::Mark| match mark.kind {
-                MarkKind::Started => region.begin(None),
+                MarkKind::Started => region.begin(),
                 MarkKind::Full => {}
                 MarkKind::Draining => region.ending(),
                 MarkKind::Ended => region.end(mark.at, None, None),
             };
-            let outcome = load::run(endpoint, &plan, &on_mark)
-                .map_err(|error| TrialError::failed("load", error.to_string()))?;
+            let outcome =
+                load::run(endpoint, &plan, &on_mark).map_err(|error| TrialError::failed("load", error.to_string()))?;
             match refuse(&outcome) {
                 Some(error) => Err(error),
                 None => Ok(outcome),
@@ -77,7 +77,8 @@ impl TrialRunner for EndpointRunner {
 fn refuse(outcome: &LoadOutcome) -> Option<TrialError> {
     let total = outcome.completed.len() + outcome.failed.len() + outcome.unsent as usize;
     if outcome.unsent > 0 {
-        let last = outcome.failed.last().map_or(String::new(), |failed| format!(" ({}: {})", failed.kind, failed.detail));
+        let last =
+            outcome.failed.last().map_or(String::new(), |failed| format!(" ({}: {})", failed.kind, failed.detail));
         return Some(TrialError::Fatal(format!(
             "the server went away and did not come back{last}; start it again and go on with --resume"
         )));

@@ -88,12 +88,17 @@ enum Pace {
 }
 
 impl Region<'_> {
-    /// Begins now. `root` is a process of ours that does the work.
-    pub fn begin(&self, root: Option<u32>) {
+    /// Begins now.
+    pub fn begin(&self) {
         let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
         session.begin();
-        session.family.begin(root.unwrap_or_else(std::process::id));
+        session.family.begin(std::process::id());
         let _ = self.pace.send(Pace::Begun); // it may be paced already
+    }
+
+    /// The process of ours that does the work; until it is named, this one.
+    pub fn work_of(&self, root: u32) {
+        self.session.lock().unwrap_or_else(PoisonError::into_inner).family.begin(root);
     }
 
     /// The end is near.
@@ -188,7 +193,8 @@ impl Metering {
         self.session.again();
         self.session.requested = point;
         self.session.fine(true);
-        self.settle(EDGE, stop);
+        let edge = if self.covered == Covered::Nothing { Duration::ZERO } else { EDGE };
+        self.settle(edge, stop);
         let (pace, paces) = mpsc::channel();
         let region = Region { session: Mutex::new(&mut self.session), pace };
         let done = std::thread::scope(|scope| {
@@ -197,7 +203,7 @@ impl Metering {
             let _ = region.pace.send(Pace::Over); // it may be paced already
             done
         })?;
-        self.settle(EDGE, stop);
+        self.settle(edge, stop);
         self.session.fine(false);
         let result = self.session.result();
         self.accept(&result)?;
@@ -269,7 +275,8 @@ impl Metering {
 fn read_finely_at_first(session: &Mutex<&mut Session>, paces: mpsc::Receiver<Pace>) {
     let mut begun = false;
     loop {
-        let next = if begun { paces.recv_timeout(EDGE) } else { paces.recv().map_err(|_| RecvTimeoutError::Disconnected) };
+        let next =
+            if begun { paces.recv_timeout(EDGE) } else { paces.recv().map_err(|_| RecvTimeoutError::Disconnected) };
         match next {
             Ok(Pace::Begun) => begun = true,
             Ok(Pace::Over) | Err(RecvTimeoutError::Disconnected) => return,

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use rand::{RngCore, SeedableRng};
 use rand::seq::SliceRandom;
+use rand::{RngCore, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::cell::Cell;
@@ -16,7 +16,7 @@ use crate::formats::profile_journal::{FailedRecord, Journal, Past, Record};
 use crate::formats::write::WriteError;
 
 /// A cell that fails so often in succession is given up.
-const GIVEN_UP_AFTER: u32 = 5;
+const GIVEN_UP_AFTER: u32 = 10;
 /// Cells that a budget begins with, before it knows what a trial takes.
 const FIRST_CELLS: usize = 3;
 /// More rounds of a batch than this are no trial.
@@ -131,8 +131,7 @@ impl State {
         for failed in past.failed.iter().filter(|failed| cell_of(failed) == cell) {
             report.count(&failed.kind, &failed.what);
         }
-        let mut state =
-            Self { report, costs: Vec::new(), next: [0; 2], warmups: 0, in_succession: 0, round_s: None };
+        let mut state = Self { report, costs: Vec::new(), next: [0; 2], warmups: 0, in_succession: 0, round_s: None };
         for sample in past.samples.iter().filter(|sample| Cell::of(sample) == Some(cell)) {
             state.take(sample);
         }
