@@ -30,6 +30,7 @@ const WORDS: [&str; 64] = [
     "these", "would", "other", "into", "has", "more", "her", "two", "like", "him", "see", "time", "could", "no",
     "make", "than", "first",
 ];
+const RARE: &str = "photosynthesis zeitgeist kaleidoscope bureaucracy archipelago quixotic chrysanthemum";
 const CHARACTERS: [&str; 62] = [
     "a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m", "n", "o", "p", "q", "r", "s", "t", "u", "v", "w",
     "x", "y", "z", "A", "B", "C", "D", "E", "F", "G", "H", "I", "J", "K", "L", "M", "N", "O", "P", "Q", "R", "S", "T",
@@ -65,9 +66,9 @@ impl Pieces {
         text
     }
 
-    /// All pieces in a row, for their token ids.
+    /// Words common and rare, for their token ids: vocabularies are ordered by how common a piece is.
     pub fn all_words() -> String {
-        WORDS.join(" ")
+        format!("{} {RARE}", WORDS.join(" "))
     }
 
     fn among(separator: &'static str, candidates: &[&'static str], count: &mut Count) -> Result<Option<Self>, String> {

@@ -5,6 +5,8 @@
 //! text that the server's tokenizer counted; text of pieces of one token each. What the server adds to every prompt is found
 //! with two lengths and allowed for.
 
+use std::collections::BTreeSet;
+
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -33,10 +35,13 @@ enum Source {
 
 /// Ids that no vocabulary gives a special meaning, from large vocabularies to those of bytes.
 const IDS: [(u32, u32); 3] = [(1_000, 30_000), (300, 1_000), (33, 127)];
+/// Ids of word pieces go on at least so far.
+const LARGE: u32 = 2_000;
 /// Fewer ids than this from a tokenizer would make prompts alike.
 const LEAST_IDS: usize = 16;
 /// Lengths at which the overhead is found and found again.
 const LENGTHS: [u32; 2] = [5, 13];
+const ROUNDS: u64 = 3;
 /// Texts tried until one has the count asked for.
 const TRIES: u64 = 8;
 
@@ -152,15 +157,11 @@ fn ids(client: &Client, format: &Format) -> Result<Prompts, String> {
     if format.api == Api::Chat {
         return Err("chat takes text only".to_owned());
     }
-    let mut pools = Vec::new();
-    if let Ok(tokenizer) = Tokenizer::find(client, &format.model) {
-        let mut ids = tokenizer.ids(client, &format.model, &Pieces::all_words()).unwrap_or_default();
-        ids.sort_unstable();
-        ids.dedup();
-        pools.extend((ids.len() >= LEAST_IDS).then_some(ids));
-    }
-    pools.extend(IDS.map(|(from, to)| (from..to).collect()));
-    let mut why = String::new();
+    let pools = match Tokenizer::find(client, &format.model) {
+        Ok(tokenizer) => known_ids(&tokenizer.ids(client, &format.model, &Pieces::all_words())?),
+        Err(_) => IDS.map(|(from, to)| (from..to).collect()).to_vec(),
+    };
+    let mut why = "the server's tokenizer has too few tokens".to_owned();
     for pool in pools {
         // The ends of the range are tried: if they are in the vocabulary, so is what lies between.
         let ends: Vec<u32> = pool.first().into_iter().chain(pool.last()).copied().collect();
@@ -173,6 +174,15 @@ fn ids(client: &Client, format: &Format) -> Result<Prompts, String> {
         }
     }
     Err(why)
+}
+
+/// Ids below one that the tokenizer returned are in the vocabulary, which not every server sees to; the few ids of a small
+/// vocabulary are taken as they are.
+fn known_ids(seen: &[u32]) -> Vec<Vec<u32>> {
+    let seen: BTreeSet<u32> = seen.iter().copied().collect();
+    let below = seen.last().filter(|last| **last >= LARGE).map(|last| (IDS[1].0..=*last).collect());
+    let few = (seen.len() >= LEAST_IDS).then(|| seen.into_iter().collect());
+    below.into_iter().chain(few).collect()
 }
 
 fn counted(client: &Client, format: &Format) -> Result<Prompts, String> {
@@ -188,17 +198,33 @@ fn calibrated(client: &Client, format: &Format) -> Result<Prompts, String> {
     Ok(Prompts { overhead: overhead(client, format, &source)?, source })
 }
 
-/// What the server adds, the same at two lengths.
+/// What the server adds, the same at two lengths. A server that miscounts now and then is asked again.
 fn overhead(client: &Client, format: &Format, source: &Source) -> Result<u32, String> {
-    let mut found = Vec::new();
-    for (beginning, tokens) in LENGTHS.into_iter().enumerate() {
-        let prompt = source.prompt(tokens, beginning, &mut ChaCha8Rng::seed_from_u64(u64::from(tokens)));
-        let counted = probe::prompt_tokens(client, format, &prompt)?;
-        let wrong = || format!("the server counts {counted} tokens in a prompt of {tokens}");
-        found.push(counted.checked_sub(tokens).ok_or_else(wrong)?);
+    let mut why = String::new();
+    for round in 0..ROUNDS {
+        let mut found = Vec::new();
+        for (beginning, tokens) in LENGTHS.into_iter().enumerate() {
+            let prompt = source.prompt(tokens, beginning, &mut ChaCha8Rng::seed_from_u64(round));
+            found.push(i64::from(probe::prompt_tokens(client, format, &prompt)?) - i64::from(tokens));
+        }
+        match (found[0], u32::try_from(found[0])) {
+            (one, Ok(overhead)) if found.iter().all(|other| *other == one) => return Ok(overhead),
+            _ => why = format!("the server counts {found:?} more tokens than prompts of {LENGTHS:?} have"),
+        }
     }
-    match found[..] {
-        [one, other] if one == other => Ok(one),
-        _ => Err(format!("the server adds {found:?} tokens to prompts of {LENGTHS:?}")),
+    Err(why)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_taken_from_what_the_tokenizer_is_known_to_have() {
+        let bytes: Vec<u32> = (97..123).collect();
+        assert_eq!(known_ids(&[&bytes[..], &bytes[..]].concat())[..], [(97..123).collect::<Vec<u32>>()]);
+        let large = known_ids(&[&bytes[..], &[2_500]].concat());
+        assert_eq!((large.len(), large[0][0], large[0].last()), (2, 300, Some(&2_500)));
+        assert_eq!(known_ids(&[1, 2]), Vec::<Vec<u32>>::new());
     }
 }

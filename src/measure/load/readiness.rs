@@ -14,6 +14,8 @@ use crate::units::Seconds;
 const ASK: Duration = Duration::from_secs(5);
 const BETWEEN: Duration = Duration::from_millis(50);
 const BETWEEN_AT_MOST: Duration = Duration::from_secs(1);
+/// Unanswered in a row, the server is away.
+const QUESTIONS: u32 = 3;
 /// Where servers say that they are ready: most, then Ollama and others that only list their models.
 const PATHS: [&str; 2] = ["/health", "/v1/models"];
 
@@ -83,8 +85,12 @@ impl Watch {
         if state.back_at.is_some_and(|back_at| failed_at <= back_at) {
             return Verdict::Restarted;
         }
-        if ask(client).is_ok() {
-            return Verdict::Ready;
+        // One question may meet the same fault as the request did; a restart takes longer than a few.
+        for _ in 0..QUESTIONS {
+            if ask(client).is_ok() {
+                return Verdict::Ready;
+            }
+            thread::sleep(BETWEEN);
         }
         if wait(client, within).is_err() {
             state.lost = true;
