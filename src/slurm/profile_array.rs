@@ -76,7 +76,7 @@ export JOULEPLAN_DIR
 cd -- "$JOULEPLAN_DIR" || die "cannot enter $JOULEPLAN_DIR" 66
 command -v jouleplan >/dev/null || die "jouleplan is not on $(uname -n): put it on the PATH of the job" 69
 port=$((15000 + ${SLURM_JOB_ID:-$$} % 20000))
-while (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; do port=$((port + 1)); done
+while (exec 3<>/dev/tcp/127.0.0.1/"$port") 2>/dev/null; do port=$((port + 1)); done
 engine=()
 "#;
 

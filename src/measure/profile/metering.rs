@@ -155,14 +155,14 @@ impl Metering {
         self.residents.admit(result.devices.iter().flat_map(|device| &device.others));
     }
 
-    /// Waits until the power is that before the first trial again. Whether it is; true where nothing says.
+    /// Waits until the power is that before the first trial again. Whether it is; true where nothing says, or where nobody
+    /// wants to wait.
     pub fn cool_down(&mut self, stop: &Stop) -> bool {
-        let Some(idle) = self.idle_power else { return true };
+        let Some(idle) = self.idle_power.filter(|_| !self.options.cool_down.is_zero()) else { return true };
         let warmest = idle + Watts(IDLE_LEAST.max(IDLE_SHARE * idle.0));
         let until = Instant::now() + self.options.cool_down;
         loop {
-            let window = COOLING_WINDOW.min(self.options.cool_down.max(EDGE));
-            if self.session.recent_power(window).is_some_and(|power| power <= warmest) {
+            if self.session.recent_power(COOLING_WINDOW).is_some_and(|power| power <= warmest) {
                 return true;
             }
             if Instant::now() >= until || !stop.sleep(Duration::from_millis(100)) {
