@@ -20,6 +20,7 @@ mod meter;
 mod output;
 mod plan;
 mod plan_options;
+mod profile;
 mod progress;
 mod recorded;
 mod schema;
@@ -55,6 +56,7 @@ enum Verb {
     Check(check::Arguments),
     Explain(explain::Arguments),
     Meter(meter::Arguments),
+    Profile(Box<profile::Arguments>),
     Doctor(doctor::Arguments),
     Telemetry(telemetry::Arguments),
     Schema(schema::Arguments),
@@ -81,6 +83,7 @@ pub fn run() -> ExitCode {
         Verb::Check(arguments) => check::run(&arguments, &output),
         Verb::Explain(arguments) => explain::run(&arguments, &output),
         Verb::Meter(arguments) => meter::run(&arguments, &output),
+        Verb::Profile(arguments) => profile::run(&arguments, &output),
         Verb::Doctor(arguments) => doctor::run(&arguments, &output),
         Verb::Telemetry(arguments) => telemetry::run(&arguments, &output),
         Verb::Schema(arguments) => schema::run(&arguments, &output),

@@ -4,6 +4,7 @@
 //! their plan through `JOULEPLAN_DIR`, so a plan directory can be moved before it is submitted. Asking Slurm what became
 //! of the jobs, and metering them, is left out.
 
+pub mod profile_array;
 mod quote;
 mod script;
 mod submit;

@@ -127,7 +127,7 @@ pub fn directives(job: &Job<'_>) -> Result<Vec<(&'static str, String)>, String> 
 }
 
 /// `gpu:h100:8` of a pool, as `gpu:h100:K` for an instance. Without one, any GPU.
-fn gres(pool: Option<&str>, devices: u32) -> String {
+pub(super) fn gres(pool: Option<&str>, devices: u32) -> String {
     let first = pool.unwrap_or("gpu").split([',', '(']).next().unwrap_or_default();
     let mut parts: Vec<&str> = first.split(':').filter(|part| !part.is_empty()).collect();
     if parts.last().is_some_and(|count| count.chars().all(|c| c.is_ascii_digit())) && parts.len() > 1 {
@@ -174,6 +174,16 @@ fn variables(job: &Job<'_>, engine: &Engine) -> Result<String, String> {
         word(&path_argument(&engine.checkpoint))?,
         job.deployment.max_num_seqs,
     );
+    text.push_str(&environment(engine)?);
+    Ok(text)
+}
+
+/// What an engine needs before it starts: its environment, and its module.
+///
+/// # Errors
+/// A name that is none, or a value that no program can be given.
+pub(super) fn environment(engine: &Engine) -> Result<String, String> {
+    let mut text = String::new();
     for (name, value) in &engine.environment {
         if !is_variable(name) {
             return Err(format!("`{}` is no name of an environment variable", name.escape_debug()));
@@ -192,13 +202,13 @@ fn variables(job: &Job<'_>, engine: &Engine) -> Result<String, String> {
 }
 
 /// `apptainer exec ..` in front of the engine's own words, if it comes as an image.
-fn container(job: &Job<'_>, engine: &Engine) -> Result<String, String> {
+pub(super) fn container(kind: DeviceKind, engine: &Engine) -> Result<String, String> {
     let Some(image) = &engine.image else { return Ok(String::new()) };
-    let nv = if job.pool.kind == DeviceKind::Gpu { "--nv " } else { "" };
+    let nv = if kind == DeviceKind::Gpu { "--nv " } else { "" };
     Ok(format!("apptainer exec {nv}--bind \"$JOULEPLAN_DIR\" {} ", word(&path_argument(image))?))
 }
 
-const CHECK_ENGINE: &str = "command -v -- \"${engine[0]}\" >/dev/null ||\n  \
+pub(super) const CHECK_ENGINE: &str = "command -v -- \"${engine[0]}\" >/dev/null ||\n  \
      die \"${engine[0]} is not on $(uname -n): load it with module or image in engines.toml\" 69\n";
 
 fn command_body(job: &Job<'_>, engine: &Engine, command: &[String]) -> Result<String, String> {
@@ -208,7 +218,7 @@ fn command_body(job: &Job<'_>, engine: &Engine, command: &[String]) -> Result<St
         text.push_str("port=\"$(python3 slurm/run_shard.py free-port)\"\n");
     }
     let words: Result<Vec<String>, String> = command.iter().map(|word| template(word, &PLACEHOLDERS)).collect();
-    let words = format!("{}{}", container(job, engine)?, words?.join(" "));
+    let words = format!("{}{}", container(job.pool.kind, engine)?, words?.join(" "));
     for shard in job.shards {
         let name = shard.rsplit('/').next().unwrap_or(shard);
         let _ = write!(
@@ -289,7 +299,7 @@ fn server_arguments(job: &Job<'_>, engine: &Engine) -> Result<Option<String>, St
     for argument in &engine.arguments {
         words.push(word(argument)?);
     }
-    Ok(Some(format!("{}{}", container(job, engine)?, words.join(" \\\n  "))))
+    Ok(Some(format!("{}{}", container(job.pool.kind, engine)?, words.join(" \\\n  "))))
 }
 
 /// Seconds after which an engine that is not ready is given up.
