@@ -11,6 +11,7 @@ use crate::formats::write::WriteError;
 use crate::options::TooManyDeployments;
 use crate::report::tables::DirectoryError;
 use crate::slurm::SlurmError;
+use crate::slurm::tools::ToolError;
 
 pub const DONE: u8 = 0;
 pub const UNEXPECTED: u8 = 1;
@@ -61,6 +62,9 @@ fn code_of_cause(cause: &(dyn Error + 'static)) -> Option<u8> {
     }
     if let Some(errors) = cause.downcast_ref::<InputErrors>() {
         return Some(errors.code());
+    }
+    if cause.is::<ToolError>() {
+        return Some(UNAVAILABLE);
     }
     if cause.is::<TooManyDeployments>() {
         return Some(BAD_DATA);

@@ -15,6 +15,7 @@ mod fit;
 mod import;
 mod incumbent;
 mod inputs;
+mod inventory;
 mod man;
 mod meter;
 mod output;
@@ -54,6 +55,7 @@ enum Verb {
     Plan(Box<plan::Arguments>),
     Check(check::Arguments),
     Explain(explain::Arguments),
+    Inventory(inventory::Arguments),
     Meter(meter::Arguments),
     Doctor(doctor::Arguments),
     Telemetry(telemetry::Arguments),
@@ -80,6 +82,7 @@ pub fn run() -> ExitCode {
         Verb::Plan(arguments) => plan::run(&arguments, &output),
         Verb::Check(arguments) => check::run(&arguments, &output),
         Verb::Explain(arguments) => explain::run(&arguments, &output),
+        Verb::Inventory(arguments) => inventory::run(&arguments, &output),
         Verb::Meter(arguments) => meter::run(&arguments, &output),
         Verb::Doctor(arguments) => doctor::run(&arguments, &output),
         Verb::Telemetry(arguments) => telemetry::run(&arguments, &output),

@@ -4,6 +4,7 @@
 
 pub mod accuracy_csv;
 pub mod blocks;
+pub mod cluster_edit;
 pub mod cluster_toml;
 pub mod csv_map;
 pub mod data_sets_toml;
@@ -14,6 +15,7 @@ pub mod duration;
 pub mod engines_toml;
 pub mod exposition;
 pub mod gpu_metrics;
+pub mod gres;
 pub mod hostlist;
 pub mod jobs_toml;
 pub mod meter_json;
@@ -32,6 +34,9 @@ pub mod sample_row;
 pub mod samples_csv;
 pub mod shards;
 pub mod site_csv;
+pub mod slurm_jobs;
+pub mod slurm_json;
+pub mod slurm_nodes;
 pub mod table;
 pub mod telemetry_csv;
 pub mod text;

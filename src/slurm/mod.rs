@@ -4,9 +4,11 @@
 //! their plan through `JOULEPLAN_DIR`, so a plan directory can be moved before it is submitted. Asking Slurm what became
 //! of the jobs, and metering them, is left out.
 
+pub mod inventory;
 mod quote;
 mod script;
 mod submit;
+pub mod tools;
 
 use std::fs;
 use std::path::{Path, PathBuf};
