@@ -6,6 +6,7 @@
 
 mod arguments;
 mod check;
+mod collect;
 mod completions;
 mod doctor;
 mod evaluate;
@@ -24,6 +25,8 @@ mod plan_options;
 mod progress;
 mod recorded;
 mod schema;
+mod status;
+mod submit;
 mod telemetry;
 mod zeta;
 
@@ -56,6 +59,10 @@ enum Verb {
     Check(check::Arguments),
     Explain(explain::Arguments),
     Inventory(inventory::Arguments),
+    Submit(submit::Arguments),
+    Status(status::Arguments),
+    Cancel(submit::Cancel),
+    Collect(collect::Arguments),
     Meter(meter::Arguments),
     Doctor(doctor::Arguments),
     Telemetry(telemetry::Arguments),
@@ -83,6 +90,10 @@ pub fn run() -> ExitCode {
         Verb::Check(arguments) => check::run(&arguments, &output),
         Verb::Explain(arguments) => explain::run(&arguments, &output),
         Verb::Inventory(arguments) => inventory::run(&arguments, &output),
+        Verb::Submit(arguments) => submit::run(&arguments, &output),
+        Verb::Status(arguments) => status::run(&arguments, &output),
+        Verb::Collect(arguments) => collect::run(&arguments, &output),
+        Verb::Cancel(arguments) => submit::cancel(&arguments, &output),
         Verb::Meter(arguments) => meter::run(&arguments, &output),
         Verb::Doctor(arguments) => doctor::run(&arguments, &output),
         Verb::Telemetry(arguments) => telemetry::run(&arguments, &output),

@@ -7,7 +7,7 @@
 mod pools;
 mod usage;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::tools::{self, ToolError};
 use crate::domain::{DeviceType, SlurmJob, SlurmNode};
@@ -91,6 +91,11 @@ const UNUSABLE: [(&str, &str); 16] = [
     ("UNKNOWN", "in an unknown state"),
     ("INVALID_REG", "registered with less than its configuration says"),
 ];
+
+/// Whether a node in these states takes no new job.
+pub fn is_unusable(states: &BTreeSet<String>) -> bool {
+    UNUSABLE.iter().any(|(state, _)| states.contains(*state))
+}
 
 fn why_not(node: &SlurmNode, choice: &Choice) -> Option<String> {
     let found: Vec<&str> = UNUSABLE.iter().filter(|(state, _)| node.is(state)).map(|(_, words)| *words).collect();
