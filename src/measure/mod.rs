@@ -11,6 +11,7 @@ pub mod doctor;
 pub mod hwmon;
 pub mod inventory;
 pub mod ipmi;
+pub mod load;
 pub mod meter;
 pub mod nvml;
 pub mod operating_point;
