@@ -23,6 +23,7 @@ mod output;
 mod plan;
 mod plan_options;
 mod progress;
+mod reconcile;
 mod recorded;
 mod schema;
 mod status;
@@ -63,6 +64,7 @@ enum Verb {
     Status(status::Arguments),
     Cancel(submit::Cancel),
     Collect(collect::Arguments),
+    Reconcile(reconcile::Arguments),
     Meter(meter::Arguments),
     Doctor(doctor::Arguments),
     Telemetry(telemetry::Arguments),
@@ -93,6 +95,7 @@ pub fn run() -> ExitCode {
         Verb::Submit(arguments) => submit::run(&arguments, &output),
         Verb::Status(arguments) => status::run(&arguments, &output),
         Verb::Collect(arguments) => collect::run(&arguments, &output),
+        Verb::Reconcile(arguments) => reconcile::run(&arguments, &output),
         Verb::Cancel(arguments) => submit::cancel(&arguments, &output),
         Verb::Meter(arguments) => meter::run(&arguments, &output),
         Verb::Doctor(arguments) => doctor::run(&arguments, &output),

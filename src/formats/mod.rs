@@ -31,6 +31,8 @@ pub mod problems;
 pub mod prometheus_json;
 pub mod ptdaemon;
 pub mod restore_json;
+pub mod run_record;
+pub mod sacct;
 pub mod sample_row;
 pub mod samples_csv;
 pub mod shards;

@@ -9,6 +9,7 @@ pub mod inventory;
 mod jobs;
 pub mod progress;
 mod quote;
+pub mod reconcile;
 mod script;
 pub mod shard_state;
 pub mod submit;

@@ -104,7 +104,7 @@ impl Bed {
     }
 
     /// No jobs, and all nodes as at the start.
-    fn tidy(&self) {
+    pub fn tidy(&self) {
         self.slurm(&["scancel", "--full", "--signal=KILL", "--user=root"]);
         self.slurm(&["scancel", "--user=root"]);
         wait_for("an empty queue", Duration::from_secs(20), || self.slurm(&["squeue", "-h"]).is_empty());
