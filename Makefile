@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 WITH_TOOLS := source target/tools/env &&
 
-.PHONY: tools build demo case-study profiles bench test lint fmt
+.PHONY: tools build demo case-study profiles bench e2e-llama test lint fmt
 
 build: tools
 	$(WITH_TOOLS) cargo build --release
@@ -35,6 +35,10 @@ target/bench-venv: benches/requirements.txt
 	python3 -m venv --clear $@
 	$@/bin/pip install --quiet --disable-pip-version-check --requirement $<
 	touch $@
+
+# Builds llama.cpp's server, profiles it on this CPU and holds the fit against cells left out: an hour, so not in `test`.
+e2e-llama: build
+	$(WITH_TOOLS) bash tests/e2e_llama/run.sh
 
 lint: tools
 	cargo fmt --check

@@ -6,6 +6,7 @@ pub mod accuracy_csv;
 pub mod blocks;
 pub mod cluster_edit;
 pub mod cluster_toml;
+pub mod completion_api;
 pub mod csv_map;
 pub mod data_sets_toml;
 pub mod dcgm_text;

@@ -35,7 +35,7 @@ pub async fn whole(answer: Answer, mut tokens: UnboundedReceiver<u32>) -> Respon
     } else {
         json!({"index": 0, "text": text, "finish_reason": "length"})
     };
-    let mut value = answer.envelope(answer.chat.then_some("chat.completion").unwrap_or("text_completion"), content);
+    let mut value = answer.envelope(if answer.chat { "chat.completion" } else { "text_completion" }, content);
     if answer.usage {
         value["usage"] = answer.counts(answer.output_tokens);
     }

@@ -20,8 +20,14 @@ const WORD_VOCABULARY: u32 = 32_000;
 pub struct Tokenizer {
     kind: Kind,
     start_token: bool,
-    /// Pieces seen, by their id less START + 1.
-    pieces: Mutex<(Vec<Vec<u8>>, HashMap<Vec<u8>, u32>)>,
+    pieces: Mutex<Pieces>,
+}
+
+/// Pieces of words seen; ids go from START + 1 in the order of the list.
+#[derive(Default)]
+struct Pieces {
+    list: Vec<Vec<u8>>,
+    ids: HashMap<Vec<u8>, u32>,
 }
 
 impl Tokenizer {
@@ -49,7 +55,7 @@ impl Tokenizer {
             match u8::try_from(*token) {
                 Ok(byte) => bytes.push(byte),
                 Err(_) => bytes.extend(
-                    token.checked_sub(START + 1).and_then(|at| pieces.0.get(at as usize)).into_iter().flatten(),
+                    token.checked_sub(START + 1).and_then(|at| pieces.list.get(at as usize)).into_iter().flatten(),
                 ),
             }
         }
@@ -57,7 +63,7 @@ impl Tokenizer {
     }
 
     fn id(&self, piece: &[u8]) -> u32 {
-        let (list, ids) = &mut *self.pieces.lock().unwrap();
+        let Pieces { list, ids } = &mut *self.pieces.lock().unwrap();
         if let [byte] = piece {
             return u32::from(*byte);
         }

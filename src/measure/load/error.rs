@@ -24,8 +24,8 @@ pub enum LoadError {
         "{url} does not say its token counts (`usage`), so that nothing tells what was measured; use a newer version of the server"
     )]
     NoUsage { url: String },
-    #[error("no way to send {url} prompts of an exact token count: {}", tried(.0.as_slice()), url = .1)]
-    Prompts(Vec<(PromptMethod, String)>, String),
+    #[error("no way to send {url} prompts of an exact token count: {}", said(tried))]
+    Prompts { url: String, tried: Vec<(PromptMethod, String)> },
     #[error("{asked} input tokens: the server adds {overhead} of its own to every prompt, so {least} is the least")]
     InputTooShort { asked: u32, overhead: u32, least: u32 },
     #[error("{input} input and {output} output tokens: the server takes {limit} together (`max_model_len`)")]
@@ -38,7 +38,7 @@ pub enum LoadError {
     Thread(#[from] io::Error),
 }
 
-fn tried(tried: &[(PromptMethod, String)]) -> String {
+fn said(tried: &[(PromptMethod, String)]) -> String {
     let said: Vec<String> = tried.iter().map(|(method, why)| format!("{method}: {why}")).collect();
     said.join("; ")
 }

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use super::seconds_between;
 use crate::stats::{mean, quantile};
 use crate::units::Seconds;
 
@@ -39,7 +40,9 @@ pub struct Completed {
     pub last_token_at: Instant,
     /// The answer was whole.
     pub ended_at: Instant,
-    /// What came after the first token's chunk. `None` where chunks carry several tokens and the server does not say how
+    /// Mean time between tokens after the first chunk; `None` where there is no second chunk.
+    pub tbt_mean: Option<Seconds>,
+    /// What came after the first chunk. `None` where chunks carry several tokens and the server does not say how
     /// many: then only the mean is known.
     pub gaps: Option<Vec<Gap>>,
 }
@@ -164,10 +167,118 @@ pub struct Summary {
     pub mean_decoding: f64,
 }
 
+impl Completed {
+    pub fn ttft(&self) -> Seconds {
+        seconds_between(self.sent_at, self.first_token_at)
+    }
+
+    /// End to end.
+    pub fn e2e(&self) -> Seconds {
+        seconds_between(self.sent_at, self.ended_at)
+    }
+
+    /// Tokens that came after the first chunk: estimated from the mean where chunks do not say what they carry.
+    fn tokens_after_first(&self) -> f64 {
+        match (&self.gaps, self.tbt_mean) {
+            (Some(gaps), _) => gaps.iter().map(|gap| f64::from(gap.tokens)).sum(),
+            (None, Some(tbt)) if tbt.0 > 0.0 => self.decoding() / tbt,
+            (None, _) => 0.0,
+        }
+    }
+
+    fn decoding(&self) -> Seconds {
+        seconds_between(self.first_token_at, self.last_token_at)
+    }
+
+    /// Seconds before each token after the first chunk.
+    fn token_gaps(&self) -> Option<Vec<f64>> {
+        let each = |gap: &Gap| vec![gap.seconds.0 / f64::from(gap.tokens); gap.tokens as usize];
+        Some(self.gaps.as_ref()?.iter().flat_map(each).collect())
+    }
+
+    /// Tokens that came in [from, to]: of chunks that do not say what they carry, evenly over the time between the first and
+    /// the last.
+    fn tokens_within(&self, from: Instant, to: Instant) -> f64 {
+        let within = |at: Instant| from <= at && at <= to;
+        let after_first = self.tokens_after_first();
+        let first = if within(self.first_token_at) { f64::from(self.output_tokens) - after_first } else { 0.0 };
+        let Some(gaps) = &self.gaps else {
+            let decoding = self.decoding();
+            let share = if decoding.0 > 0.0 { self.decoding_within(from, to) / decoding } else { 0.0 };
+            return first + after_first * share;
+        };
+        let mut at = self.first_token_at;
+        let mut tokens = first;
+        for gap in gaps {
+            at += Duration::from_secs_f64(gap.seconds.0.max(0.0));
+            tokens += if within(at) { f64::from(gap.tokens) } else { 0.0 };
+        }
+        tokens
+    }
+
+    fn decoding_within(&self, from: Instant, to: Instant) -> Seconds {
+        seconds_between(self.first_token_at.max(from), self.last_token_at.min(to))
+    }
+}
+
+impl Steady {
+    /// What the requests did in [from, to], of a run in [started_at, ended_at].
+    pub(super) fn of(completed: &[Completed], run: (Instant, Instant), full: (Instant, Instant)) -> Option<Self> {
+        let (from, to) = full;
+        let seconds = seconds_between(from, to);
+        if seconds.0 <= 0.0 {
+            return None;
+        }
+        let tokens: f64 = completed.iter().map(|request| request.tokens_within(from, to)).sum();
+        let decoding: Seconds = completed.iter().map(|request| request.decoding_within(from, to)).sum();
+        Some(Self {
+            from,
+            to,
+            ramp_up: seconds_between(run.0, from),
+            drain: seconds_between(to, run.1),
+            output_throughput_tok_s: tokens / seconds.0,
+            mean_decoding: decoding / seconds,
+        })
+    }
+}
+
 impl LoadOutcome {
     /// `None` if a single request failed or was not sent: the trial is failed as a whole.
     pub fn summary(&self) -> Option<Summary> {
-        todo!()
+        if !self.failed.is_empty() || self.unsent > 0 || self.completed.is_empty() {
+            return None;
+        }
+        let over = |seconds_of: &dyn Fn(&Completed) -> Seconds| -> Vec<f64> {
+            self.completed.iter().map(|request| seconds_of(request).0).collect()
+        };
+        let ttft = over(&Completed::ttft);
+        let e2e = over(&Completed::e2e);
+        let decoding = over(&Completed::decoding);
+        // Each token after a first chunk counts once, whatever request it is of.
+        let timed =
+            || self.completed.iter().filter_map(|request| Some((request.tbt_mean?.0, request.tokens_after_first())));
+        let tokens_timed: f64 = timed().map(|(_, tokens)| tokens).sum();
+        let tbt: Option<Vec<f64>> =
+            self.completed.iter().map(Completed::token_gaps).collect::<Option<Vec<_>>>().map(|gaps| gaps.concat());
+        let runtime = seconds_between(self.started_at, self.ended_at);
+        let output_tokens: u64 = self.completed.iter().map(|request| u64::from(request.output_tokens)).sum();
+        Some(Summary {
+            requests: self.completed.len() as u32,
+            input_tokens: self.completed.iter().map(|request| u64::from(request.input_tokens)).sum(),
+            output_tokens,
+            runtime,
+            ttft_mean: Seconds(mean(&ttft)?),
+            ttft_p99: Seconds(quantile(&ttft, 0.99)?),
+            tbt_mean: (tokens_timed > 0.0)
+                .then(|| Seconds(timed().map(|(tbt, tokens)| tbt * tokens).sum::<f64>() / tokens_timed)),
+            tbt_p50: tbt.as_deref().and_then(|gaps| quantile(gaps, 0.5)).map(Seconds),
+            tbt_p99: tbt.as_deref().and_then(|gaps| quantile(gaps, 0.99)).map(Seconds),
+            e2e_mean: Seconds(mean(&e2e)?),
+            e2e_p99: Seconds(quantile(&e2e, 0.99)?),
+            output_throughput_tok_s: output_tokens as f64 / runtime.0,
+            mean_in_flight: e2e.iter().sum::<f64>() / runtime.0,
+            mean_decoding: decoding.iter().sum::<f64>() / runtime.0,
+        })
     }
 
     /// How many requests failed of each kind.
@@ -178,8 +289,4 @@ impl LoadOutcome {
         }
         counts
     }
-}
-
-fn seconds_between(from: Instant, to: Instant) -> Seconds {
-    Seconds(to.saturating_duration_since(from).as_secs_f64())
 }

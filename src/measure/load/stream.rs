@@ -1,0 +1,178 @@
+//! One request and its answer, read as server-sent events: when each chunk came, how many tokens it carried, what `usage`
+//! says in the end.
+//!
+//! A chunk may carry several tokens. Where the server counts them in each chunk, or sends as many chunks as tokens, every
+//! gap is known; else only the mean is.
+
+use std::io::{BufRead, BufReader, Read};
+use std::time::{Duration, Instant};
+
+use super::client::{Client, Failure, in_answer};
+use super::outcome::{FailureKind, Gap};
+use super::seconds_between;
+use crate::formats::completion_api::{Completion, Usage};
+use crate::units::Seconds;
+
+/// More than any chunk: a server that never ends its line must not fill the memory.
+const LINE: u64 = 1 << 20;
+
+/// A whole answer.
+#[derive(Debug)]
+pub struct Answer {
+    pub usage: Usage,
+    pub first_token_at: Instant,
+    pub last_token_at: Instant,
+    pub ended_at: Instant,
+    pub tbt_mean: Option<Seconds>,
+    pub gaps: Option<Vec<Gap>>,
+}
+
+/// Sends a streaming request and reads its answer to the end.
+pub fn request(client: &Client, path: &str, body: &str, timeout: Duration) -> Result<Answer, Failure> {
+    read(client.open(path, body, timeout)?)
+}
+
+/// A chunk with choices.
+#[derive(Clone, Copy)]
+struct Chunk {
+    at: Instant,
+    shows_tokens: bool,
+    so_far: Option<u32>,
+}
+
+fn read(stream: impl Read) -> Result<Answer, Failure> {
+    let mut lines = BufReader::new(stream);
+    let mut line = Vec::new();
+    let mut chunks: Vec<Chunk> = Vec::new();
+    let mut usage = None;
+    let mut done = false;
+    loop {
+        line.clear();
+        let length = lines.by_ref().take(LINE).read_until(b'\n', &mut line).map_err(|error| in_answer(&error))?;
+        let at = Instant::now();
+        if length == 0 {
+            break;
+        }
+        let text = str::from_utf8(&line).map_err(|error| malformed(&error.to_string()))?.trim();
+        // llama.cpp names its errors in the field's place.
+        let Some(data) = text.strip_prefix("data:").or_else(|| text.strip_prefix("error:")).map(str::trim_start) else {
+            continue;
+        };
+        if data == "[DONE]" {
+            done = true;
+            continue;
+        }
+        let completion = Completion::parse(data).map_err(|error| malformed(&error))?;
+        if let Some(error) = completion.error() {
+            return Err(Failure { kind: FailureKind::BrokenStream, detail: error });
+        }
+        usage = completion.usage.or(usage);
+        chunks.push(Chunk { at, shows_tokens: completion.carries_tokens(), so_far: completion.tokens_so_far() });
+    }
+    if !done {
+        let detail = "the stream ended without [DONE]".to_owned();
+        return Err(Failure { kind: FailureKind::BrokenStream, detail });
+    }
+    let usage = usage.ok_or_else(|| Failure { kind: FailureKind::NoUsage, detail: String::new() })?;
+    let ended_at = Instant::now();
+    let counted = counted(&chunks, usage.completion_tokens);
+    let arrivals: Vec<(Instant, u32)> = match &counted {
+        Some(counted) => counted.clone(),
+        None => chunks.iter().filter(|chunk| chunk.shows_tokens).map(|chunk| (chunk.at, 0)).collect(),
+    };
+    let (Some(first), Some(last)) = (arrivals.first(), arrivals.last()) else {
+        return Err(malformed("an answer without a chunk that carries tokens"));
+    };
+    // Tokens of the first chunk are no gap's; where unknown, all chunks are taken for alike.
+    let in_first = match counted {
+        Some(_) => f64::from(first.1),
+        None => f64::from(usage.completion_tokens) / arrivals.len() as f64,
+    };
+    let after_first = f64::from(usage.completion_tokens) - in_first;
+    let between = seconds_between(first.0, last.0);
+    Ok(Answer {
+        usage,
+        first_token_at: first.0,
+        last_token_at: last.0,
+        ended_at,
+        tbt_mean: (arrivals.len() > 1 && after_first > 0.0).then(|| between / after_first),
+        gaps: counted.map(|counted| counted.windows(2).map(gap).collect()),
+    })
+}
+
+/// When tokens came and how many, where that is known of each chunk.
+fn counted(chunks: &[Chunk], output_tokens: u32) -> Option<Vec<(Instant, u32)>> {
+    let showing = || chunks.iter().filter(|chunk| chunk.shows_tokens);
+    if showing().count() == 0 {
+        return None;
+    }
+    if showing().all(|chunk| chunk.so_far.is_some()) {
+        let mut before = 0;
+        let mut arrivals = Vec::new();
+        for chunk in chunks {
+            let so_far = chunk.so_far.unwrap_or(before);
+            if so_far > before {
+                arrivals.push((chunk.at, so_far - before));
+                before = so_far;
+            }
+        }
+        return Some(arrivals);
+    }
+    let arrivals: Vec<(Instant, u32)> = showing().map(|chunk| (chunk.at, 1)).collect();
+    (arrivals.len() == output_tokens as usize).then_some(arrivals)
+}
+
+fn gap(pair: &[(Instant, u32)]) -> Gap {
+    Gap { seconds: seconds_between(pair[0].0, pair[1].0), tokens: pair[1].1 }
+}
+
+fn malformed(detail: &str) -> Failure {
+    Failure { kind: FailureKind::Malformed, detail: detail.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(events: &[&str]) -> Result<Answer, Failure> {
+        let text: String = events.iter().map(|event| format!("data: {event}\n\n")).collect();
+        read(text.as_bytes())
+    }
+
+    fn kind(events: &[&str]) -> FailureKind {
+        answer(events).unwrap_err().kind
+    }
+
+    const A: &str = r#"{"choices":[{"text":"a","finish_reason":null}]}"#;
+    const USAGE: &str = r#"{"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":4}}"#;
+
+    #[test]
+    fn chunks_that_carry_unknown_numbers_of_tokens_leave_gaps_unknown() {
+        let some = answer(&[A, A, USAGE, "[DONE]"]).unwrap();
+        assert_eq!((some.usage.completion_tokens, some.gaps.is_none(), some.tbt_mean.is_some()), (4, true, true));
+        assert_eq!(answer(&[A, A, A, A, USAGE, "[DONE]"]).unwrap().gaps.unwrap().len(), 3);
+        let one = answer(&[A, USAGE, "[DONE]"]).unwrap();
+        assert_eq!((one.tbt_mean, one.gaps), (None, None));
+    }
+
+    #[test]
+    fn counts_in_every_chunk_say_how_many_tokens_each_carries() {
+        let chunk = |so_far: u32| {
+            format!(r#"{{"choices":[{{"text":"ab"}}],"usage":{{"prompt_tokens":3,"completion_tokens":{so_far}}}}}"#)
+        };
+        let got = answer(&[&chunk(1), &chunk(3), &chunk(3), &chunk(4), USAGE, "[DONE]"]).unwrap();
+        let tokens: Vec<u32> = got.gaps.unwrap().iter().map(|gap| gap.tokens).collect();
+        assert_eq!(tokens, [2, 1]);
+    }
+
+    #[test]
+    fn an_answer_that_is_not_whole_is_told_by_its_kind() {
+        assert_eq!(kind(&[A, USAGE]), FailureKind::BrokenStream);
+        assert_eq!(kind(&[A, r#"{"error":{"message":"died"}}"#, "[DONE]"]), FailureKind::BrokenStream);
+        assert_eq!(kind(&[A, "[DONE]"]), FailureKind::NoUsage);
+        assert_eq!(kind(&["{", "[DONE]"]), FailureKind::Malformed);
+        assert_eq!(kind(&[USAGE, "[DONE]"]), FailureKind::Malformed, "no token came");
+        assert_eq!(kind(&[r#"{"choices":[{"text":7}]}"#]), FailureKind::Malformed);
+        assert_eq!(read(&b"data: \xff\n"[..]).unwrap_err().kind, FailureKind::Malformed);
+    }
+}
