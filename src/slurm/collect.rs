@@ -1,15 +1,16 @@
 //! Answers put together again: one file a job of the workload, with the caller's ids in the caller's order.
 //!
-//! A request finds its line in its instance's shard by its custom_id, and by its body where files of one queue use an id
-//! twice; the answer names that line. What was answered more than once counts once. Rows of CSV files have no text to
-//! answer: what a command made of a shard of those stays in `results` as the command wrote it.
+//! A request finds its line in its instance's shard by its custom_id, and the answer names that line. What was answered more
+//! than once counts once. Rows of CSV files have no text to answer: what a command made of a shard of those stays in
+//! `results` as the command wrote it.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, BufRead, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
+use serde::Deserialize;
 
 use super::shard_state::{answers, for_each_line, result_of};
 use crate::formats::Problems;
@@ -108,9 +109,8 @@ pub fn collect(
             }
             let instance = asked.instance.get(request).map_or("", String::as_str);
             let job = jobs(request);
-            let found = shards.get_mut(instance).and_then(|shard| shard.take(line));
-            let Some(answer) = found else {
-                let id = Identity::of(line.as_bytes()).map(|identity| identity.custom_id).unwrap_or_default();
+            let id = custom_id(line.as_bytes()).unwrap_or_default();
+            let Some(answer) = shards.get(instance).and_then(|shard| shard.answer(&id)) else {
                 return Err(CollectError::NotInShard { id, instance: instance.to_owned() });
             };
             collected[job].requests += 1;
@@ -151,8 +151,8 @@ fn write(path: &Path, places: &[Place], results: &[PathBuf]) -> Result<(), Colle
 /// The requests of a shard by their ids, and the answers to them.
 #[derive(Debug, Default)]
 struct Shard {
-    /// (line, body) of the requests with an id; the body only where several have it.
-    lines: BTreeMap<String, Vec<(u64, Option<String>)>>,
+    /// The line of each custom_id: a queue has each once.
+    lines: BTreeMap<String, u64>,
     answers: BTreeMap<u64, Place>,
 }
 
@@ -162,72 +162,36 @@ impl Shard {
         for name in instance.shards.iter().filter(|name| name.ends_with(".jsonl")) {
             let path = dir.join(name);
             let mut number = 0;
-            let mut twice: BTreeSet<String> = BTreeSet::new();
-            let mut remember = |_, line: &[u8]| {
+            let remember = |_, line: &[u8]| {
                 number += 1;
-                if let Some(identity) = Identity::of(line) {
-                    let same = shard.lines.entry(identity.custom_id.clone()).or_default();
-                    same.push((number, None));
-                    if same.len() > 1 {
-                        twice.insert(identity.custom_id);
-                    }
-                }
+                shard.lines.extend(custom_id(line).map(|id| (id, number)));
             };
-            let failed = |source| CollectError::Read { path: path.clone(), source };
-            for_each_line(&path, &mut remember).map_err(failed)?;
-            if !twice.is_empty() {
-                number = 0;
-                for_each_line(&path, |_, line| {
-                    number += 1;
-                    let Some(identity) = Identity::of(line).filter(|identity| twice.contains(&identity.custom_id))
-                    else {
-                        return;
-                    };
-                    let same = shard.lines.get_mut(&identity.custom_id).into_iter().flatten();
-                    same.filter(|(line, _)| *line == number).for_each(|entry| entry.1 = Some(identity.body.clone()));
-                })
-                .map_err(failed)?;
-            }
+            for_each_line(&path, remember).map_err(|source| CollectError::Read { path: path.clone(), source })?;
             let result = results.len();
             let path = result_of(dir, name);
-            let mut place = |number: u64, at: u64, line: &[u8]| {
+            let place = |number: u64, at: u64, line: &[u8]| {
                 shard.answers.entry(number).or_insert(Place { result, at, bytes: line.len() });
             };
-            answers(&path, &mut place).map_err(|source| CollectError::Read { path: path.clone(), source })?;
+            answers(&path, place).map_err(|source| CollectError::Read { path: path.clone(), source })?;
             results.push(path);
         }
         Ok(shard)
     }
 
-    /// The answer to a request as the caller wrote it, once; `None` if the shard does not have the request.
-    fn take(&mut self, line: &str) -> Option<Option<Place>> {
-        let identity = Identity::of(line.as_bytes())?;
-        let same = self.lines.get_mut(&identity.custom_id)?;
-        let at = match same.len() {
-            0 => return None,
-            1 => 0,
-            // Equal ones are as good as each other.
-            _ => same.iter().position(|(_, body)| body.as_ref().is_none_or(|body| *body == identity.body))?,
-        };
-        let (number, _) = same.remove(at);
-        Some(self.answers.get(&number).copied())
+    /// The answer to a request; `None` if the shard does not have the request.
+    fn answer(&self, id: &str) -> Option<Option<Place>> {
+        self.lines.get(id).map(|number| self.answers.get(number).copied())
     }
 }
 
-/// What tells requests apart: the model is the shard's, everything else the caller's.
-struct Identity {
-    custom_id: String,
-    body: String,
+#[derive(Deserialize)]
+struct Line<'a> {
+    #[serde(borrow)]
+    custom_id: Cow<'a, str>,
 }
 
-impl Identity {
-    fn of(line: &[u8]) -> Option<Self> {
-        let mut value: Value = serde_json::from_slice(line).ok()?;
-        let custom_id = value.get("custom_id")?.as_str()?.to_owned();
-        let body = value.get_mut("body")?.as_object_mut()?;
-        body.shift_remove("model");
-        Some(Self { custom_id, body: Value::from(body.clone()).to_string() })
-    }
+fn custom_id(line: &[u8]) -> Option<String> {
+    serde_json::from_slice::<Line<'_>>(line).ok().map(|line| line.custom_id.into_owned())
 }
 
 /// A file for each job, named as the job is where that is a file's name.
@@ -287,18 +251,18 @@ mod tests {
             fs::write(&path, text).unwrap();
             path
         };
-        // Two files use the id `a`; the shard is in another order; `b` has no answer and `c` two.
+        // The shard is in another order; `b` has no answer, `c` two, and an answer is cut off.
         let files = [
-            write("one.jsonl", line("a", "first", "x") + "\n" + &line("b", "", "x")),
-            write("two.jsonl", line("c", "", "x") + &line("a", "second", "x")),
+            write("one.jsonl", line("a", "", "x") + "\n" + &line("b", "", "x")),
+            write("two.jsonl", line("c", "", "x") + &line("d", "", "x")),
         ];
         write(
             "shards/i0001.jsonl",
-            line("c", "", "m") + &line("a", "second", "m") + &line("b", "", "m") + &line("a", "first", "m"),
+            line("c", "", "m") + &line("d", "", "m") + &line("b", "", "m") + &line("a", "", "m"),
         );
         write(
             "results/i0001.jsonl",
-            answer(4, "a") + &answer(1, "c") + &answer(2, "a") + &answer(1, "c") + "{\"id\": \"i0001-3\"",
+            answer(4, "a") + &answer(1, "c") + &answer(2, "d") + &answer(1, "c") + "{\"id\": \"i0001-3\"",
         );
         let instance = serde_json::json!({"instance": "i0001", "node": "n", "devices": [], "begin_s": 0, "start_s": 0, "end_s": 1,
             "time_limit_min": 1, "after": [], "shards": ["shards/i0001.jsonl"], "energy_j": 0, "load_j": 0, "jobs": []});
@@ -323,7 +287,7 @@ mod tests {
         let ids = |name: &str| -> Vec<String> {
             let text = fs::read_to_string(out.join(name)).unwrap();
             text.lines()
-                .map(|line| serde_json::from_str::<Value>(line).unwrap()["id"].as_str().unwrap().to_owned())
+                .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["id"].as_str().unwrap().to_owned())
                 .collect()
         };
         assert_eq!(ids("one.jsonl"), ["i0001-4"]);

@@ -108,12 +108,14 @@ impl Bed {
         self.slurm(&["scancel", "--full", "--signal=KILL", "--user=root"]);
         self.slurm(&["scancel", "--user=root"]);
         wait_for("an empty queue", Duration::from_secs(20), || self.slurm(&["squeue", "-h"]).is_empty());
-        let nodes = self.slurm(&["sinfo", "-h", "-N", "-p", "all", "-t", "down,drain,fail", "-o", "%N"]);
-        for node in nodes.split_whitespace() {
-            self.slurm(&["scontrol", "update", &format!("NodeName={node}"), "State=RESUME"]);
-        }
-        let busy = || self.slurm(&["sinfo", "-h", "-N", "-p", "all", "-o", "%T"]).lines().any(|state| state != "idle");
-        wait_for("idle nodes", Duration::from_secs(20), || !busy());
+        wait_for("idle nodes", Duration::from_secs(20), || {
+            let states = self.slurm(&["sinfo", "-h", "-N", "-p", "all", "-o", "%N %T"]);
+            let busy: Vec<&str> = states.lines().filter(|line| !line.ends_with(" idle")).collect();
+            for node in busy.iter().filter_map(|line| line.split_once(' ')).map(|(node, _)| node) {
+                let _ = self.command("scontrol").args(["update", &format!("NodeName={node}"), "State=RESUME"]).output();
+            }
+            busy.is_empty()
+        });
     }
 }
 

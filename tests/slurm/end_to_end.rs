@@ -50,12 +50,16 @@ fn a_night_is_planned_submitted_served_collected_and_reconciled() {
         // Each node drew 400 W all the time.
         let watts = instance["gross_j"].as_f64().unwrap() / instance["seconds"].as_f64().unwrap();
         assert!((watts / 400.0 - 1.0).abs() < 0.02, "{name}: {watts} W by the meter; {reconciled:#}");
+        // Slurm says whole seconds of steps that take ten.
         let by_slurm = instance["slurm_gross_j"].as_f64().unwrap() / instance["slurm_seconds"].as_f64().unwrap();
-        assert!((by_slurm / 400.0 - 1.0).abs() < 0.15, "{name}: {by_slurm} W by Slurm; {reconciled:#}");
+        eprintln!("{name}: {watts:.1} W by the meter, {by_slurm:.1} W by Slurm over {} s", instance["slurm_seconds"]);
+        assert!((by_slurm / 400.0 - 1.0).abs() < 0.05, "{name}: {by_slurm} W by Slurm; {reconciled:#}");
     }
     assert!(!reconciled["deployments"].as_array().unwrap().is_empty());
     let samples = fs::read_to_string(night.path("new.csv")).unwrap();
-    assert!(samples.lines().count() > 1 && samples.contains(",measured,"), "{samples}");
+    // All nodes of the bed share one processor, so where others use it nothing is a measurement, and no sample.
+    let clean = reconciled["instances"].as_array().unwrap().iter().filter(|row| row["estimated"] == false).count();
+    assert_eq!(samples.lines().filter(|line| line.contains(",measured,")).count(), clean, "{samples}");
     let nothing = night.run(&bed, &["submit", "plan", "--yes", "--resume"]);
     assert_code(&nothing, 0);
     assert!(stderr(&nothing).contains("nothing to submit"), "{}", stderr(&nothing));

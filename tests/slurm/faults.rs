@@ -87,7 +87,14 @@ fn happen(fault: &str, bed: &mut Shared, night: &Night, random: &mut ChaCha8Rng)
             quietly(bed, &["scontrol", "update", &format!("NodeName={node}"), "State=DRAIN", "Reason=test"]);
         }
         ("cancel", Some((job, _))) => quietly(bed, &["scancel", job]),
-        ("requeue", Some((job, _))) => quietly(bed, &["scontrol", "requeue", job]),
+        ("requeue", Some((job, _))) => {
+            quietly(bed, &["scontrol", "requeue", job]);
+            // Slurm lets a requeued job wait for two minutes; a test does not.
+            for _ in 0..20 {
+                quietly(bed, &["scontrol", "update", &format!("JobId={job}"), "StartTime=now"]);
+                sleep(Duration::from_millis(200));
+            }
+        }
         ("restart", _) => drop(bed.tell("restart slurmctld")),
         ("disk", _) => {
             // It is full until somebody notices.
@@ -104,7 +111,8 @@ fn resume_until_done(bed: &Shared, night: &Night, disk: bool) -> bool {
     let start = Instant::now();
     while start.elapsed() < Duration::from_secs(90) {
         let output = night.run(bed, &["submit", "plan", "--yes", "--resume", "--asap"]);
-        assert!(output.status.code() == Some(0), "{}", stderr(&output));
+        // Right after a restart Slurm knows no node; another time it will.
+        assert!(matches!(output.status.code(), Some(0 | 69)), "{}", stderr(&output));
         let status = night.json(bed, &["status", "plan"]);
         let is_done = |instance: &serde_json::Value| instance["answered"] == instance["requests"];
         let alive = !bed.slurm(&["squeue", "-h"]).is_empty();

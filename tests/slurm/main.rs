@@ -3,4 +3,6 @@ mod bed;
 mod end_to_end;
 mod faults;
 mod inventory;
+mod names;
 mod night;
+mod scale;

@@ -28,7 +28,7 @@ gres = "gpu:h100"
 [[pool]]
 name = "cpu"
 nodes = "epycn[1-2]"
-device = "EPYC-9654"
+device = "Xeon-8480+"
 devices_per_node = 2
 device_memory_gib = 100
 host_memory_gib = 240
@@ -85,7 +85,7 @@ pub struct Night {
 }
 
 impl Night {
-    /// Requests of each job; ids come back in three files of which two use the same ones.
+    /// So many requests of each job.
     pub fn new(requests: [usize; 3], output_tokens: u32) -> Self {
         let folder = tempfile::tempdir().unwrap();
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
@@ -93,7 +93,7 @@ impl Night {
         for (job, name) in JOB_NAMES.iter().enumerate() {
             let mut text = String::new();
             for k in 0..requests[job] {
-                let id = if job == 2 { format!("log \"{k}\" $(x) é") } else { format!("request-{k}") };
+                let id = if job == 2 { format!("log \"{k}\" $(x) é") } else { format!("{name}-{k}") };
                 let content = format!("{name} number {k} asks something");
                 let body = json!({"model": "any", "messages": [{"role": "user", "content": content}],
                     "max_tokens": output_tokens, "ignore_eos": true});
@@ -127,10 +127,11 @@ impl Night {
         let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("profiles/models.json");
         let output = Command::new(binary())
             .current_dir(self.folder.path())
-            .args(["plan", "--cluster", "cluster.toml", "--jobs", "jobs.toml", "--deadline", "8h", "--out", "plan"])
+            .args(["plan", "--cluster", "cluster.toml", "--jobs", "jobs.toml", "--out", "plan"])
             .args(["--baselines", "none", "--time-limit", "20s", "--models"])
             .arg(models)
             .args(["--workload", "chat.jsonl", "--workload", "mail.jsonl", "--workload", "logs.jsonl"])
+            .args(if more.contains(&"--deadline") { &[][..] } else { &["--deadline", "8h"] })
             .args(more)
             .output()
             .unwrap();
