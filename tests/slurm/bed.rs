@@ -104,18 +104,30 @@ impl Bed {
     }
 
     /// No jobs, and all nodes as at the start.
-    pub fn tidy(&self) {
+    pub fn tidy(&mut self) {
         self.slurm(&["scancel", "--full", "--signal=KILL", "--user=root"]);
         self.slurm(&["scancel", "--user=root"]);
         wait_for("an empty queue", Duration::from_secs(20), || self.slurm(&["squeue", "-h"]).is_empty());
-        wait_for("idle nodes", Duration::from_secs(20), || {
-            let states = self.slurm(&["sinfo", "-h", "-N", "-p", "all", "-o", "%N %T"]);
-            let busy: Vec<&str> = states.lines().filter(|line| !line.ends_with(" idle")).collect();
-            for node in busy.iter().filter_map(|line| line.split_once(' ')).map(|(node, _)| node) {
-                let _ = self.command("scontrol").args(["update", &format!("NodeName={node}"), "State=RESUME"]).output();
+        let not_idle = |bed: &Self| -> Vec<String> {
+            let states = bed.slurm(&["sinfo", "-h", "-N", "-p", "all", "-o", "%N %T"]);
+            let busy = states.lines().filter_map(|line| line.split_once(' ')).filter(|(_, state)| *state != "idle");
+            busy.map(|(node, _)| node.to_owned()).collect()
+        };
+        let start = Instant::now();
+        loop {
+            let nodes = not_idle(self);
+            if nodes.is_empty() {
+                return;
             }
-            busy.is_empty()
-        });
+            assert!(start.elapsed() < Duration::from_secs(30), "still not idle: {nodes:?}");
+            for node in nodes {
+                let _ =
+                    self.command("scontrol").args(["update", &format!("NodeName={node}"), "State=UNDRAIN"]).output();
+                // Slurm takes the node for silent until its daemon registers.
+                self.tell(&format!("restart slurmd.{node}"));
+            }
+            std::thread::sleep(Duration::from_millis(700));
+        }
     }
 }
 
@@ -133,7 +145,7 @@ pub fn shared() -> Option<Shared> {
         return None;
     }
     let mut bed = BED.lock().unwrap_or_else(PoisonError::into_inner);
-    match bed.as_ref() {
+    match bed.as_mut() {
         Some(bed) => bed.tidy(),
         None => *bed = Some(Bed::start(&seven_nodes(), true)),
     }

@@ -59,8 +59,7 @@ fn no_name_is_ever_executed_and_ids_come_back_as_they_were() {
     for (number, ids) in ids.chunks(12).enumerate() {
         let file = format!("work '{number}' $(touch pwned) ;.jsonl");
         let line = |id: &String| {
-            let body =
-                json!({"model": name(&mut ChaCha8Rng::seed_from_u64(number as u64), 1), "prompt": id, "max_tokens": 2});
+            let body = json!({"model": name(&mut ChaCha8Rng::seed_from_u64(number as u64), 1), "prompt": "short", "max_tokens": 2});
             json!({"custom_id": id, "method": "POST", "url": "/v1/completions", "body": body}).to_string() + "\n"
         };
         fs::write(night.path(&file), ids.iter().map(line).collect::<String>()).unwrap();

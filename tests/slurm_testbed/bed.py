@@ -286,7 +286,7 @@ KillWait=2
 MinJobAge=3600
 CompleteWait=0
 SlurmctldTimeout=60
-SlurmdTimeout=60
+SlurmdTimeout=30
 MaxJobCount=20000
 """.format(host=self.host, ctld=self.ctld_port, slurmd=self.slurmd_port, folder=self.folder).splitlines()
         if kinds:

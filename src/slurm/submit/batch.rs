@@ -1,6 +1,6 @@
 //! One call of sbatch: the tasks of a script that are submitted together, and what is told to Slurm about each of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::formats::job_scripts::{InstanceScript, JobScript};
 
@@ -94,39 +94,46 @@ impl<'a> Batch<'a> {
         options
     }
 
-    /// Commands to scontrol that tell the tasks apart; `job` knows the job of an instance. Like tasks share a command.
-    pub fn updates(&self, submitted: &str, job: impl Fn(&str) -> Option<String>) -> Vec<String> {
-        if !self.is_held() {
+    /// Commands to scontrol that tell the tasks of an array apart. Afterwards each task is a job of its own to Slurm.
+    pub fn apart(&self, submitted: &str) -> Vec<String> {
+        if !self.is_held() || !self.is_array() {
             return Vec::new();
         }
-        let mut like: BTreeMap<String, Vec<usize>> = BTreeMap::new();
-        for task in &self.tasks {
-            let mut words = String::new();
-            if self.is_array() {
-                words.push_str(&format!(" TimeLimit={}", task.instance.time_limit_min));
-                if let Some(node) = &task.node {
-                    words.push_str(&format!(" ReqNodeList={node}"));
-                }
-                if task.begin_s > 0 {
-                    words.push_str(&format!(" StartTime=now+{}seconds", task.begin_s));
-                }
-            }
-            let mut after: Vec<String> = task.after.iter().filter_map(|instance| job(instance)).collect();
-            after.sort();
-            after.dedup();
-            if !after.is_empty() {
-                words.push_str(&format!(" Dependency=afterany:{}", after.join(":")));
-            }
-            if !words.is_empty() {
-                like.entry(words).or_default().push(task.index - self.offset);
-            }
-        }
-        let id = |numbers: &[usize]| match self.is_array() {
-            true if numbers.len() > 1 => format!("{submitted}_[{}]", ranges(numbers)),
-            true => format!("{submitted}_{}", numbers[0]),
-            false => submitted.to_owned(),
+        let words = |task: &Task| {
+            let begin =
+                if task.begin_s > 0 { format!(" StartTime=now+{}seconds", task.begin_s) } else { String::new() };
+            let node = task.node.as_ref().map(|node| format!(" ReqNodeList={node}")).unwrap_or_default();
+            format!(" TimeLimit={}{begin}{node}", task.instance.time_limit_min)
         };
-        like.iter().map(|(words, numbers)| format!("update JobId={}{words}", id(numbers))).collect()
+        // scontrol takes a node for one task at a time, everything else for several.
+        self.like(words, |task| task.node.is_none(), submitted)
+    }
+
+    /// Commands that make tasks wait for others, which must be jobs of their own by then; `job` knows an instance's.
+    pub fn dependencies(&self, submitted: &str, job: impl Fn(&str) -> Option<String>) -> Vec<String> {
+        let words = |task: &Task| {
+            let after: BTreeSet<String> = task.after.iter().filter_map(|instance| job(instance)).collect();
+            let after: Vec<&str> = after.iter().map(String::as_str).collect();
+            if after.is_empty() { String::new() } else { format!(" Dependency=afterany:{}", after.join(":")) }
+        };
+        self.like(words, |_| true, submitted)
+    }
+
+    /// One command for all tasks with the same words, as far as they may share one.
+    fn like(&self, words: impl Fn(&Task) -> String, may_share: impl Fn(&Task) -> bool, submitted: &str) -> Vec<String> {
+        let mut like: BTreeMap<(String, usize), Vec<usize>> = BTreeMap::new();
+        for task in &self.tasks {
+            let number = task.index - self.offset;
+            let own = if may_share(task) { 0 } else { number + 1 };
+            like.entry((words(task), own)).or_default().push(number);
+        }
+        let id = |numbers: &[usize]| match (self.is_array(), numbers) {
+            (false, _) => submitted.to_owned(),
+            (true, [one]) => format!("{submitted}_{one}"),
+            (true, _) => format!("{submitted}_[{}]", ranges(numbers)),
+        };
+        let said = like.iter().filter(|((words, _), _)| !words.is_empty());
+        said.map(|((words, _), numbers)| format!("update JobId={}{words}", id(numbers))).collect()
     }
 }
 
@@ -193,10 +200,19 @@ mod tests {
         );
         let options = batches[0].options();
         assert_eq!(options, ["--qos=two words", "--array=0-2", "--hold"]);
-        let updates = batches[0].updates("7", |_| None);
         assert_eq!(
-            updates,
-            ["update JobId=7_[0,2] TimeLimit=11 ReqNodeList=n1", "update JobId=7_1 TimeLimit=11 ReqNodeList=n2"]
+            batches[0].apart("7"),
+            [
+                "update JobId=7_0 TimeLimit=11 ReqNodeList=n1",
+                "update JobId=7_2 TimeLimit=11 ReqNodeList=n1",
+                "update JobId=7_1 TimeLimit=11 ReqNodeList=n2"
+            ]
+        );
+        let anywhere = |index: usize| Task { node: None, begin_s: [0, 60, 60][index], ..task(&script, index) };
+        let free = Batch::of(&script, (0..3).map(anywhere).collect(), 3).remove(0);
+        assert_eq!(
+            free.apart("8"),
+            ["update JobId=8_0 TimeLimit=11", "update JobId=8_[1-2] TimeLimit=11 StartTime=now+60seconds"]
         );
         assert_eq!(batches[1].job_id("8", &batches[1].tasks[1]), "8_1");
     }
@@ -215,6 +231,7 @@ mod tests {
         );
         assert_eq!((alone.script_offset(), alone.job_id("9", &alone.tasks[0])), (3, "9".to_owned()));
         let job = |instance: &str| (instance == "i0001").then(|| "7_0".to_owned());
-        assert_eq!(alone.updates("9", job), ["update JobId=9 Dependency=afterany:7_0"]);
+        assert!(alone.apart("9").is_empty());
+        assert_eq!(alone.dependencies("9", job), ["update JobId=9 Dependency=afterany:7_0"]);
     }
 }

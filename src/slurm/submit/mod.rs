@@ -328,10 +328,12 @@ fn hand_over(
     }
     let job = |instance: &str| jobs.get(instance).map(|job| job.slurm_job.clone());
     let mut commands = String::new();
+    // First all tasks become jobs of their own: until then one that waits for another of its array would wait for itself.
     for (batch, id) in prepared.batches.iter().zip(&ids) {
-        for update in batch.updates(id, job) {
-            commands.push_str(&format!("{update}\n"));
-        }
+        batch.apart(id).iter().for_each(|command| commands.push_str(&format!("{command}\n")));
+    }
+    for (batch, id) in prepared.batches.iter().zip(&ids) {
+        batch.dependencies(id, job).iter().for_each(|command| commands.push_str(&format!("{command}\n")));
     }
     for (batch, id) in prepared.batches.iter().zip(&ids) {
         if batch.is_held() {
