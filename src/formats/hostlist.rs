@@ -79,7 +79,10 @@ fn list(before: &str, behind: &str, numbers: &Digits) -> String {
     for &(width, number) in numbers {
         match ranges.last_mut() {
             // `9` and `10` follow each other although the one has fewer digits; `09` and `010` do not.
-            Some((first_width, _, last)) if *last + 1 == number && (*first_width == width || grows(*last, width)) => {
+            Some((first_width, first, last))
+                if *last + 1 == number
+                    && (*first_width == width || (is_plain(*first, *first_width) && is_plain(number, width))) =>
+            {
                 *last = number;
             }
             _ => ranges.push((width, number, number)),
@@ -96,9 +99,9 @@ fn list(before: &str, behind: &str, numbers: &Digits) -> String {
     }
 }
 
-/// Whether a number of `width` digits that follows `last` got its digit by counting.
-fn grows(last: u64, width: usize) -> bool {
-    last.to_string().len() < width && (last + 1).to_string().len() == width
+/// Whether a number of `width` digits is written without zeros in front.
+fn is_plain(number: u64, width: usize) -> bool {
+    number.to_string().len() == width
 }
 
 /// A piece of a host: fixed text, or the numbers of one bracket.

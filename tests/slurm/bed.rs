@@ -1,6 +1,7 @@
-//! The Slurm of `tests/slurm_testbed/bed.py`, one for all tests of this program, each of which has it to itself.
+//! The Slurm of `tests/slurm_testbed/bed.py`, a new one for each test: it is there in half a second, with a database in five,
+//! and what one test did to it is nothing to the next.
 //!
-//! It ends with this program, however that ends: the pipe to its stdin closes. Needs root and Debian's packages; without
+//! It ends with the test, and with this program, however that ends: the pipe to its stdin closes. Needs root and Debian's packages; without
 //! them a test skips, loudly, unless JOULEPLAN_REQUIRE_SLURM is set.
 
 use std::io::{BufRead, BufReader, Write};
@@ -102,33 +103,6 @@ impl Bed {
     pub fn jouleplan(&self, folder: &Path, arguments: &[&str]) -> Output {
         self.command(binary()).current_dir(folder).args(arguments).output().unwrap()
     }
-
-    /// No jobs, and all nodes as at the start.
-    pub fn tidy(&mut self) {
-        self.slurm(&["scancel", "--full", "--signal=KILL", "--user=root"]);
-        self.slurm(&["scancel", "--user=root"]);
-        wait_for("an empty queue", Duration::from_secs(20), || self.slurm(&["squeue", "-h"]).is_empty());
-        let not_idle = |bed: &Self| -> Vec<String> {
-            let states = bed.slurm(&["sinfo", "-h", "-N", "-p", "all", "-o", "%N %T"]);
-            let busy = states.lines().filter_map(|line| line.split_once(' ')).filter(|(_, state)| *state != "idle");
-            busy.map(|(node, _)| node.to_owned()).collect()
-        };
-        let start = Instant::now();
-        loop {
-            let nodes = not_idle(self);
-            if nodes.is_empty() {
-                return;
-            }
-            assert!(start.elapsed() < Duration::from_secs(30), "still not idle: {nodes:?}");
-            for node in nodes {
-                let _ =
-                    self.command("scontrol").args(["update", &format!("NodeName={node}"), "State=UNDRAIN"]).output();
-                // Slurm takes the node for silent until its daemon registers.
-                self.tell(&format!("restart slurmd.{node}"));
-            }
-            std::thread::sleep(Duration::from_millis(700));
-        }
-    }
 }
 
 impl Drop for Bed {
@@ -138,33 +112,32 @@ impl Drop for Bed {
     }
 }
 
-/// The bed of all tests, with a database, tidied up; `None` where there cannot be one.
-pub fn shared() -> Option<Shared> {
-    static BED: Mutex<Option<Bed>> = Mutex::new(None);
+/// A new bed of seven nodes, and none of another test beside it; `None` where there cannot be one.
+pub fn fresh(database: bool) -> Option<Own> {
+    static ALONE: Mutex<()> = Mutex::new(());
     if !possible() {
         return None;
     }
-    let mut bed = BED.lock().unwrap_or_else(PoisonError::into_inner);
-    match bed.as_mut() {
-        Some(bed) => bed.tidy(),
-        None => *bed = Some(Bed::start(&seven_nodes(), true)),
-    }
-    Some(Shared(bed))
+    let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    Some(Own { bed: Bed::start(&seven_nodes(), database), _alone: alone })
 }
 
-pub struct Shared(MutexGuard<'static, Option<Bed>>);
+pub struct Own {
+    bed: Bed,
+    _alone: MutexGuard<'static, ()>,
+}
 
-impl std::ops::Deref for Shared {
+impl std::ops::Deref for Own {
     type Target = Bed;
 
     fn deref(&self) -> &Bed {
-        self.0.as_ref().unwrap()
+        &self.bed
     }
 }
 
-impl std::ops::DerefMut for Shared {
+impl std::ops::DerefMut for Own {
     fn deref_mut(&mut self) -> &mut Bed {
-        self.0.as_mut().unwrap()
+        &mut self.bed
     }
 }
 

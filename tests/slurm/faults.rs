@@ -11,7 +11,7 @@ use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::bed::{Shared, assert_code, shared, stderr};
+use super::bed::{Own, assert_code, fresh, stderr};
 use super::night::Night;
 
 const FAULTS: [&str; 6] = ["step", "drain", "cancel", "restart", "requeue", "disk"];
@@ -22,9 +22,8 @@ fn runs() -> u64 {
 
 #[test]
 fn every_request_is_answered_once_whatever_happens() {
-    let Some(mut bed) = shared() else { return };
     for seed in 0..runs() {
-        bed.tidy();
+        let Some(mut bed) = fresh(false) else { return };
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         let mut night = Night::new([80, 60, 40], 10);
         night.environment.insert("TINY_STEP_S".into(), "0.1".into());
@@ -74,8 +73,8 @@ fn unmount(night: &Night) {
     fs::rename(&aside, &results).unwrap();
 }
 
-fn happen(fault: &str, bed: &mut Shared, night: &Night, random: &mut ChaCha8Rng) {
-    let quietly = |bed: &Shared, words: &[&str]| {
+fn happen(fault: &str, bed: &mut Own, night: &Night, random: &mut ChaCha8Rng) {
+    let quietly = |bed: &Own, words: &[&str]| {
         let _ = bed.command(words[0]).args(&words[1..]).output().unwrap();
     };
     let running = bed.slurm(&["squeue", "-h", "-t", "R", "-o", "%i %N"]);
@@ -107,7 +106,7 @@ fn happen(fault: &str, bed: &mut Shared, night: &Night, random: &mut ChaCha8Rng)
     }
 }
 
-fn resume_until_done(bed: &Shared, night: &Night, disk: bool) -> bool {
+fn resume_until_done(bed: &Own, night: &Night, disk: bool) -> bool {
     let start = Instant::now();
     while start.elapsed() < Duration::from_secs(90) {
         let output = night.run(bed, &["submit", "plan", "--yes", "--resume", "--asap"]);

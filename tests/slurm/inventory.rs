@@ -7,9 +7,9 @@ use std::time::Duration;
 use jouleplan::formats::{cluster_toml, devices_toml};
 use serde_json::Value;
 
-use super::bed::{Shared, assert_code, shared, stdout, wait_for};
+use super::bed::{Own, assert_code, fresh, stdout, wait_for};
 
-fn inventory(bed: &Shared, folder: &Path, more: &[&str]) -> Value {
+fn inventory(bed: &Own, folder: &Path, more: &[&str]) -> Value {
     let arguments = ["inventory", "slurm", "--out", "cluster.toml", "--json", "--device", "grace=EPYC-9654"];
     let output = bed.jouleplan(folder, &[&arguments[..], more].concat());
     assert_code(&output, 0);
@@ -18,7 +18,7 @@ fn inventory(bed: &Shared, folder: &Path, more: &[&str]) -> Value {
 
 #[test]
 fn a_cluster_in_use_becomes_a_cluster_file() {
-    let Some(bed) = shared() else { return };
+    let Some(bed) = fresh(false) else { return };
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
     let job = bed.slurm(&[

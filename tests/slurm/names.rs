@@ -12,7 +12,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
 
-use super::bed::{assert_code, binary, shared, stderr};
+use super::bed::{assert_code, binary, fresh, stderr};
 use super::night::Night;
 
 const PIECES: [&str; 18] = [
@@ -47,7 +47,7 @@ fn name(random: &mut ChaCha8Rng, number: usize) -> String {
 
 #[test]
 fn no_name_is_ever_executed_and_ids_come_back_as_they_were() {
-    let Some(bed) = shared() else { return };
+    let Some(bed) = fresh(false) else { return };
     let names = std::env::var("JOULEPLAN_HOSTILE_NAMES").ok().and_then(|names| names.parse().ok()).unwrap_or(24_usize);
     let mut random = ChaCha8Rng::seed_from_u64(7);
     let night = Night::new([1, 1, 1], 3);

@@ -9,7 +9,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
 
-use super::bed::{assert_code, shared, stderr};
+use super::bed::{assert_code, fresh, stderr};
 use super::night::Night;
 
 /// Repeats the instances of a plan's scripts until there are `wanted`, each on another device or later.
@@ -57,7 +57,7 @@ fn enlarge(night: &Night, wanted: usize) {
 
 #[test]
 fn four_thousand_instances_go_as_arrays() {
-    let Some(bed) = shared() else { return };
+    let Some(bed) = fresh(false) else { return };
     let night = Night::new([2, 1, 1], 3);
     night.plan(&[]);
     enlarge(&night, 4000);
@@ -86,7 +86,7 @@ fn four_thousand_instances_go_as_arrays() {
 
 #[test]
 fn slurm_accepts_every_script_of_random_plans() {
-    let Some(bed) = shared() else { return };
+    let Some(bed) = fresh(false) else { return };
     let plans = std::env::var("JOULEPLAN_RANDOM_PLANS").ok().and_then(|plans| plans.parse().ok()).unwrap_or(3_u64);
     for seed in 0..plans {
         let mut random = ChaCha8Rng::seed_from_u64(seed);

@@ -1,6 +1,9 @@
 //! Equal nodes as pools, and how a job asks Slurm for them.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
+
+use ordered_float::OrderedFloat;
 
 use super::{Choice, LeftOut};
 use crate::domain::{DeviceKind, DeviceType, Gres, SlurmNode};
@@ -9,6 +12,9 @@ use crate::formats::devices_toml;
 
 /// Nodes whose memories differ by less are equal: what Slurm sees of it varies with the kernel.
 const MEMORY_MARGIN: f64 = 1.1;
+
+/// No node has more devices; a larger number is damage.
+const MAX_DEVICES: u32 = 1_024;
 
 /// What makes nodes equal, but for their memory.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -68,7 +74,7 @@ fn device(node: &SlurmNode, table: &[DeviceType], choice: &Choice, left_out: &mu
     if gpus.is_empty() {
         let known = named(&node.features, choice, table, DeviceKind::Cpu);
         let name = known.unwrap_or_else(|| node.features.first().cloned().unwrap_or_else(|| "cpu".to_owned()));
-        return Device { is_cpu: true, name, gres_type: None, count: node.sockets.unwrap_or(1).max(1) };
+        return Device { is_cpu: true, name, gres_type: None, count: node.sockets.unwrap_or(1).clamp(1, MAX_DEVICES) };
     }
     let name_of = |gres: &Gres| -> String {
         let words: Vec<String> = match &gres.kind {
@@ -77,22 +83,19 @@ fn device(node: &SlurmNode, table: &[DeviceType], choice: &Choice, left_out: &mu
         };
         named(&words, choice, table, DeviceKind::Gpu).unwrap_or_else(|| words[0].clone())
     };
-    // The mightiest: known ones by what they compute together, then slices by their memory, then by number.
+    // The mightiest: known ones by what they compute together, then slices by their memory together and each, then by number.
     let might = |gres: &Gres| {
         let known = devices_toml::resolve(table, &name_of(gres));
-        let flops = known.map_or(0.0, |device| device.peak_flops_16bit * gres.count as f64);
-        (flops, slice_gib(gres).unwrap_or(0.0) * gres.count as f64, gres.count as f64)
+        let (count, slice) = (gres.count as f64, slice_gib(gres).unwrap_or(0.0));
+        [known.map_or(0.0, |device| device.peak_flops_16bit * count), slice * count, slice, count].map(OrderedFloat)
     };
-    gpus.sort_by(|a, b| {
-        let (a, b) = (might(a), might(b));
-        b.0.total_cmp(&a.0).then(b.1.total_cmp(&a.1)).then(b.2.total_cmp(&a.2))
-    });
+    gpus.sort_by_key(|gres| Reverse(might(gres)));
     for other in &gpus[1..] {
         let part = format!("{} of gpu:{}", other.count, other.kind.as_deref().unwrap_or("(no type)"));
         let reason = format!("a host belongs to one pool, here that of its {}", name_of(gpus[0]));
         left_out.push(LeftOut { node: node.name.clone(), part: Some(part), reason });
     }
-    let count = u32::try_from(gpus[0].count).unwrap_or(u32::MAX);
+    let count = u32::try_from(gpus[0].count).unwrap_or(MAX_DEVICES).min(MAX_DEVICES);
     Device { is_cpu: false, name: name_of(gpus[0]), gres_type: gpus[0].kind.clone(), count }
 }
 
