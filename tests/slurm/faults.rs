@@ -3,6 +3,7 @@
 //! JOULEPLAN_FAULT_RUNS says how many runs; the usual few keep the tests short.
 
 use std::fs;
+use std::path::PathBuf;
 use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -14,7 +15,7 @@ use rand_chacha::ChaCha8Rng;
 use super::bed::{Own, assert_code, fresh, stderr};
 use super::night::Night;
 
-const FAULTS: [&str; 6] = ["step", "drain", "cancel", "restart", "requeue", "disk"];
+const FAULTS: [&str; 5] = ["step", "drain", "cancel", "restart", "requeue"];
 
 fn runs() -> u64 {
     std::env::var("JOULEPLAN_FAULT_RUNS").ok().and_then(|runs| runs.parse().ok()).unwrap_or(2)
@@ -23,57 +24,58 @@ fn runs() -> u64 {
 #[test]
 fn every_request_is_answered_once_whatever_happens() {
     for seed in 0..runs() {
-        let Some(mut bed) = fresh(false) else { return };
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         let mut night = Night::new([80, 60, 40], 10);
         night.environment.insert("TINY_STEP_S".into(), "0.1".into());
         night.plan(&[]);
-        // The disk that fills up is one of its own.
-        let disk = random.random_bool(0.3);
-        if disk {
-            small_disk(&night);
-        }
+        // Mounted before Slurm's daemons have their own view of what is mounted.
+        let disk = random.random_bool(0.3).then(|| SmallDisk::under_results(&night));
+        let Some(mut bed) = fresh(false) else { return };
         let output = night.run(&bed, &["submit", "plan", "--yes", "--asap"]);
         assert_code(&output, 0);
-        let mut faults: Vec<&str> =
-            FAULTS.choose_multiple(&mut random, 3).copied().filter(|fault| *fault != "disk").collect();
-        if disk {
-            faults.insert(0, "disk");
-        }
+        let mut faults: Vec<&str> = FAULTS.choose_multiple(&mut random, 3).copied().collect();
+        faults.extend(disk.as_ref().map(|_| "disk"));
         for fault in &faults {
             sleep(Duration::from_millis(random.random_range(0..2500)));
-            happen(fault, &mut bed, &night, &mut random);
+            happen(fault, &mut bed, &night, &mut random, disk.as_ref());
         }
-        let done = resume_until_done(&bed, &night, disk);
-        if disk {
-            unmount(&night);
-        }
-        assert!(done, "seed {seed}, {faults:?}: {}\n{}", bed.slurm(&["squeue"]), night.logs());
+        assert!(
+            resume_until_done(&bed, &night),
+            "seed {seed}, {faults:?}: {}\n{}",
+            bed.slurm(&["squeue"]),
+            night.logs()
+        );
         eprintln!("seed {seed}: {faults:?}");
-        if !disk {
-            night.assert_all_answered(&bed);
-        }
+        night.assert_all_answered(&bed);
+        drop(bed);
     }
 }
 
-/// A tmpfs over `results`, too small for what is to be written at first.
-fn small_disk(night: &Night) {
-    let results = night.path("plan/results");
-    fs::create_dir_all(&results).unwrap();
-    let done = Command::new("mount").args(["-t", "tmpfs", "-o", "size=40k", "none"]).arg(&results).status().unwrap();
-    assert!(done.success());
+/// What `results` is on, too small for what is to be written until it grows.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    fn under_results(night: &Night) -> Self {
+        let folder = night.path("disk");
+        fs::create_dir(&folder).unwrap();
+        let words = ["-t", "tmpfs", "-o", "size=32k", "none"];
+        assert!(Command::new("mount").args(words).arg(&folder).status().unwrap().success());
+        std::os::unix::fs::symlink(&folder, night.path("plan/results")).unwrap();
+        Self(folder)
+    }
+
+    fn grow(&self) {
+        assert!(Command::new("mount").args(["-o", "remount,size=4m"]).arg(&self.0).status().unwrap().success());
+    }
 }
 
-fn unmount(night: &Night) {
-    // The answers stay where they can be collected.
-    let (results, aside) = (night.path("plan/results"), night.path("aside"));
-    assert!(Command::new("cp").arg("-a").args([&results, &aside]).status().unwrap().success());
-    assert!(Command::new("umount").arg("-l").arg(&results).status().unwrap().success());
-    fs::remove_dir(&results).unwrap();
-    fs::rename(&aside, &results).unwrap();
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
 }
 
-fn happen(fault: &str, bed: &mut Own, night: &Night, random: &mut ChaCha8Rng) {
+fn happen(fault: &str, bed: &mut Own, night: &Night, random: &mut ChaCha8Rng, disk: Option<&SmallDisk>) {
     let quietly = |bed: &Own, words: &[&str]| {
         let _ = bed.command(words[0]).args(&words[1..]).output().unwrap();
     };
@@ -98,15 +100,15 @@ fn happen(fault: &str, bed: &mut Own, night: &Night, random: &mut ChaCha8Rng) {
         ("disk", _) => {
             // It is full until somebody notices.
             sleep(Duration::from_secs(2));
-            let size = "remount,size=4m";
-            let done = Command::new("mount").args(["-o", size]).arg(night.path("plan/results")).status().unwrap();
-            assert!(done.success());
+            let free = Command::new("df").arg("--output=avail").arg(night.path("plan/results/")).output().unwrap();
+            eprintln!("left on the disk: {}", String::from_utf8_lossy(&free.stdout).split_whitespace().last().unwrap());
+            disk.into_iter().for_each(SmallDisk::grow);
         }
         _ => {}
     }
 }
 
-fn resume_until_done(bed: &Own, night: &Night, disk: bool) -> bool {
+fn resume_until_done(bed: &Own, night: &Night) -> bool {
     let start = Instant::now();
     while start.elapsed() < Duration::from_secs(90) {
         let output = night.run(bed, &["submit", "plan", "--yes", "--resume", "--asap"]);
@@ -116,9 +118,6 @@ fn resume_until_done(bed: &Own, night: &Night, disk: bool) -> bool {
         let is_done = |instance: &serde_json::Value| instance["answered"] == instance["requests"];
         let alive = !bed.slurm(&["squeue", "-h"]).is_empty();
         if status["instances"].as_array().unwrap().iter().all(is_done) && !alive {
-            if disk {
-                night.assert_all_answered(bed);
-            }
             return true;
         }
         sleep(Duration::from_millis(500));
