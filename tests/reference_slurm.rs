@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use jouleplan::domain::SlurmNode;
-use jouleplan::formats::{devices_toml, slurm_nodes};
+use jouleplan::formats::{devices_toml, sacct, slurm_jobs, slurm_nodes};
 use jouleplan::slurm::inventory::{Choice, inventory};
 use serde_json::Value;
 
@@ -115,5 +115,27 @@ fn every_node_list_parses_to_what_it_holds() {
         assert_eq!(placed.len() + out.len(), nodes.len(), "{}", path.display());
         let is_out = |node: &SlurmNode| node.states.is_empty() || ["DOWN", "DRAIN"].iter().any(|state| node.is(state));
         assert!(nodes.iter().all(|node| is_out(node) == out.contains(&&node.name)), "{}", path.display());
+    }
+}
+
+#[test]
+fn jobs_and_accounts_parse_to_what_they_hold() {
+    let Some(data) = reference_data::reference("slurm/clockwork/slurm_state_test/files") else { return };
+    for name in ["scontrol_job_2", "small_scontrol_job"] {
+        let text = fs::read_to_string(data.join(name)).unwrap();
+        let jobs = slurm_jobs::parse(&text, Path::new(name)).unwrap();
+        let count = |words: &str| text.matches(words).count();
+        let pending = jobs.iter().filter(|job| job.is("PENDING")).count();
+        assert_eq!((jobs.len(), pending), (count("JobId="), count("JobState=PENDING")), "{name}");
+        assert!(jobs.iter().all(|job| job.cpus.is_some() && job.start.is_none()), "{name}: local times say nothing");
+    }
+    for name in ["sacct_1", "sacct_2"] {
+        let text = fs::read_to_string(data.join(name)).unwrap();
+        let jobs = sacct::parse_json(&text, Path::new(name)).unwrap();
+        assert_eq!(jobs.len(), text.matches("\"allocation_nodes\"").count(), "{name}");
+        assert!(
+            jobs.iter().all(|job| !job.state.is_empty() && job.id.contains('_') && job.step_energy_j.is_none()),
+            "{jobs:?}"
+        );
     }
 }

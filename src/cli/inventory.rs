@@ -36,7 +36,7 @@ struct Slurm {
     /// What sinfo --json, scontrol show node or slurmrestd printed, instead of asking; `-` is stdin
     #[arg(long, value_name = "FILE")]
     nodes: Option<PathBuf>,
-    /// What squeue --json printed, instead of asking
+    /// What squeue --json or scontrol -d show job printed, instead of asking
     #[arg(long, value_name = "FILE")]
     jobs: Option<PathBuf>,
     /// Only nodes of this partition

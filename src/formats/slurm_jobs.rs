@@ -1,4 +1,8 @@
-//! `squeue --json`: who holds which devices of which nodes until when, and where a waiting job is expected to start.
+//! `squeue --json` and the text of `scontrol show job`: who holds which devices of which nodes until when, and where a waiting
+//! job is expected to start.
+//!
+//! Times in the text are local to a machine that it does not name, so they count only as seconds since 1970, which
+//! `SLURM_TIME_FORMAT=%s` makes of them.
 
 use std::path::Path;
 
@@ -15,7 +19,14 @@ use crate::domain::SlurmJob;
 /// What is no JSON, or has no jobs.
 pub fn parse(text: &str, path: &Path) -> Result<Vec<SlurmJob>, Problems> {
     let mut problems = Collector::new(path);
-    let remedy = "give what `squeue --json` printed";
+    let remedy = "give what `squeue --json` or `scontrol -d show job` printed";
+    if !text.trim_start().starts_with(['{', '[']) {
+        let jobs = blocks(text);
+        if jobs.is_empty() && !text.contains("No jobs in the system") {
+            problems.add("", "there is no `JobId=` in it", remedy);
+        }
+        return problems.finish(jobs);
+    }
     let document: Value = match serde_json::from_str(text) {
         Ok(document) => document,
         Err(error) => {
@@ -49,6 +60,40 @@ fn job(job: &Value) -> SlurmJob {
     }
 }
 
+/// The jobs of `scontrol show job`; with `-d` also the devices they hold on each node.
+fn blocks(text: &str) -> Vec<SlurmJob> {
+    let mut found: Vec<SlurmJob> = Vec::new();
+    let mut on_node = String::new();
+    for (key, value) in text.split_whitespace().filter_map(|word| word.split_once('=')) {
+        if key == "JobId" {
+            found.push(SlurmJob { id: value.to_owned(), ..SlurmJob::default() });
+        }
+        let Some(job) = found.last_mut() else { continue };
+        let instant = || value.parse::<u64>().ok().filter(|seconds| *seconds > 0);
+        match key {
+            "JobState" if job.states.is_empty() => job.states = states([value]),
+            "NodeList" | "SchedNodeList" if job.nodes.is_empty() => {
+                job.nodes = hostlist::expand(value).unwrap_or_default()
+            }
+            "NumCPUs" => job.cpus = job.cpus.or_else(|| value.parse().ok()),
+            "StartTime" => job.start = job.start.or_else(instant),
+            "EndTime" => job.end = job.end.or_else(instant),
+            // `Nodes=n[1-2] CPU_IDs=0-3 Mem=1000 GRES=gpu:h100:2(IDX:0-1)`
+            "Nodes" => on_node = value.to_owned(),
+            "GRES" => {
+                job.gres.resize(job.nodes.len(), Vec::new());
+                for node in hostlist::expand(&on_node).unwrap_or_default() {
+                    if let Some(place) = job.nodes.iter().position(|known| *known == node) {
+                        job.gres[place] = gres::parse(value);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -66,6 +111,12 @@ mod tests {
         assert_eq!((job.id.as_str(), job.nodes.len(), job.end), ("7", 2, Some(900)));
         assert_eq!(job.gres[1][0].indices, Some(vec![2, 3]));
         assert_eq!(read(new), job);
+        let text = "JobId=7 JobName=x\n JobState=RUNNING Reason=None StartTime=100 EndTime=900 NodeList=n[1-2] NumCPUs=4\n \
+            Nodes=n1 CPU_IDs=0 Mem=1 GRES=gpu:h100:2(IDX:0-1)\n Nodes=n2 CPU_IDs=0 Mem=1 GRES=gpu:h100:2(IDX:2-3)\n";
+        assert_eq!(read(text), job);
+        let local = read("JobId=7 JobState=PENDING StartTime=2020-12-15T16:44:08 EndTime=Unknown NodeList=(null)\n");
+        assert_eq!((local.start, local.end, local.nodes.len()), (None, None, 0));
+        assert!(parse("No jobs in the system\n", Path::new("x")).unwrap().is_empty());
         assert!(parse("{}", Path::new("x")).is_err() && parse("no", Path::new("x")).is_err());
         assert_eq!(read(r#"{"jobs": [{"end_time": 0, "nodes": "$(x)"}]}"#), SlurmJob::default());
     }

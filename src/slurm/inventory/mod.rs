@@ -136,7 +136,10 @@ fn totals(nodes: &[SlurmNode]) -> Totals {
 /// # Errors
 /// The last tool's, if none can.
 pub fn ask() -> Result<(String, Option<String>), ToolError> {
-    let jobs = tools::run("squeue", &["--json"]).ok().map(|said| said.stdout);
+    let json = tools::run("squeue", &["--json"]).ok().map(|said| said.stdout);
+    let seconds = [("SLURM_TIME_FORMAT", "%s")];
+    let text = || tools::run_with("scontrol", &["-d", "-o", "show", "job"], &seconds, "").ok().map(|said| said.stdout);
+    let jobs = json.filter(|text| text.trim_start().starts_with('{')).or_else(text);
     // From 23.02 on the first tells single nodes and the second groups of them; before, the first does not exist.
     for (program, arguments) in [("scontrol", &["show", "nodes", "--json"][..]), ("sinfo", &["--json"])] {
         if let Ok(said) = tools::run(program, arguments)
