@@ -1,6 +1,6 @@
 //! What may happen to a job, at random: after `submit --resume` every request is answered exactly once.
 //!
-//! JOULEPLAN_FAULT_RUNS says how many runs; the usual one keeps the tests short.
+//! JOULEPLAN_FAULT_RUNS says how many runs, or which (`9..12`); the usual one keeps the tests short.
 
 use std::fs;
 use std::path::PathBuf;
@@ -18,10 +18,12 @@ use super::night::Night;
 const FAULTS: [&str; 5] = ["step", "drain", "cancel", "restart", "requeue"];
 
 fn seeds() -> std::ops::Range<u64> {
-    match std::env::var("JOULEPLAN_FAULT_RUNS").ok().and_then(|runs| runs.parse().ok()) {
-        Some(runs) => 0..runs,
+    let asked = std::env::var("JOULEPLAN_FAULT_RUNS").unwrap_or_default();
+    let (first, last) = asked.split_once("..").unwrap_or(("0", &asked));
+    match (first.parse(), last.parse()) {
+        (Ok(first), Ok(last)) => first..last,
         // Three faults on a disk that is full.
-        None => 5..6,
+        _ => 5..6,
     }
 }
 
@@ -46,7 +48,9 @@ fn every_request_is_answered_once_whatever_happens() {
         assert!(
             resume_until_done(&bed, &night),
             "seed {seed}, {faults:?}: {}\n{}",
-            bed.slurm(&["squeue"]),
+            bed.slurm(&["squeue"])
+                + &bed.slurm(&["scontrol", "-d", "-o", "show", "node"])
+                + &bed.slurm(&["scontrol", "-o", "show", "job"]),
             night.logs()
         );
         eprintln!("seed {seed}: {faults:?}");

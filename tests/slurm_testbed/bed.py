@@ -373,6 +373,8 @@ MaxJobCount=20000
             self.start(words[1])
             if words[1] == "slurmctld":
                 self.wait_for("slurmctld", lambda: self.call("scontrol", "ping").returncode == 0)
+                # It asks daemons that have names of their own for what they have; these must be told to say it.
+                self.call("scontrol", "reconfigure")
         return "ok"
 
 
