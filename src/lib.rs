@@ -27,7 +27,7 @@
 //! | [`domain`] | requests, jobs, clusters, models, deployments, schedules: plain values and the rules they carry | [`domain::deployment`] |
 //! | [`stats`] | least squares with tests and intervals, non-negative least squares, bootstrap, cross-validation, scores | |
 //! | [`formats`] | one file an external format, read and written; every problem of a file at once | [`formats::problems`] |
-//! | [`measure`] | meters, a sampler, a command's energy, operating points that are always undone | [`measure::session`] |
+//! | [`measure`] | meters, a sampler, a command's energy, operating points that are always undone, studies cell by cell | [`measure::session`], [`measure::profile`] |
 //! | [`fit`] | samples to models: what samples identify is fitted, the rest estimated from hardware and marked | [`fit::fit`] |
 //! | [`telemetry`] | power over time: energy of traces and their gaps, fixed steps, recording | [`telemetry::energy`] |
 //! | [`options`] | the deployments a queue may use, and who may use which | [`options::build`] |
@@ -68,8 +68,8 @@
 //!
 //! # Deliberately absent
 //!
-//! Nothing here watches or serves, and no device is shared between models. No clock is set but by a flag of `meter`, and that
-//! one is undone. Nothing is downloaded: the device table, the engines and the data-set lengths of `profiles/` are compiled
+//! Nothing here watches or serves, and no device is shared between models. No clock is set but by a flag of `meter` or `profile`,
+//! and that one is undone. Nothing is downloaded: the device table, the engines and the data-set lengths of `profiles/` are compiled
 //! in. There is no configuration file and no environment variable that changes a plan: what a plan depends on is in its
 //! directory, by hash.
 //!

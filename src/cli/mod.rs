@@ -22,6 +22,7 @@ mod meter;
 mod output;
 mod plan;
 mod plan_options;
+mod profile;
 mod progress;
 mod reconcile;
 mod recorded;
@@ -66,6 +67,7 @@ enum Verb {
     Collect(collect::Arguments),
     Reconcile(reconcile::Arguments),
     Meter(meter::Arguments),
+    Profile(Box<profile::Arguments>),
     Doctor(doctor::Arguments),
     Telemetry(telemetry::Arguments),
     Schema(schema::Arguments),
@@ -98,6 +100,7 @@ pub fn run() -> ExitCode {
         Verb::Reconcile(arguments) => reconcile::run(&arguments, &output),
         Verb::Cancel(arguments) => submit::cancel(&arguments, &output),
         Verb::Meter(arguments) => meter::run(&arguments, &output),
+        Verb::Profile(arguments) => profile::run(&arguments, &output),
         Verb::Doctor(arguments) => doctor::run(&arguments, &output),
         Verb::Telemetry(arguments) => telemetry::run(&arguments, &output),
         Verb::Schema(arguments) => schema::run(&arguments, &output),

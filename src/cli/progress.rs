@@ -1,4 +1,5 @@
-//! A line on the terminal while the solver works: phase, incumbent, bound, gap, time. Anywhere else, nothing.
+//! A line on the terminal while the solver works (phase, incumbent, bound, gap, time) or a study runs. Anywhere else,
+//! nothing.
 
 use std::io::{self, IsTerminal};
 use std::time::Duration;
@@ -26,6 +27,14 @@ impl Line {
     pub fn say(&self, text: &str) {
         if let Some(bar) = &self.0 {
             bar.set_message(text.to_owned());
+        }
+    }
+
+    /// Does what prints something, with the line out of its way.
+    pub fn above(&self, print: impl FnOnce()) {
+        match &self.0 {
+            Some(bar) => bar.suspend(print),
+            None => print(),
         }
     }
 

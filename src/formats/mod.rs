@@ -29,6 +29,7 @@ pub mod options_plan;
 pub mod plan_dir;
 pub mod plan_json;
 pub mod problems;
+pub mod profile_journal;
 pub mod prometheus_json;
 pub mod ptdaemon;
 pub mod restore_json;

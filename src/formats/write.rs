@@ -2,7 +2,7 @@
 //!
 //! Files are written beside their target and renamed over it. A plan directory is built in a sibling folder and renamed
 //! at the end; it replaces only an empty folder or an earlier plan, never a folder that holds anything else. Durability
-//! across power cuts (fsync of the parent) is left out: a lost plan is planned again.
+//! across power cuts (fsync of the parent) is left out, but for measurements: a lost plan is planned again.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Write};
@@ -67,6 +67,16 @@ pub fn write_atomic_with(
     write_all(file.as_file_mut()).map_err(cannot)?;
     file.persist(&target).map_err(|failed| cannot(failed.error))?;
     Ok(())
+}
+
+/// Writes a file that is not there yet, whole or not at all, and on the disk when this returns: measurements cannot be made
+/// again as a plan can.
+pub fn create_durably(path: &Path, bytes: &[u8]) -> Result<(), WriteError> {
+    let cannot = |source| WriteError::Cannot { path: path.to_owned(), source };
+    let mut file = builder(0o666).tempfile_in(parent(path)).map_err(cannot)?;
+    file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(cannot)?;
+    file.persist_noclobber(path).map_err(|failed| cannot(failed.error))?;
+    File::open(parent(path)).and_then(|folder| folder.sync_all()).map_err(cannot)
 }
 
 /// Whether `path` can be written, without touching it. For asking before the work rather than after it.

@@ -56,6 +56,10 @@ impl Probe for GpuProbe {
 }
 
 impl Seen {
+    pub fn forget(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Conditions::default();
+    }
+
     pub fn get(&self) -> Conditions {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

@@ -16,6 +16,7 @@ pub mod meter;
 pub mod nvml;
 pub mod operating_point;
 pub mod processes;
+pub mod profile;
 pub mod rapl;
 pub mod refusal;
 pub mod replay;

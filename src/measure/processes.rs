@@ -128,6 +128,11 @@ impl Family {
         self.members.lock().unwrap_or_else(PoisonError::into_inner).ended = true;
     }
 
+    /// There is no command any more, until the next one begins.
+    pub fn forget(&self) {
+        *self.members.lock().unwrap_or_else(PoisonError::into_inner) = Members::default();
+    }
+
     pub fn is_running(&self) -> bool {
         let members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
         members.root.is_some() && !members.ended

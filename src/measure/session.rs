@@ -6,23 +6,25 @@
 mod phases;
 mod result;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 
 use self::result::refusal_json;
 use super::conditions::{GpuProbe, Seen};
 use super::inventory::Inventory;
+use super::meter::Scope;
 use super::nvml::Gpu;
 use super::operating_point::OperatingPoint;
 use super::processes::{Family, ProcessTable};
 use super::sampler::{Probe, Sampler, Track};
 use crate::formats::meter_json::RefusalJson;
-use crate::units::Seconds;
+use crate::units::{Seconds, Watts};
 
 /// Around each end of the command meters are read finely for this long.
 pub const EDGE: Duration = Duration::from_millis(250);
 
-/// A measurement going on.
+/// A measurement going on: of one command, or of one after another (`again`).
 pub struct Session {
     sampler: Sampler,
     devices: Vec<(Gpu, Seen)>,
@@ -43,6 +45,8 @@ pub struct Session {
     outcome: (Option<i32>, Option<i32>),
     /// When the idle window after the command ended.
     closed: Option<Seconds>,
+    /// When the idle window before the command began.
+    opened: Seconds,
 }
 
 /// An end of the command.
@@ -87,6 +91,7 @@ impl Session {
             ended: None,
             outcome: (None, None),
             closed: None,
+            opened: Seconds(0.0),
         }
     }
 
@@ -115,12 +120,52 @@ impl Session {
         self.closed = Some(self.sampler.now());
     }
 
+    /// Forgets the command, for another one under the same meters: what follows until `begin` is its idle window.
+    pub fn again(&mut self) {
+        self.opened = self.sampler.now();
+        (self.begun, self.ended, self.closed, self.outcome) = (None, None, None, (None, None));
+        self.family.forget();
+        self.devices.iter().for_each(|(_, seen)| seen.forget());
+    }
+
     /// Whether every meter that works has energy known up to now (before the command) or past its end.
     pub fn is_settled(&self) -> bool {
-        let from = self.ended.map_or(Seconds(0.0), |ended| ended.at);
+        let from = self.ended.map_or(self.opened, |ended| ended.at);
         let reaches =
             |track: &Track| track.failing.is_some() || track.series.until().is_some_and(|until| until >= from);
         self.sampler.with(|tracks| tracks.iter().all(reaches))
+    }
+
+    /// Mean power over the last `time` of the devices, or where there are none of the packages and DRAM, else of the node.
+    /// `None` where a meter of them does not say.
+    pub fn recent_power(&self, time: Duration) -> Option<Watts> {
+        let now = self.sampler.now();
+        let from = Seconds((now.0 - time.as_secs_f64()).max(0.0));
+        self.sampler.with(|tracks| {
+            let (mut devices, mut sockets, mut node) = (BTreeMap::new(), Vec::new(), None);
+            for Track { identity, series, .. } in tracks {
+                let power = series.mean_power(from, now).ok();
+                match &identity.scope {
+                    // A device may have a counter and a power meter: either will do.
+                    Scope::Device { uuid, .. } => {
+                        let known: &mut Option<Watts> = devices.entry(uuid.clone()).or_default();
+                        *known = known.or(power);
+                    }
+                    Scope::Package { .. } | Scope::Dram { .. } => sockets.push(power),
+                    Scope::Node => node = power,
+                    Scope::Platform => {}
+                }
+            }
+            let sum = |parts: Vec<Option<Watts>>| -> Option<Watts> {
+                let known: Option<Vec<f64>> = parts.into_iter().map(|part| part.map(|power| power.0)).collect();
+                known.map(|known| Watts(known.iter().sum()))
+            };
+            match (devices.is_empty(), sockets.is_empty()) {
+                (false, _) => sum(devices.into_values().collect()),
+                (true, false) => sum(sockets),
+                (true, true) => node,
+            }
+        })
     }
 
     fn mark(&self, at: Instant) -> Mark {

@@ -3,6 +3,10 @@
 //! Shared by the class problem and by the master problem of the bound. `c` is the net loaded time that may serve
 //! requests: c + y <= a, and c <= S n, where S is all the work a deployment could ever be given. The last row is implied
 //! for whole instances and makes a fraction of one as useless as it is.
+//!
+//! Row (2b) lets load time wait for windows where nobody wants the devices. But an instance loads before it serves: one
+//! that starts in a window of length l and lives a seconds of it serves at most a - A of them, which is at most
+//! (1 - A / l) a, and at most l times n of the window before live from earlier on and may serve throughout. Hence (2c).
 
 use super::PlanError;
 use super::lp::{ColId, Lp, RowId};
@@ -38,22 +42,32 @@ pub struct CapacityInput<'a> {
     pub usable: &'a [Vec<f64>],
     /// Deployments that may be used at all.
     pub offered: &'a [bool],
-    pub purpose: Purpose,
+    pub purpose: Purpose<'a>,
 }
 
 /// What the rows are for.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Purpose {
+pub enum Purpose<'a> {
     /// To be true of every plan.
     Bound,
     /// To be placed: an instance loads when it starts, if its window has time for it, and work counts longer than it is by
     /// the share `slack`, so that whole requests find room.
     Placement { slack: f64 },
+    /// As `Placement`, and an instance holds its devices, and its share of the power cap, for the whole of each window it is
+    /// alive in; of each life `reserve` seconds, by deployment, serve no request, because its slots do not end together.
+    WholeWindows { slack: f64, reserve: &'a [f64] },
 }
 
-impl Purpose {
+impl Purpose<'_> {
     pub fn slack(self) -> f64 {
-        if let Self::Placement { slack } = self { slack } else { 0.0 }
+        match self {
+            Self::Bound => 0.0,
+            Self::Placement { slack } | Self::WholeWindows { slack, .. } => slack,
+        }
+    }
+
+    fn reserve(self, v: usize) -> f64 {
+        if let Self::WholeWindows { reserve, .. } = self { reserve[v] } else { 0.0 }
     }
 }
 
@@ -126,7 +140,7 @@ impl Capacity {
         let deployment = &problem.deployments()[v];
         let pool = &self.pools[deployment.pool];
         let most = problem.most_instances(v) as f64;
-        let load = deployment.load_time.0 / input.scale.time;
+        let load = (deployment.load_time.0 + input.purpose.reserve(v)) / input.scale.time;
         let start_cost = |w: usize| problem.start_cost(v, w) / input.scale.energy;
         let infinity = f64::INFINITY;
         let windows = problem.windows.len();
@@ -171,8 +185,11 @@ impl Capacity {
                 alive: lp.add_row(-infinity, 0.0, &[])?,
                 starts: lp.add_row(-infinity, 0.0, &[])?,
                 useful: lp.add_row(-infinity, 0.0, &[])?,
+                opening: lp.add_row(-infinity, 0.0, &[])?,
             });
         }
+        // Of (2c), below which a coefficient would be dropped and the row no longer hold.
+        let opens = input.purpose == Purpose::Bound && load >= LEAST_COEFFICIENT;
         for w in 0..windows {
             let length = problem.windows[w].length() / input.scale.time;
             // Raised where it is too small for the solver, which only weakens the row.
@@ -181,16 +198,27 @@ impl Capacity {
             if let Some(serve) = serve {
                 entries.push((serve[w], -1.0));
             }
+            if opens {
+                entries.push((rows[w].opening, 1.0));
+            }
             self.net[v].push(lp.add_column(0.0, (0.0, infinity), false, &entries)?);
 
             let mut entries = vec![(rows[w].net, -1.0), (rows[w].alive, 1.0)];
-            entries.extend(pool.loaded_entries(w, deployment.devices));
+            if opens {
+                let served = (1.0 - load.min(length) / length).max(LEAST_COEFFICIENT);
+                entries.push((rows[w].opening, -served));
+            }
+            let mut held = pool.loaded_entries(w, deployment.devices);
+            held.extend(self.power_entry(problem, v, w));
+            let whole_windows = matches!(input.purpose, Purpose::WholeWindows { .. });
+            if !whole_windows {
+                entries.append(&mut held);
+            }
             entries.extend(together.get(w).map(|&(alone, _)| (alone, 1.0)));
-            entries.extend(self.power_entry(problem, v, w));
             self.loaded[v].push(lp.add_column(0.0, (0.0, infinity), false, &entries)?);
 
             // y: load time; counts in every suffix that contains its window.
-            let at_start = matches!(input.purpose, Purpose::Placement { .. }) && load <= length;
+            let at_start = input.purpose != Purpose::Bound && load <= length;
             let reach = if at_start { w } else { 0 };
             let mut entries = vec![(rows[w].net, 1.0)];
             entries.extend(rows[reach..=w].iter().map(|row| (row.load_after, -1.0)));
@@ -209,8 +237,13 @@ impl Capacity {
                 vec![(rows[w].alive, -length), (rows[w].useful, -work), (rows[w].starts, 1.0), (used, -1.0)];
             if let Some(next) = rows.get(w + 1) {
                 entries.push((next.starts, -1.0));
+                if opens {
+                    let next_length = problem.windows[w + 1].length() / input.scale.time;
+                    entries.push((next.opening, -load.min(next_length)));
+                }
             }
             entries.extend(together.get(w).into_iter().flat_map(|&(alone, any)| [(alone, -length), (any, 1.0)]));
+            entries.extend(held.into_iter().map(|(row, seconds)| (row, seconds * length)));
             self.instances[v].push(lp.add_column(0.0, (0.0, alive), integer, &entries)?);
         }
         Ok(())
@@ -249,6 +282,8 @@ struct DeploymentRows {
     starts: RowId,
     /// c - S n <= 0
     useful: RowId,
+    /// (2c) c_w - (1 - A / l) a_w - A n_{w-1} <= 0, with A at most l
+    opening: RowId,
 }
 
 /// Row (4) of one pool, by window, with the columns of its nodes.

@@ -1,8 +1,11 @@
 //! Whole instances: the relaxation's are rounded up, and then taken away or added one at a time as long as that pays.
+//! Where devices do not suffice to round all of them up, one deployment after another is rounded, and the rest takes up
+//! what that leaves undone.
 //!
 //! With the instances fixed, the least cost is a convex function of how many there are: what one more or one less can
 //! gain is at most what their reduced costs say, so that most of them need not be tried.
 
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use super::PlanError;
@@ -11,6 +14,10 @@ use super::relaxation::{ClassProblem, ClassSolution};
 
 /// Rounds of trying every deployment.
 const MOST_ROUNDS: usize = 4;
+/// Share of the objective that rounding one deployment may cost before other ways to round it are tried.
+const WORTH_ANOTHER_TRY: f64 = 1e-4;
+/// Deployments that are rounded down for good, at most.
+const MOST_RESTARTS: usize = 6;
 /// Instances below this are rounding of the solver.
 const TOLERANCE: f64 = 1e-6;
 
@@ -27,13 +34,20 @@ pub fn dive(
     if solution.unserved > TOLERANCE {
         return Ok(solution);
     }
-    let mut whole: Vec<Vec<f64>> =
-        solution.instances.iter().map(|row| row.iter().map(|n| (n - TOLERANCE).ceil().max(0.0)).collect()).collect();
+    let mut whole: Vec<Vec<f64>> = solution.instances.iter().map(|row| up(row)).collect();
     for (v, row) in whole.iter().enumerate() {
         class_problem.fix(v, row)?;
     }
-    if let Some(rounded) = class_problem.solve(deadline)?.filter(|rounded| rounded.unserved <= TOLERANCE) {
-        solution = rounded;
+    match class_problem.solve(deadline)?.filter(|rounded| rounded.unserved <= TOLERANCE) {
+        Some(rounded) => solution = rounded,
+        None => {
+            let rounded;
+            (whole, rounded) = rounded_in_turn(problem, class_problem, solution, deadline)?;
+            solution = rounded;
+            if solution.unserved > TOLERANCE {
+                return Ok(solution);
+            }
+        }
     }
     for _ in 0..MOST_ROUNDS {
         let before = solution.objective;
@@ -69,4 +83,83 @@ pub fn dive(
         }
     }
     Ok(solution)
+}
+
+/// Fixes one deployment after another, the one whose instances are closest to whole first: to the nearest, or else up or
+/// down, whichever costs least. Where none can be served any more it stays rounded down and the others are rounded again.
+/// Ends with requests unserved where that does not help either.
+fn rounded_in_turn(
+    problem: &PlanProblem,
+    class_problem: &mut ClassProblem,
+    relaxed: ClassSolution,
+    deadline: Instant,
+) -> Result<(Vec<Vec<f64>>, ClassSolution), PlanError> {
+    let mut solution = relaxed;
+    let mut fixed: Vec<Option<Vec<f64>>> = vec![None; solution.instances.len()];
+    let mut kept: BTreeSet<usize> = BTreeSet::new();
+    for v in 0..fixed.len() {
+        class_problem.free(v)?;
+    }
+    while let Some(v) = closest_to_whole(&fixed, &solution) {
+        let row = &solution.instances[v];
+        let mut rows = vec![nearest(row), up(row), down(row)];
+        rows.dedup();
+        let near = solution.objective + WORTH_ANOTHER_TRY * solution.objective.abs();
+        let mut best: Option<(Vec<f64>, ClassSolution)> = None;
+        for row in rows {
+            class_problem.fix(v, &row)?;
+            let Some(next) = class_problem.solve(deadline)?.filter(|next| next.unserved <= TOLERANCE) else { continue };
+            if best.as_ref().is_none_or(|(_, best)| next.objective < best.objective) {
+                best = Some((row, next));
+            }
+            if best.as_ref().is_some_and(|(_, best)| best.objective <= near) {
+                break;
+            }
+        }
+        if best.is_none() && kept.len() < MOST_RESTARTS && kept.insert(v) {
+            let row = down(&solution.instances[v]);
+            for other in (0..fixed.len()).filter(|other| !kept.contains(other)) {
+                class_problem.free(other)?;
+                fixed[other] = None;
+            }
+            class_problem.fix(v, &row)?;
+            best = class_problem.solve(deadline)?.filter(|next| next.unserved <= TOLERANCE).map(|next| (row, next));
+        }
+        match best {
+            Some((row, next)) if Instant::now() < deadline => {
+                class_problem.fix(v, &row)?;
+                (fixed[v], solution) = (Some(row), next);
+            }
+            _ => {
+                solution.unserved = solution.unserved.max(1.0);
+                break;
+            }
+        }
+    }
+    let windows = problem.windows.len();
+    let whole: Vec<Vec<f64>> = fixed.into_iter().map(|row| row.unwrap_or_else(|| vec![0.0; windows])).collect();
+    for (v, row) in whole.iter().enumerate() {
+        class_problem.fix(v, row)?;
+    }
+    Ok((whole, solution))
+}
+
+/// Of the deployments in use that are not fixed.
+fn closest_to_whole(fixed: &[Option<Vec<f64>>], solution: &ClassSolution) -> Option<usize> {
+    let distance = |v: usize| solution.instances[v].iter().map(|n| (n.round() - n).abs()).sum::<f64>();
+    let used = |v: usize| solution.instances[v].iter().any(|&n| n > TOLERANCE);
+    let open = (0..fixed.len()).filter(|&v| fixed[v].is_none() && used(v));
+    open.min_by(|&a, &b| distance(a).total_cmp(&distance(b)))
+}
+
+fn up(row: &[f64]) -> Vec<f64> {
+    row.iter().map(|n| (n - TOLERANCE).ceil().max(0.0)).collect()
+}
+
+fn down(row: &[f64]) -> Vec<f64> {
+    row.iter().map(|n| (n + TOLERANCE).floor().max(0.0)).collect()
+}
+
+fn nearest(row: &[f64]) -> Vec<f64> {
+    row.iter().map(|n| n.round().max(0.0)).collect()
 }

@@ -158,14 +158,24 @@ impl Site<'_> {
     }
 }
 
-/// Places the pieces of one pool; returns those that found a place and what the others lacked. `power`: what other pools
-/// draw under the cap, to which this one's is added.
+/// What became of the pieces of one pool.
+#[derive(Debug)]
+pub struct Packed {
+    pub placements: Vec<Placement>,
+    /// Where there was still room for what may be needed.
+    pub spares: Vec<Placement>,
+    pub shortages: Vec<Shortage>,
+}
+
+/// Places the pieces of one pool, then `spares` as far as there is room. `power`: what other pools draw under the cap, to
+/// which this one's is added.
 pub fn pack(
     problem: &PlanProblem,
     pool: usize,
     pieces: &[Piece],
+    spares: &[Piece],
     power: Option<&mut PowerProfile>,
-) -> (Vec<Placement>, Vec<Shortage>) {
+) -> Packed {
     let cluster_pool = &problem.cluster.pools[pool];
     let mut nodes: Vec<Node> = (0..cluster_pool.nodes.len())
         .map(|index| Node { index, free: cluster_pool.free_devices(index).len() as u32, taken: Vec::new() })
@@ -212,7 +222,13 @@ pub fn pack(
             left.latest = (end_by - left.duration).max(left.earliest);
         }
     }
-    (placements, shortages)
+    let spares = spares.iter().filter_map(|&piece| {
+        let (node, start) = best_place(&nodes, &piece, &site)?;
+        site.take(&mut nodes[node], &piece, start, start + piece.duration);
+        Some(Placement { piece, node, start })
+    });
+    let spares = spares.collect();
+    Packed { placements, spares, shortages }
 }
 
 /// The fit of the lowest key.

@@ -11,18 +11,20 @@ use ordered_float::OrderedFloat;
 use rayon::prelude::*;
 
 use super::list_schedule;
-use super::pack::{self, Shortage};
+use super::pack::{self, Placement, Shortage};
 use super::pieces::{self, Due, Piece};
 use super::power::{PowerProfile, within_cap};
 use super::price::{self, Priced};
 use super::prices::{NONE, Prices};
 use super::problem::PlanProblem;
-use super::settle::settle;
+use super::settle::{Settled, settle};
 use crate::domain::{Instance, Rates, Schedule};
 use crate::units::Seconds;
 
 /// Rounds of "measure lateness, grant time, place again".
 const MOST_ROUNDS: usize = 8;
+/// Spare instances of a deployment, at most.
+const MOST_SPARES: usize = 3;
 
 /// Why an assignment could not be placed.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -68,17 +70,9 @@ pub fn place(problem: &PlanProblem, assignment: &[u16], shape: Shape) -> Result<
     let mut reserve: BTreeMap<usize, f64> = queues.keys().map(|&v| (v, 0.0)).collect();
     let mut worst = None;
     for _ in 0..MOST_ROUNDS {
-        let (instances, shortages) = packed(problem, &queues, &reserve, shape)?;
-        let joules: f64 = shortages.iter().map(|shortage| shortage.power_joules).sum();
-        if joules > 0.0 {
-            return Err(Unplaced::NoPower { joules, shortages });
-        }
-        if let Some(first) = shortages.first() {
-            return Err(Unplaced::NoRoom {
-                pool: problem.cluster.pools[first.pool].name.clone(),
-                device_seconds: shortages.iter().map(|shortage| shortage.device_seconds).sum(),
-                shortages,
-            });
+        let Packed { instances, shortages, .. } = packed(problem, &queues, &reserve, shape)?;
+        if let Some(lacking) = lacking(problem, shortages) {
+            return Err(lacking);
         }
         let dealt = deal(problem, &queues, instances);
         let mut late = Vec::new();
@@ -117,38 +111,85 @@ pub fn place(problem: &PlanProblem, assignment: &[u16], shape: Shape) -> Result<
     Err(Unplaced::Late(problem.deployments()[v].id.clone(), overrun))
 }
 
+struct Packed {
+    instances: Vec<Instance>,
+    /// Of which so many are planned; the others are spare.
+    planned: usize,
+    shortages: Vec<Shortage>,
+}
+
 fn packed(
     problem: &PlanProblem,
     queues: &BTreeMap<usize, Vec<u32>>,
     reserve: &BTreeMap<usize, f64>,
     shape: Shape,
-) -> Result<(Vec<Instance>, Vec<Shortage>), Unplaced> {
-    let mut by_pool: Vec<Vec<Piece>> = vec![Vec::new(); problem.cluster.pools.len()];
+) -> Result<Packed, Unplaced> {
+    let pools = problem.cluster.pools.len();
+    let (mut by_pool, mut spares): (Vec<Vec<Piece>>, Vec<Vec<Piece>>) =
+        (vec![Vec::new(); pools], vec![Vec::new(); pools]);
     for (&v, requests) in queues {
         let deployment = &problem.deployments()[v];
         let pieces = deployment_pieces(problem, v, requests, reserve[&v], shape)
             .ok_or_else(|| Unplaced::TooSlow(deployment.id.clone()))?;
+        let longest = pieces.iter().max_by(|a, b| a.duration.total_cmp(&b.duration));
+        if let (Shape::Whole(_), Some(piece)) = (shape, longest) {
+            let earliest = problem.wake(deployment.pool);
+            let duration = problem.horizon() - earliest;
+            spares[deployment.pool].push(Piece { earliest, latest: earliest, duration, ..*piece });
+        }
         by_pool[deployment.pool].extend(pieces);
     }
-    let (mut instances, mut shortages) = (Vec::new(), Vec::new());
+    let (mut instances, mut spare, mut shortages) = (Vec::new(), Vec::new(), Vec::new());
     let mut power = PowerProfile::new(problem);
-    for (pool, pieces) in by_pool.iter().enumerate().filter(|(_, pieces)| !pieces.is_empty()) {
-        let (placements, lacking) = pack::pack(problem, pool, pieces, power.as_mut());
-        instances.extend(pack::instances(problem, pool, &placements));
-        shortages.extend(lacking);
+    for (pool, (pieces, spares)) in
+        by_pool.iter().zip(&spares).enumerate().filter(|(_, (pieces, _))| !pieces.is_empty())
+    {
+        let spares = spares.repeat(MOST_SPARES);
+        let packed = pack::pack(problem, pool, pieces, &spares, power.as_mut());
+        let planned = packed.placements.len();
+        let placements: Vec<Placement> = packed.placements.into_iter().chain(packed.spares).collect();
+        let mut of_pool = pack::instances(problem, pool, &placements);
+        spare.extend(of_pool.drain(planned..));
+        instances.extend(of_pool);
+        shortages.extend(packed.shortages);
     }
-    Ok((instances, shortages))
+    let planned = instances.len();
+    instances.extend(spare);
+    Ok(Packed { instances, planned, shortages })
 }
 
 /// Places what fits of `assignment` and settles every request on the instances that were placed.
-pub fn place_and_settle(problem: &PlanProblem, prices: &Prices, assignment: &[u16], shape: Shape) -> Option<Priced> {
+pub fn place_and_settle(
+    problem: &PlanProblem,
+    prices: &Prices,
+    assignment: &[u16],
+    shape: Shape,
+) -> Result<Settled, Unplaced> {
     let mut queues: BTreeMap<usize, Vec<u32>> = BTreeMap::new();
     for (request, &v) in assignment.iter().enumerate().filter(|(_, v)| **v != NONE) {
         queues.entry(v as usize).or_default().push(request as u32);
     }
     let reserve: BTreeMap<usize, f64> = queues.keys().map(|&v| (v, 0.0)).collect();
-    let (instances, _) = packed(problem, &queues, &reserve, shape).ok()?;
-    settle(problem, prices, &instances, &limits(problem, &instances), assignment)
+    let Packed { instances, planned, shortages } = packed(problem, &queues, &reserve, shape)?;
+    let settled = settle(problem, prices, &instances, planned, &limits(problem, &instances), assignment);
+    match lacking(problem, shortages) {
+        Some(lacking) if settled.priced.is_none() => Err(lacking),
+        _ => Ok(settled),
+    }
+}
+
+/// What the shortages say, if there are any.
+fn lacking(problem: &PlanProblem, shortages: Vec<Shortage>) -> Option<Unplaced> {
+    let first = shortages.first()?;
+    let joules: f64 = shortages.iter().map(|shortage| shortage.power_joules).sum();
+    if joules > 0.0 {
+        return Some(Unplaced::NoPower { joules, shortages });
+    }
+    Some(Unplaced::NoRoom {
+        pool: problem.cluster.pools[first.pool].name.clone(),
+        device_seconds: shortages.iter().map(|shortage| shortage.device_seconds).sum(),
+        shortages,
+    })
 }
 
 /// Pieces for the requests of one deployment. Small queues run at the batch they reach, which changes how many
@@ -386,7 +427,8 @@ pub fn resettle(problem: &PlanProblem, prices: &Prices, priced: &Priced) -> Opti
     let schedule = &priced.schedule;
     let assignment: Vec<u16> =
         schedule.assignment.iter().map(|&j| schedule.instances[j as usize].deployment as u16).collect();
-    settle(problem, prices, &schedule.instances, &limits(problem, &schedule.instances), &assignment)
+    let instances = &schedule.instances;
+    settle(problem, prices, instances, instances.len(), &limits(problem, instances), &assignment).priced
 }
 
 /// When each instance must be gone: the start of the next one on any of its devices; where joules are weighted, also the

@@ -247,6 +247,14 @@ impl<'a> ClassProblem<'a> {
         Ok(())
     }
 
+    /// Leaves the instances of deployment `v` to the problem again.
+    pub fn free(&mut self, v: usize) -> Result<(), PlanError> {
+        for (w, &column) in self.capacity.instances[v].iter().enumerate() {
+            self.lp.set_bounds(column, 0.0, self.input.problem.most_alive(v, w) as f64)?;
+        }
+        Ok(())
+    }
+
     /// Column generation to optimality or until `deadline`. What it costs to leave requests unserved grows until none is
     /// or it is a thousandfold: at once so dear, it would drown the joules in the solver's arithmetic.
     /// `None` if the instances it was fixed to have not even room for their loads.

@@ -7,7 +7,7 @@
 mod punctual;
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeMap, BinaryHeap};
 
 use ordered_float::OrderedFloat;
 use rayon::prelude::*;
@@ -19,30 +19,43 @@ use super::prices::{NONE, Prices};
 use super::problem::PlanProblem;
 use crate::domain::{Instance, Rates, Schedule};
 
-/// Fills `instances`, which must be gone by `limits`, starting from the deployments in `assignment`. `None` if some
-/// request finds no room, or a floor cannot be kept.
+/// Seconds by which instances finish late once all that has room on them is there: the most of any, by deployment.
+pub type Lateness = BTreeMap<usize, f64>;
+
+#[derive(Clone, Debug, Default)]
+pub struct Settled {
+    /// `None` if some request finds no room, or a floor or the power cap cannot be kept.
+    pub priced: Option<Priced>,
+    /// What had to be mended.
+    pub lateness: Lateness,
+}
+
+/// Fills `instances`, which must be gone by `limits`, starting from the deployments in `assignment`. From number `planned`
+/// on they are spare: started only for requests that find no room elsewhere.
 pub fn settle(
     problem: &PlanProblem,
     prices: &Prices,
     instances: &[Instance],
+    planned: usize,
     limits: &[f64],
     assignment: &[u16],
-) -> Option<Priced> {
+) -> Settled {
     if distinct_deadlines(problem).len() > MOST_DEADLINES {
-        return None;
+        return Settled::default();
     }
-    let mut filling = Filling::new(problem, instances, limits);
-    let overflow = filling.own_deployment(assignment);
-    filling.move_overflow(prices, overflow)?;
-    filling.keep_floors()?;
-    filling.make_punctual(prices, limits)?;
+    let mut filling = Filling::new(problem, instances, planned, limits);
+    if filling.fill(prices, limits, assignment).is_none() {
+        return Settled { priced: None, lateness: filling.lateness };
+    }
     // What is gained by filling the gaps may be lost again where instances then finish late.
     let mut fuller = filling.clone();
     fuller.use_what_is_left();
     if fuller.make_punctual(prices, limits).is_some() && fuller.active_energy() < filling.active_energy() {
         filling = fuller;
     }
-    Some(filling.priced()).filter(|priced| within_cap(problem, &priced.schedule))
+    let lateness = std::mem::take(&mut filling.lateness);
+    let priced = Some(filling.priced()).filter(|priced| within_cap(problem, &priced.schedule));
+    Settled { priced, lateness }
 }
 
 /// Time is counted by every deadline: with more of them than this it takes too long.
@@ -70,6 +83,8 @@ struct Filling<'a> {
     longest: Vec<Vec<f64>>,
     /// Instances of each deployment.
     of_deployment: Vec<Vec<usize>>,
+    /// Spare instances of each deployment that serve nothing yet.
+    spare: Vec<Vec<usize>>,
     /// Options of each cohort that have an instance.
     open_options: Vec<Vec<usize>>,
     /// Instance of each request.
@@ -78,26 +93,33 @@ struct Filling<'a> {
     queues: Vec<Vec<u32>>,
     /// Instances whose requests have changed since their lateness was last measured.
     changed: Vec<bool>,
+    /// When it was first measured.
+    lateness: Lateness,
 }
 
 const NOWHERE: u32 = u32::MAX;
 
 impl<'a> Filling<'a> {
-    fn new(problem: &'a PlanProblem<'a>, instances: &'a [Instance], limits: &[f64]) -> Self {
+    fn new(problem: &'a PlanProblem<'a>, instances: &'a [Instance], planned: usize, limits: &[f64]) -> Self {
         let deadlines = distinct_deadlines(problem);
         let index = |deadline: f64| deadlines.partition_point(|&known| known < deadline);
         let deadline_of = problem.kinds.iter().map(|kind| index(kind.deadline)).collect();
         let mut of_deployment = vec![Vec::new(); problem.deployments().len()];
+        let mut spare = of_deployment.clone();
         let (mut room, mut weights): (Vec<Vec<f64>>, _) = (Vec::new(), Vec::new());
         for (j, instance) in instances.iter().enumerate() {
-            of_deployment[instance.deployment].push(j);
+            let known = if j < planned { &mut of_deployment } else { &mut spare };
+            known[instance.deployment].push(j);
             let open = instance.start.0 + problem.deployments()[instance.deployment].load_time.0;
             weights.push(problem.mean_weight(open, limits[j]));
             room.push(deadlines.iter().map(|deadline| deadline.min(limits[j]) - open).collect());
         }
         let open_options = problem.cohorts.iter().map(|cohort| {
             let options = problem.kinds[cohort.kind].options.iter().enumerate();
-            options.filter(|(_, v)| !of_deployment[**v].is_empty()).map(|(option, _)| option).collect()
+            options
+                .filter(|(_, v)| !of_deployment[**v].is_empty() || !spare[**v].is_empty())
+                .map(|(option, _)| option)
+                .collect()
         });
         Self {
             problem,
@@ -109,10 +131,20 @@ impl<'a> Filling<'a> {
             longest: room.clone(),
             room,
             of_deployment,
+            spare,
             place: vec![NOWHERE; problem.workload.requests.len()],
             queues: vec![Vec::new(); instances.len()],
             changed: vec![true; instances.len()],
+            lateness: Lateness::new(),
         }
+    }
+
+    /// Every request to an instance where it is in time, none with regard to what is left over then.
+    fn fill(&mut self, prices: &Prices, limits: &[f64], assignment: &[u16]) -> Option<()> {
+        let overflow = self.own_deployment(assignment);
+        self.move_overflow(prices, overflow, false)?;
+        self.keep_floors()?;
+        self.make_punctual(prices, limits)
     }
 
     fn due(&self, request: usize) -> usize {
@@ -141,6 +173,10 @@ impl<'a> Filling<'a> {
         self.occupy(j, request, 1.0);
         self.place[request] = j as u32;
         self.queues[j].push(request as u32);
+        let v = self.instances[j].deployment;
+        if let Some(at) = self.spare[v].iter().position(|&spare| spare == j) {
+            self.of_deployment[v].push(self.spare[v].remove(at));
+        }
     }
 
     /// Takes a request from its instance; its queue keeps the number until it is read next.
@@ -157,12 +193,12 @@ impl<'a> Filling<'a> {
         self.changed[j] = true;
     }
 
-    /// The instance of `v` with most room for the request, if it fits there.
+    /// The instance of `v` with most room for the request, if it fits there; else a spare one.
     fn roomiest(&self, v: usize, request: usize) -> Option<usize> {
         let due = self.due(request);
         let most =
             self.of_deployment[v].iter().copied().max_by(|&a, &b| self.left(a, due).total_cmp(&self.left(b, due)));
-        most.filter(|&j| self.fits(j, request))
+        most.into_iter().chain(self.spare[v].first().copied()).find(|&j| self.fits(j, request))
     }
 
     /// Requests to the instances of their own deployment; returns those that found no room.
@@ -241,20 +277,41 @@ impl<'a> Filling<'a> {
             .collect()
     }
 
+    /// What a request costs on instance `j`, with its start where that is still spare.
+    fn cost(&self, j: usize, request: usize) -> f64 {
+        let v = self.instances[j].deployment;
+        let starts = self.spare[v].contains(&j);
+        let start = if starts { self.problem.deployments()[v].start_energy().0 * self.weights[j] } else { 0.0 };
+        self.energy(j, request) + start
+    }
+
     fn energy(&self, j: usize, request: usize) -> f64 {
         let (input, output) = self.problem.lengths(request);
         self.rates[j].energy(input, output) * self.weights[j]
     }
 
-    /// Requests without room to the place that costs least, accuracy at its price included.
-    fn move_overflow(&mut self, prices: &Prices, overflow: Vec<usize>) -> Option<()> {
+    /// Whether a request is sure to be in time on instance `j`: whatever the order, none of its slots ends later than all
+    /// would together by more than what one request holds it for (Graham's bound).
+    fn surely_fits(&self, j: usize, request: usize) -> bool {
+        let (input, output) = self.problem.lengths(request);
+        self.left(j, self.due(request)) >= self.rates[j].slot_seconds(input, output)
+    }
+
+    /// Requests without room to the place that costs least, accuracy at its price and the start of an instance that has no
+    /// request yet included; rather to one where they are `sure` to be in time.
+    fn move_overflow(&mut self, prices: &Prices, overflow: Vec<usize>, sure: bool) -> Option<()> {
         for request in overflow {
             let kind = &self.problem.kinds[self.problem.kind_of(request)];
             let cost = |&(option, j): &(usize, usize)| {
                 let points = kind.mean_job.map_or(0.0, |job| prices.accuracy[job] * kind.accuracy[option]);
-                self.energy(j, request) - points
+                self.cost(j, request) - points
             };
-            let (_, j) = self.places(request).into_iter().min_by(|a, b| cost(a).total_cmp(&cost(b)))?;
+            let places = self.places(request);
+            let safe = places.iter().filter(|place| sure && self.surely_fits(place.1, request));
+            let cheapest = |places: &mut dyn Iterator<Item = &(usize, usize)>| {
+                places.min_by(|a, b| cost(a).total_cmp(&cost(b))).map(|place| place.1)
+            };
+            let j = cheapest(&mut safe.into_iter()).or_else(|| cheapest(&mut places.iter()))?;
             self.put(j, request);
         }
         Some(())
@@ -292,7 +349,7 @@ impl<'a> Filling<'a> {
             let now = self.place[request] as usize;
             let rate = |&(_, j): &(usize, usize)| {
                 let gain = self.accuracy(request, j) - self.accuracy(request, now);
-                (gain > 0.0).then(|| (self.energy(j, request) - self.energy(now, request)) / gain)
+                (gain > 0.0).then(|| (self.cost(j, request) - self.energy(now, request)) / gain)
             };
             let best = self.places(request).iter().filter_map(rate).min_by(f64::total_cmp);
             moves.extend(best.map(|rate| (rate, request)));
@@ -303,7 +360,7 @@ impl<'a> Filling<'a> {
             let Some(job) = kind.mean_job.filter(|&job| spare[job] < 0.0) else { continue };
             let now = self.place[request] as usize;
             let gain = |j: usize| self.accuracy(request, j) - self.accuracy(request, now);
-            let rate = |j: usize| (self.energy(j, request) - self.energy(now, request)) / gain(j);
+            let rate = |j: usize| (self.cost(j, request) - self.energy(now, request)) / gain(j);
             let places = self.places(request).into_iter().map(|(_, j)| j).filter(|&j| gain(j) > 0.0);
             let Some(j) = places.min_by(|&a, &b| rate(a).total_cmp(&rate(b))) else { continue };
             spare[job] += gain(j);
@@ -317,7 +374,7 @@ impl<'a> Filling<'a> {
     fn use_what_is_left(&mut self) {
         let mut spare = self.spare_points();
         let gain = |filling: &Self, request: usize, j: usize| {
-            filling.energy(filling.place[request] as usize, request) - filling.energy(j, request)
+            filling.energy(filling.place[request] as usize, request) - filling.cost(j, request)
         };
         let this = &*self;
         let lightest = this.weights.iter().copied().fold(f64::INFINITY, f64::min);
@@ -333,7 +390,7 @@ impl<'a> Filling<'a> {
                     let most = now - rates.energy(input, output) * lightest;
                     let served = most > 0.0 && this.problem.can_serve(kind, option, input, output);
                     let j = if served { this.roomiest(v, request)? } else { return None };
-                    let gain = now - this.energy(j, request);
+                    let gain = now - this.cost(j, request);
                     (gain > 0.0).then(|| gain / rates.seconds(input, output).max(1e-9))
                 };
                 let options = &this.open_options[this.problem.cohort_of(request)];

@@ -8,6 +8,7 @@ mod cuts;
 pub mod feasibility;
 mod relax;
 mod whole;
+mod whole_windows;
 
 use std::time::{Duration, Instant};
 

@@ -7,6 +7,7 @@
 pub mod collect;
 pub mod inventory;
 mod jobs;
+pub mod profile_array;
 pub mod progress;
 mod quote;
 pub mod reconcile;

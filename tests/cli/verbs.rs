@@ -28,8 +28,20 @@ fn schemas_are_of_the_files_that_are_written() {
 #[test]
 fn completions_and_manual_know_every_verb() {
     let case = Case::new();
-    let verbs =
-        ["import", "fit", "evaluate", "plan", "check", "explain", "meter", "doctor", "schema", "completions", "man"];
+    let verbs = [
+        "import",
+        "fit",
+        "evaluate",
+        "plan",
+        "check",
+        "explain",
+        "meter",
+        "profile",
+        "doctor",
+        "schema",
+        "completions",
+        "man",
+    ];
     let manual = case.run(&["man"]);
     assert_code(&manual, 0);
     let help = stdout(&case.run(&["--help"]));
@@ -44,7 +56,7 @@ fn completions_and_manual_know_every_verb() {
     let page = stdout(&case.run(&["man", "plan"]));
     assert!(page.contains("incumbent") && page.contains("model\\-policy"), "{page}");
     assert_code(&case.run(&["--version"]), 0);
-    for left_out in ["simulate", "report", "diff", "profile", "--share", "--frontier"] {
+    for left_out in ["simulate", "report", "diff", "--share", "--frontier"] {
         assert!(!help.contains(left_out) && !page.contains(left_out), "{left_out} does not exist yet");
     }
 }

@@ -94,7 +94,8 @@ impl Session {
             refused: None,
         };
         let Some(begun) = self.begun else { return line };
-        line.idle_before_w = series.mean_power(first_reading(series), begun.at).ok().map(|power| power.0);
+        line.idle_before_w =
+            series.mean_power(first_reading(series).max(self.opened), begun.at).ok().map(|power| power.0);
         // While the command runs, as far as readings reach.
         let until = self.ended.map_or_else(|| series.until().unwrap_or(now), |ended| ended.at);
         match series.energy(begun.at, until) {

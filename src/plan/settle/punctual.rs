@@ -17,6 +17,8 @@ const TOLERANCE: f64 = 1e-6;
 /// An instance that is late, and what it must give away.
 struct Late {
     instance: usize,
+    /// By how much the latest request is.
+    seconds: f64,
     evicted: Vec<usize>,
 }
 
@@ -28,10 +30,16 @@ impl Filling<'_> {
             if late.is_empty() {
                 return Some(());
             }
+            if self.lateness.is_empty() {
+                for late in &late {
+                    let most = self.lateness.entry(self.instances[late.instance].deployment).or_insert(0.0);
+                    *most = most.max(late.seconds);
+                }
+            }
             for late in &late {
                 self.evict(late);
             }
-            self.move_overflow(prices, late.into_iter().flat_map(|late| late.evicted).collect())?;
+            self.move_overflow(prices, late.into_iter().flat_map(|late| late.evicted).collect(), true)?;
             self.keep_floors()?;
         }
         None
@@ -69,6 +77,7 @@ impl Filling<'_> {
                     late.extend(last.map(|&request| (unsure, request as usize)));
                 }
                 late.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+                let most = late.first().map_or(0.0, |(seconds, _)| *seconds);
                 // The latest go, until the slots they held would have covered what all were late by.
                 let mut seconds: f64 = late.iter().map(|(seconds, _)| seconds).sum();
                 let mut evicted = Vec::new();
@@ -80,7 +89,7 @@ impl Filling<'_> {
                     seconds -= rates.slot_seconds(input, output);
                     evicted.push(request);
                 }
-                (!evicted.is_empty()).then_some(Late { instance: j, evicted })
+                (!evicted.is_empty()).then_some(Late { instance: j, seconds: most, evicted })
             })
             .collect();
         self.changed.fill(false);

@@ -22,12 +22,13 @@ const MOST_RESETTLED: usize = 50_000_000;
 /// Share by which work is planned longer than it is, at first and at most: whole requests do not fill instances exactly.
 const LEAST_SLACK: f64 = 0.008;
 const MOST_SLACK: f64 = 0.05;
-/// Queues larger than this are not placed in other ways where the first works.
-const MANY_REQUESTS: usize = 200_000;
 
 impl Solver<'_> {
     /// Whole instances by diving, placed; with less of a pool each time placement finds no room there.
     pub(super) fn plan_whole_instances(&mut self, relaxed: &Relaxed) -> Result<(), PlanError> {
+        if self.is_large() {
+            return self.plan_whole_windows(relaxed);
+        }
         let ground = self.ground;
         let mut usable = ground.unlimited.clone();
         let mut enough = usable.clone();
@@ -87,14 +88,14 @@ impl Solver<'_> {
         let problem = self.ground.problem;
         let loaded = &whole.loaded;
         let settled = place::place_and_settle(problem, prices, &assignment, Shape::Whole(&whole.instances));
-        // Settling knows neither hours nor cap beforehand: where there are any, the other ways may do better.
-        let steady = !problem.is_weighted() && problem.power_room().is_none();
-        let enough = settled.is_some() && steady && problem.workload.requests.len() > MANY_REQUESTS;
-        let mut placed: Vec<Priced> = settled.into_iter().collect();
-        if enough {
-            placed.into_iter().for_each(|priced| self.keep_if_better(priced, prices));
+        if self.is_large() {
+            settled
+                .into_iter()
+                .filter_map(|settled| settled.priced)
+                .for_each(|priced| self.keep_if_better(priced, prices));
             return None;
         }
+        let mut placed: Vec<Priced> = settled.into_iter().filter_map(|settled| settled.priced).collect();
         let plain = place(problem, &assignment, Shape::Lanes(&Lanes::new()));
         let shaped = if problem.windows.len() > 1 || plain.is_err() {
             Some(place(problem, &assignment, Shape::Staircase(loaded)))
@@ -111,7 +112,8 @@ impl Solver<'_> {
         if placed.is_empty() {
             // What was placed may yet hold everything, dealt differently.
             for shape in [Shape::Staircase(loaded), Shape::Lanes(&Lanes::new())] {
-                placed.extend(place::place_and_settle(problem, prices, &assignment, shape));
+                let settled = place::place_and_settle(problem, prices, &assignment, shape);
+                placed.extend(settled.into_iter().filter_map(|settled| settled.priced));
             }
         } else {
             reason = None;
@@ -124,7 +126,7 @@ impl Solver<'_> {
     }
 
     /// Keeps a schedule that beats the best one, with its requests dealt anew where that saves more.
-    fn keep_if_better(&mut self, priced: Priced, prices: &Prices) {
+    pub(super) fn keep_if_better(&mut self, priced: Priced, prices: &Prices) {
         let objective = self.best.as_ref().map_or(f64::INFINITY, Priced::objective);
         if priced.objective() >= 1.02 * objective {
             return;

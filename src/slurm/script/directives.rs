@@ -74,7 +74,7 @@ pub fn time_limit_minutes(group: &Group<'_>, member: &Member<'_>) -> u64 {
 }
 
 /// `gpu:h100:8` of a pool, as `gpu:h100:K` for an instance. Without one, any GPU.
-fn gres(pool: Option<&str>, devices: u32) -> String {
+pub fn gres(pool: Option<&str>, devices: u32) -> String {
     let first = pool.unwrap_or("gpu").split([',', '(']).next().unwrap_or_default();
     let mut parts: Vec<&str> = first.split(':').filter(|part| !part.is_empty()).collect();
     if parts.last().is_some_and(|count| count.chars().all(|c| c.is_ascii_digit())) && parts.len() > 1 {

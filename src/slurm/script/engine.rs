@@ -19,6 +19,16 @@ pub fn variables(group: &Group<'_>, engine: &Engine) -> Result<String, String> {
         word(&path_argument(&engine.checkpoint))?,
         group.deployment.max_num_seqs,
     );
+    text.push_str(&environment(engine)?);
+    Ok(text)
+}
+
+/// What an engine needs before it starts: its environment, and its module.
+///
+/// # Errors
+/// A name that is none, or a value that no program can be given.
+pub fn environment(engine: &Engine) -> Result<String, String> {
+    let mut text = String::new();
     for (name, value) in &engine.environment {
         if !is_variable(name) {
             return Err(format!("`{}` is no name of an environment variable", name.escape_debug()));
@@ -37,9 +47,9 @@ pub fn variables(group: &Group<'_>, engine: &Engine) -> Result<String, String> {
 }
 
 /// `apptainer exec ..` in front of the engine's own words, if it comes as an image.
-pub fn container(group: &Group<'_>, engine: &Engine) -> Result<String, String> {
+pub fn container(kind: DeviceKind, engine: &Engine) -> Result<String, String> {
     let Some(image) = &engine.image else { return Ok(String::new()) };
-    let nv = if group.pool.kind == DeviceKind::Gpu { "--nv " } else { "" };
+    let nv = if kind == DeviceKind::Gpu { "--nv " } else { "" };
     Ok(format!("apptainer exec {nv}--bind \"$JOULEPLAN_DIR\" {} ", word(&path_argument(image))?))
 }
 
@@ -111,5 +121,5 @@ pub fn server_arguments(group: &Group<'_>, engine: &Engine) -> Result<Option<Str
     for argument in &engine.arguments {
         words.push(word(argument)?);
     }
-    Ok(Some(format!("{}{}", container(group, engine)?, words.join(" \\\n  "))))
+    Ok(Some(format!("{}{}", container(group.pool.kind, engine)?, words.join(" \\\n  "))))
 }

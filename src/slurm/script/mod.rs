@@ -16,9 +16,10 @@ use super::jobs::Group;
 use super::quote::{plain, template, word};
 use crate::domain::{DeviceKind, Engine};
 
-pub use directives::{directives, time_limit_minutes};
+pub use directives::{directives, gres, time_limit_minutes};
+pub use engine::{container, environment};
 
-use engine::{container, server_arguments, variables};
+use engine::{server_arguments, variables};
 
 /// Loading may take this many times as long as planned before the script gives up, and never less than ten minutes.
 const READY_FACTOR: f64 = 4.0;
@@ -180,7 +181,7 @@ fn body(group: &Group<'_>) -> Result<String, String> {
     }
 }
 
-const CHECK_ENGINE: &str = "command -v -- \"${engine[0]}\" >/dev/null ||\n  \
+pub const CHECK_ENGINE: &str = "command -v -- \"${engine[0]}\" >/dev/null ||\n  \
      die \"${engine[0]} is not on $(uname -n): load it with module or image in engines.toml\" 69\n";
 
 fn command_body(group: &Group<'_>, engine: &Engine, command: &[String]) -> Result<String, String> {
@@ -190,7 +191,7 @@ fn command_body(group: &Group<'_>, engine: &Engine, command: &[String]) -> Resul
         text.push_str("port=\"$(python3 slurm/run_shard.py free-port)\"\n");
     }
     let words: Result<Vec<String>, String> = command.iter().map(|word| template(word, &PLACEHOLDERS)).collect();
-    let words = format!("{}{}", container(group, engine)?, words?.join(" "));
+    let words = format!("{}{}", container(group.pool.kind, engine)?, words?.join(" "));
     for suffix in group.suffixes() {
         // A shard that was done before is not done again; one that was begun is begun anew.
         let _ = write!(

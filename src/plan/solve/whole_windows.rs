@@ -1,0 +1,99 @@
+//! Plans for large queues: instances that hold their devices for whole windows, so that what the class problem decides can
+//! be placed as it is, and every request settled on them.
+//!
+//! How late the instances then are says how much of their time cannot be filled, which the next class problem leaves out.
+//! With few requests, whole windows would waste what one of these holds; `whole` places those in other ways.
+
+use std::time::Instant;
+
+use super::Solver;
+use super::relax::Relaxed;
+use crate::plan::capacity::{CapacityInput, Purpose};
+use crate::plan::hints::{tighten, used};
+use crate::plan::place::{self, Shape, Unplaced};
+use crate::plan::price::Priced;
+use crate::plan::prices::Objective;
+use crate::plan::relaxation::ClassProblem;
+use crate::plan::settle::Settled;
+use crate::plan::{PlanError, assign, dive, tail};
+
+/// Requests from which a queue is large.
+const MANY_REQUESTS: usize = 200_000;
+/// Class problems solved, at most.
+const MOST_ROUNDS: usize = 24;
+/// Seconds of an instance below which nothing is held back.
+const LEAST_RESERVE: f64 = 0.5;
+/// Share by which work is planned longer than it is: whole requests do not fill instances exactly.
+const SLACK: f64 = 5e-4;
+
+impl Solver<'_> {
+    /// Whether requests are so many that only instances over whole windows are tried. Settling knows neither hours nor cap
+    /// beforehand: where there are any, other ways may do better.
+    pub(super) fn is_large(&self) -> bool {
+        let problem = self.ground.problem;
+        !problem.is_weighted() && problem.power_room().is_none() && problem.workload.requests.len() > MANY_REQUESTS
+    }
+
+    /// Whole instances by diving, and requests settled on them, until a round gains less than the gap asked for.
+    pub(super) fn plan_whole_windows(&mut self, relaxed: &Relaxed) -> Result<(), PlanError> {
+        let ground = self.ground;
+        let mut usable = ground.unlimited.clone();
+        let relaxed_assignment = assign::from_shares(ground.problem, &relaxed.classes, &relaxed.solution);
+        // Seconds of an instance that serve no request, by deployment.
+        let mut reserve = tail::tails(ground.problem, &relaxed_assignment, &relaxed.solution.instances);
+        let mut slack = SLACK;
+        let in_use = |v: usize| relaxed.solution.instances[v].iter().any(|&n| n > 1e-6);
+        let mut offered: Vec<bool> = (0..ground.offered.len()).map(|v| ground.offered[v] && in_use(v)).collect();
+        let until = self.started + self.settings.time_limit.mul_f64(0.8);
+        for _ in 0..MOST_ROUNDS {
+            if Instant::now() >= until || self.done() {
+                break;
+            }
+            let purpose = Purpose::WholeWindows { slack, reserve: &reserve };
+            let capacity = CapacityInput { offered: &offered, purpose, ..ground.capacity(ground.scale, &usable) };
+            let mut class_problem = ClassProblem::new(capacity, &relaxed.classes, Objective::Energy, &relaxed.columns)?;
+            let worth = 0.02 * self.settings.gap * self.bound;
+            let whole = dive::dive(ground.problem, &mut class_problem, worth, self.deadline)?;
+            if whole.unserved > 1e-6 {
+                // Too tight: with less held back, and with all deployments if nothing is.
+                if reserve.iter().all(|&seconds| seconds < LEAST_RESERVE) && usable == ground.unlimited {
+                    if offered == ground.offered {
+                        break;
+                    }
+                    offered.clone_from(&ground.offered);
+                }
+                for seconds in &mut reserve {
+                    *seconds = if *seconds < LEAST_RESERVE { 0.0 } else { 0.5 * *seconds };
+                }
+                usable.clone_from(&ground.unlimited);
+                continue;
+            }
+            self.class_mip = Some(self.class_mip.map_or(whole.objective, |known| known.min(whole.objective)));
+            let mut assignment = assign::from_shares(ground.problem, &relaxed.classes, &whole);
+            let open = used(ground.problem, &assignment);
+            if !assign::repair_floors(ground.problem, &whole.prices, &open, &mut assignment) {
+                break;
+            }
+            let before = self.best.as_ref().map_or(f64::INFINITY, Priced::objective);
+            let shape = Shape::Whole(&whole.instances);
+            match place::place_and_settle(ground.problem, &whole.prices, &assignment, shape) {
+                Ok(Settled { priced, lateness }) => {
+                    if priced.is_none() {
+                        slack *= 2.0;
+                    }
+                    for (v, seconds) in lateness {
+                        reserve[v] = (2.0 * reserve[v]).max(reserve[v] + 1.1 * seconds);
+                    }
+                    priced.into_iter().for_each(|priced| self.keep_if_better(priced, &whole.prices));
+                }
+                Err(Unplaced::NoRoom { shortages, .. }) => tighten(ground.problem, &mut usable, &shortages),
+                Err(_) => slack *= 2.0,
+            }
+            let gain = before - self.best.as_ref().map_or(f64::INFINITY, Priced::objective);
+            if gain.is_finite() && gain <= 0.1 * self.settings.gap * self.bound {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
