@@ -3,12 +3,14 @@
 //! A reader returns domain values or every problem it found (`Problems`), never the first alone, and never panics.
 
 pub mod accuracy_csv;
+pub mod aiperf;
 pub mod blocks;
 pub mod cluster_toml;
 pub mod completion_api;
 pub mod csv_map;
 pub mod data_sets_toml;
 pub mod dcgm_text;
+pub mod deployment_facts;
 pub mod devices_toml;
 pub mod doctor_json;
 pub mod duration;
@@ -17,6 +19,7 @@ pub mod exposition;
 pub mod gpu_metrics;
 pub mod hostlist;
 pub mod jobs_toml;
+pub mod json_fields;
 pub mod meter_json;
 pub mod mlenergy;
 pub mod models_json;
@@ -40,6 +43,7 @@ pub mod text;
 pub mod timestamp;
 pub mod toml_document;
 pub mod trace_builder;
+pub mod vllm_bench;
 pub mod workload;
 pub mod write;
 
