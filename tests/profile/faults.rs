@@ -39,9 +39,10 @@ fn failures(summary: &Value, kind: &str) -> u64 {
 
 #[test]
 fn dropped_connections_refusals_and_wrong_counts_are_never_rows() {
-    let cases: [(&[&str], &[&str]); 4] = [
+    let cases: [(&[&str], &[&str]); 5] = [
         (&["--drop-share", "0.1"], &["connection", "broken_stream", "server_gone"]),
         (&["--short-output-share", "0.1"], &["wrong_output_tokens"]),
+        (&["--wrong-input-share", "0.1"], &["wrong_input_tokens"]),
         (&["--status-429-share", "0.1"], &["status_429"]),
         (&["--status-500-share", "0.1"], &["status_500"]),
     ];
