@@ -116,7 +116,8 @@ fn counted(chunks: &[Chunk], output_tokens: u32) -> Option<Vec<(Instant, u32)>> 
                 before = so_far;
             }
         }
-        return Some(arrivals);
+        // More than were made in the end: these counts are not of tokens.
+        return (before <= output_tokens).then_some(arrivals);
     }
     let arrivals: Vec<(Instant, u32)> = showing().map(|chunk| (chunk.at, 1)).collect();
     (arrivals.len() == output_tokens as usize).then_some(arrivals)
@@ -163,6 +164,8 @@ mod tests {
         let got = answer(&[&chunk(1), &chunk(3), &chunk(3), &chunk(4), USAGE, "[DONE]"]).unwrap();
         let tokens: Vec<u32> = got.gaps.unwrap().iter().map(|gap| gap.tokens).collect();
         assert_eq!(tokens, [2, 1]);
+        let beyond = answer(&[&chunk(1), &chunk(u32::MAX), USAGE, "[DONE]"]).unwrap();
+        assert_eq!((beyond.usage.completion_tokens, beyond.gaps), (4, None));
     }
 
     #[test]
