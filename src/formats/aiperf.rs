@@ -121,6 +121,19 @@ fn join(summary: Run, records: Run, problems: &mut Collector) -> Option<Run> {
     })
 }
 
+/// A run that is known whole, or why it is not.
+fn whole(run: Option<Run>, mut problems: Collector, remedy: &str) -> Result<Run, Problems> {
+    match run {
+        Some(run) => problems.finish(run),
+        None => {
+            if problems.is_empty() {
+                problems.add("", "figures of the run are missing", remedy);
+            }
+            problems.fail()
+        }
+    }
+}
+
 /// AIPerf's units of time, in seconds.
 const TIMES: &[(&str, f64)] = &[("ns", 1e-9), ("us", 1e-6), ("ms", 1e-3), ("sec", 1.0), ("s", 1.0)];
 

@@ -134,15 +134,16 @@ fn spread(
     let (Some(inputs), Some(outputs)) = lists else {
         return Some(only_means(mean, lengths.constant));
     };
-    let detailed = moments(inputs.iter().copied().zip(outputs.iter().copied()))?;
     let close = |listed: f64, total: f64| (listed - total).abs() <= 1e-6 * total.abs();
+    let adds_up =
+        |listed: &Moments| listed.input.is_some_and(|input| close(input, mean.0)) && close(listed.output, mean.1);
     let same = inputs.len() as f64 == completed && outputs.len() == inputs.len();
-    if !same || !close(detailed.input.unwrap_or(0.0), mean.0) || !close(detailed.output, mean.1) {
+    let detailed = moments(inputs.into_iter().zip(outputs)).filter(|listed| same && adds_up(listed));
+    if detailed.is_none() {
         let what = "input_lens and output_lens do not add up to completed, total_input_tokens and total_output_tokens";
         fields.refuse("input_lens", what, "was the file edited?", problems);
-        return None;
     }
-    Some(detailed)
+    detailed
 }
 
 fn only_means((input, output): (f64, f64), constant: bool) -> Moments {

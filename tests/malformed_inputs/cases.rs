@@ -399,7 +399,7 @@ fn broken_batches(cases: &mut Cases) {
 fn broken_benchmarks(cases: &mut Cases) {
     let averages = ["request_count", "benchmark_duration", "input_sequence_length", "output_sequence_length"];
     for line in AIPERF.lines().filter(|line| line.contains("\"avg\"") && line.starts_with('"')) {
-        let name = line.split('"').nth(1).unwrap();
+        let name = line.split("\": {\"unit\"").next().unwrap().rsplit('"').next().unwrap();
         if averages.contains(&name) {
             cases.swap(Kind::AiperfSummary, AIPERF, name, "nothing", name);
             cases.swap(Kind::AiperfSummary, AIPERF, line, &line.replace("\"avg\"", "\"mean\""), &format!("{name}.avg"));

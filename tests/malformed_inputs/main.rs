@@ -1,4 +1,5 @@
-//! Malformed inputs over all formats a plan is made from, and those of load generators: each is refused with its file and place, none panics.
+//! Malformed inputs over all formats a plan is made from, and those of load generators: each is refused with its file and
+//! place, none panics.
 //!
 //! Cases are good files with one thing broken, most of them generated: every column and key is removed, renamed, doubled
 //! and given every kind of wrong value. What only looks odd (byte order mark, CRLF, blank lines) is accepted.

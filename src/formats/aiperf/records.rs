@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 
-use super::{TIMES, refuse_cached, refuse_failures, scaled, seconds};
+use super::{TIMES, refuse_cached, refuse_failures, scaled, seconds, whole};
 use crate::formats::deployment_facts::{Run, moments, token_gaps};
 use crate::formats::json_fields::{Fields, parse_line};
 use crate::formats::problems::{Collector, Problems};
@@ -47,10 +47,8 @@ pub fn read(path: &Path) -> Result<Run, Problems> {
         let what = if text.trim().is_empty() { "the file is empty" } else { "no request is of the profiling phase" };
         problems.add("", what, REMEDY);
     }
-    match run(&answered, &gaps, &mut problems) {
-        Some(run) if problems.is_empty() => Ok(run),
-        _ => problems.fail(),
-    }
+    let run = run(&answered, &gaps, &mut problems);
+    whole(run, problems, REMEDY)
 }
 
 enum Request {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{refuse_cached, refuse_failures, seconds, telemetry};
+use super::{refuse_cached, refuse_failures, seconds, telemetry, whole};
 use crate::domain::Moments;
 use crate::formats::deployment_facts::{Facts, Run, token_gaps};
 use crate::formats::json_fields::{Fields, parse};
@@ -19,18 +19,16 @@ pub fn read(path: &Path, facts: &Facts, gpus: Option<&[String]>) -> Result<Run, 
         .as_ref()
         .and_then(|value| Fields::new(value, "", &mut problems))
         .and_then(|fields| run(&fields, facts, gpus, &mut problems));
-    match run {
-        Some(run) if problems.is_empty() => Ok(run),
-        _ => problems.fail(),
-    }
+    whole(run, problems, REMEDY)
 }
 
 fn run(fields: &Fields, facts: &Facts, gpus: Option<&[String]>, problems: &mut Collector) -> Option<Run> {
     refuse_broken_off(fields, problems);
     let requests = average(fields, "request_count", problems);
-    let duration = fields
-        .required_object("benchmark_duration", REMEDY, problems)
-        .and_then(|metric| seconds(&metric, "avg", problems));
+    let duration = fields.required_object("benchmark_duration", REMEDY, problems).and_then(|metric| {
+        metric.required_number("avg", REMEDY, problems)?;
+        seconds(&metric, "avg", problems)
+    });
     let failed = failures(fields, problems);
     refuse_failures(
         failed,

@@ -71,6 +71,8 @@ fn constant_lengths_or_details_make_it_a_trial() {
     for (from, to) in [("[50, 150, 50", "[51, 150, 50"), ("[11, 11, ", "[11, ")] {
         assert!(refused(&detailed.replace(from, to)).contains("do not add up"), "{to}");
     }
+    let none = SERVE.replace("\"failed\"", "\"input_lens\": [], \"output_lens\": [], \"failed\"");
+    assert!(refused(&none).contains("do not add up"));
 }
 
 #[test]
