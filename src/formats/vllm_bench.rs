@@ -110,15 +110,12 @@ fn serve(fields: &Fields, lengths: Lengths, problems: &mut Collector) -> Option<
     let tokens = spread(fields, (input / completed, output / completed), completed, lengths, problems)?;
     Some(Run {
         model: fields.text("model_id", problems).map(str::to_owned),
-        requests: completed,
-        duration: Seconds(duration),
         in_flight: mean_latency.map(|latency| latency * completed / duration),
-        tokens,
         ttft: seen(ttft),
         ttft_p99: seen(ttft_p99),
         tbt_p50: seen(tbt_p50).filter(|_| chunks_are_tokens),
         tbt_p99: seen(tbt_p99).filter(|_| chunks_are_tokens),
-        ..empty("vllm bench serve")
+        ..Run::new(completed, Seconds(duration), tokens, "vllm bench serve")
     })
 }
 
@@ -172,25 +169,6 @@ fn throughput(fields: &Fields, lengths: Lengths, problems: &mut Collector) -> Op
     }
     let tokens = only_means((input, output), lengths.constant);
     Some(Run::new(requests, Seconds(duration), tokens, "vllm bench throughput"))
-}
-
-fn empty(source: &str) -> Run {
-    Run {
-        model: None,
-        device: None,
-        node: None,
-        requests: 0.0,
-        duration: Seconds(0.0),
-        in_flight: None,
-        tokens: only_means((0.0, 0.0), false),
-        gpu_energy: None,
-        ttft: None,
-        ttft_p99: None,
-        tbt_p50: None,
-        tbt_p99: None,
-        source: source.to_owned(),
-        measured_at: None,
-    }
 }
 
 #[cfg(test)]

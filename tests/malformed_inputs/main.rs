@@ -73,7 +73,7 @@ impl Kind {
             Self::Releases => workload(|defaults, _| defaults.releases = true, path),
             Self::AiperfSummary => aiperf::import(&[path.to_owned()], &facts(), None).map(drop),
             Self::AiperfRequests => {
-                let lines = path.with_added_extension("jsonl");
+                let lines = PathBuf::from(format!("{}.jsonl", path.display()));
                 let _ = fs::remove_file(&lines);
                 let _ = fs::copy(path, &lines);
                 aiperf::import(&[lines], &facts(), None).map(drop)
