@@ -66,6 +66,17 @@ fn a_slow_first_token_is_measured_not_hidden() {
 }
 
 #[test]
+fn a_first_token_that_no_text_shows_has_no_time() {
+    let rig = Rig::bare();
+    let server = Server::start(&["--step-s", "0.001", "--unseen-share", "1.0"]);
+    let summary = checked(&rig, &server);
+    assert!(summary["cells"].as_array().unwrap().iter().all(|cell| cell["failed"].as_object().unwrap().is_empty()));
+    for sample in rig.samples("s.csv") {
+        assert_eq!((sample.ttft, sample.ttft_p99, sample.tbt_p50, sample.tbt_p99), (None, None, None, None));
+    }
+}
+
+#[test]
 fn a_server_that_is_restarted_costs_its_trial_and_no_more() {
     let rig = Rig::bare();
     let server = Server::start(&["--step-s", "0.002"]);

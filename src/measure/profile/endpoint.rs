@@ -67,8 +67,8 @@ impl TrialRunner for EndpointRunner {
         sample.runtime = Some(summary.runtime);
         sample.output_throughput_tok_s = Some(summary.output_throughput_tok_s);
         let positive = |time: Seconds| (time.0 > 0.0).then_some(time);
-        sample.ttft = positive(summary.ttft_mean);
-        sample.ttft_p99 = positive(summary.ttft_p99);
+        sample.ttft = summary.ttft_mean.and_then(positive);
+        sample.ttft_p99 = summary.ttft_p99.and_then(positive);
         sample.tbt_p50 = summary.tbt_p50.and_then(positive);
         sample.tbt_p99 = summary.tbt_p99.and_then(positive);
         Ok(sample)
