@@ -6,6 +6,7 @@ use super::observation::Observation;
 use super::phase::{PhaseFit, PowerLimits, Spec};
 use super::quality::{self, FittedTarget, OutOfFold};
 use super::select::{self, CrossValidated, Identified, Setting};
+use super::unmetered::Energies;
 use super::{Settings, uncertainty};
 use crate::domain::{Figure, Provenance, Sample};
 use crate::stats::mean;
@@ -74,8 +75,18 @@ impl Attempt {
         error(|row| row.energy, |(energy, _)| energy).max(error(|row| row.runtime, |(_, runtime)| runtime))
     }
 
-    pub fn remark(&self, rows: &[&Observation], machine: &Machine<'_>, kv_cache: bool, notes: &mut Vec<String>) {
-        notes.extend(self.notes.iter().cloned());
+    pub fn remark(
+        &self,
+        rows: &[&Observation],
+        machine: &Machine<'_>,
+        kv_cache: bool,
+        energies: Energies,
+        notes: &mut Vec<String>,
+    ) {
+        // All of them are of power.
+        if energies != Energies::Missing {
+            notes.extend(self.notes.iter().cloned());
+        }
         if self.fit.estimated_scale < 1.0 {
             notes.push(format!(
                 "hardware estimates scaled to {:.0} %: they exceeded half of a measurement",
