@@ -91,7 +91,8 @@ fn a_clock_that_a_killed_study_left_is_undone_on_resume() {
     let rig = rig();
     let arguments = ["--command", WORK, "--clock", "990", "--out", "s.csv", "--resume"];
     let mut child = command(&rig, &arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    while std::fs::read_dir(rig.path("state")).map_or(0, Iterator::count) == 0 {
+    // The note of what to undo comes before what is done.
+    while !std::fs::read_to_string(rig.path("events")).is_ok_and(|text| text.contains(" clock 990")) {
         std::thread::sleep(Duration::from_millis(5));
     }
     child.kill().unwrap();
