@@ -84,7 +84,7 @@ impl Attempt {
         notes: &mut Vec<String>,
     ) {
         // All of them are of power.
-        if energies != Energies::Missing {
+        if !energies.are_missing() {
             notes.extend(self.notes.iter().cloned());
         }
         if self.fit.estimated_scale < 1.0 {
@@ -139,6 +139,7 @@ pub fn estimated_terms(
 }
 
 /// Mean of the samples' own figures, else the device table's, else half of the least power seen; the last two estimated.
+/// Missing where no power was seen either.
 pub fn idle_power(rows: &[&Observation], machine: &Machine<'_>, notes: &mut Vec<String>) -> Figure<Watts> {
     let own: Vec<f64> = rows.iter().filter_map(|row| row.idle_power).collect();
     if let Some(watts) = mean(&own) {
@@ -146,9 +147,11 @@ pub fn idle_power(rows: &[&Observation], machine: &Machine<'_>, notes: &mut Vec<
         return Figure::new(Watts(watts), provenance);
     }
     machine.idle_power().unwrap_or_else(|| {
-        let least = rows.iter().filter_map(|row| row.power()).fold(f64::INFINITY, f64::min);
+        let Some(least) = rows.iter().filter_map(|row| row.power()).reduce(f64::min) else {
+            return Figure::new(Watts::ZERO, Provenance::Missing);
+        };
         notes.push("idle power unknown: taken as half of the least power seen".into());
-        Figure::estimated(Watts(if least.is_finite() { IDLE_OF_LEAST_POWER * least } else { 0.0 }))
+        Figure::estimated(Watts(IDLE_OF_LEAST_POWER * least))
     })
 }
 

@@ -255,9 +255,10 @@ fn families_without_energy_are_fitted_in_time() {
     assert_eq!((family.model.energy_quality.samples, family.model.energy_quality.cv_mape), (0, None));
     assert!(family.model.runtime.iter().any(|term| term.provenance == Provenance::Imported));
     assert!(family.cells.iter().all(|cell| cell.energy.is_none() && cell.runtime.is_some()));
-    let evaluated = evaluate(&[family.model], &samples, &[]);
+    let evaluated = evaluate(std::slice::from_ref(&family.model), &samples, &[]);
     assert_eq!((evaluated.groups[0].energy_mape, evaluated.groups[0].samples), (None, 27));
     assert!(evaluated.groups[0].runtime_mape.unwrap() < 0.02);
+    assert_eq!(family.model.idle_power, metered.model.idle_power, "by the device table");
     // Where only the batch varies, too.
     let family = fitted(&of_times(chat()), FormChoice::Auto).families.remove(0);
     assert!((family.model.runtime(200.0, 600.0, 64.0).0 / 0.115 - 1.0).abs() < 0.1);

@@ -12,12 +12,15 @@ use crate::domain::{FamilyKey, Figure, Provenance, Quality};
 use crate::units::Watts;
 
 /// Where the energies of a family come from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Energies {
     Metered,
     /// From a power that the user states.
     Assumed,
-    Missing,
+    /// With the idle power that is known all the same.
+    Missing {
+        idle: Figure<Watts>,
+    },
 }
 
 impl Energies {
@@ -34,38 +37,43 @@ impl Energies {
             return Self::Metered;
         }
         let stated = assumed.iter().find(|(device, _)| machine.is_named(device, key)).map(|(_, power)| *power);
-        let watts = match stated {
+        let (energies, watts) = match stated {
             Some(power) => {
                 notes.push(format!(
                     "its energy was not measured: estimated from the {power} that a device is said to draw"
                 ));
-                power.0 * f64::from(key.devices)
+                (Self::Assumed, power.0 * f64::from(key.devices))
             }
             None => {
-                notes.push("its energy was not measured and is missing: no plan can use it; state a power".to_owned());
+                notes.push(format!(
+                    "its energy was not measured and is missing: no plan can use it; --assume-power {}=WATTS states a power",
+                    key.device
+                ));
                 let rows: Vec<_> = pairs.iter().map(|(_, row)| row).collect();
-                machine.tdp().unwrap_or_else(|| idle_power(&rows, machine, &mut Vec::new()).value * 2.0).0.max(1.0)
+                let idle = idle_power(&rows, machine, &mut Vec::new());
+                (Self::Missing { idle }, machine.tdp().unwrap_or(idle.value * 2.0).0.max(1.0))
             }
         };
         for (_, row) in pairs {
             row.energy = row.runtime.map(|seconds| watts * seconds);
         }
-        if stated.is_some() { Self::Assumed } else { Self::Missing }
+        energies
     }
 
-    /// What was fitted with stands for nothing where there is no energy.
+    pub fn are_missing(self) -> bool {
+        matches!(self, Self::Missing { .. })
+    }
+
+    /// What was fitted with, unless it came from a power that stands for none.
     pub fn idle_power(self, fitted_with: Figure<Watts>) -> Figure<Watts> {
-        if self != Self::Missing || fitted_with.provenance != Provenance::Estimated {
-            return fitted_with;
-        }
-        Figure::new(Watts::ZERO, Provenance::Missing)
+        if let Self::Missing { idle } = self { idle } else { fitted_with }
     }
 
     /// Takes back what the fit at a constant power says of energy: all of it, or that it is a measurement.
     pub fn own_up(self, energy: &mut FittedTarget, runtime: &mut FittedTarget) {
         match self {
             Self::Metered => return,
-            Self::Missing => energy.terms.clear(),
+            Self::Missing { .. } => energy.terms.clear(),
             Self::Assumed => {
                 for term in &mut energy.terms {
                     (term.standard_error, term.interval) = (None, None);
