@@ -75,7 +75,7 @@ for program in sbatch slurmctld slurmd slurmdbd munged mariadbd; do
   command -v "$program" >/dev/null || slurm=false
 done
 if [ "$(id -u)" = 0 ] && $slurm; then
-  python3 $here/on_slurm.py "$out" "$server" "$jouleplan" "${WATTS:-20}"
+  "${first[@]}" python3 $here/on_slurm.py "$out" "$server" "$jouleplan" "${WATTS:-20}"
 elif [ -n "${JOULEPLAN_REQUIRE_SLURM:-}" ]; then
   echo "e2e-llama: a Slurm of its own needs root and Debian's packages" >&2
   exit 1
