@@ -104,6 +104,7 @@ pub struct BatchPoint {
 pub struct FamilyModel {
     pub key: FamilyKey,
     pub form: Form,
+    /// Empty where no energy is known.
     pub energy: Vec<Term>,
     pub runtime: Vec<Term>,
     pub energy_quality: Quality,
@@ -131,6 +132,11 @@ pub enum Case {
 }
 
 impl FamilyModel {
+    /// Whether its energy is known. One of times alone can be evaluated, not planned with.
+    pub fn has_energy(&self) -> bool {
+        !self.energy.is_empty()
+    }
+
     /// Gross joules of one request at mean running batch `batch`.
     pub fn energy(&self, input: f64, output: f64, batch: f64) -> Joules {
         Joules(evaluate(&self.energy, input, output, batch))

@@ -44,7 +44,7 @@ pub struct FamilyModelJson {
     pub family: FamilyJson,
     /// `phase` or `bilinear`.
     pub form: String,
-    /// Gross joules per request over all devices: sum of value * feature.
+    /// Gross joules per request over all devices: sum of value * feature. Empty where no energy is known.
     pub energy_j: Vec<TermJson>,
     /// Instance-seconds per request: sum of value * feature.
     pub runtime_s: Vec<TermJson>,

@@ -210,3 +210,39 @@ fn malformed_samples_and_models_are_refused_with_their_place() {
     assert_code(&twice, 65);
     assert!(stderr(&twice).contains("earlier models file"), "{}", stderr(&twice));
 }
+
+/// Times alone are models to evaluate; to plan with them, somebody has to say a power, and the plan says that somebody did.
+#[test]
+fn samples_without_energy_are_planned_with_only_at_a_stated_power() {
+    let case = Case::new();
+    let text = fs::read_to_string(bundled("profiles/samples/h100_b200_chat_mlenergy_v3.csv")).unwrap();
+    let energy = text.lines().next().unwrap().split(',').position(|column| column == "gpu_energy_j").unwrap();
+    let without = |line: &str| {
+        let cells = line.split(',').enumerate().map(|(at, cell)| if at == energy { "" } else { cell });
+        cells.collect::<Vec<_>>().join(",") + "\n"
+    };
+    let rows = text.lines().skip(1).filter(|line| line.starts_with("Qwen/Qwen3-8B,bfloat16,H100"));
+    let header = text.lines().next().unwrap().to_owned() + "\n";
+    case.write("times.csv", &(header + &rows.map(without).collect::<String>()));
+
+    let output = case.run(&["fit", "times.csv", "--out", "models.json"]);
+    assert_code(&output, 0);
+    assert!(stderr(&output).contains("is missing"), "{}", stderr(&output));
+    let evaluated = case.run(&["evaluate", "--models", "models.json", "times.csv", "--json"]);
+    assert_code(&evaluated, 0);
+    let group = &json(&evaluated)["groups"][0];
+    assert!(group["energy_mape"].is_null() && group["runtime_mape"].as_f64().unwrap() < 0.05, "{group}");
+    let refused = case.plan(&words("--workload w.csv --deadline 1h"));
+    assert_eq!(refused.status.code(), Some(3), "{}", stderr(&refused));
+    assert!(stderr(&refused).contains("its energy is missing; fit it with --assume-power"), "{}", stderr(&refused));
+
+    let stated = ["fit", "times.csv", "--out", "models.json", "--assume-power", "H100=400"];
+    assert_code(&case.run(&stated), 0);
+    let planned = case.plan(&words("--workload w.csv --deadline 1h --json"));
+    assert_code(&planned, 0);
+    assert_eq!(json(&planned)["estimated_share"].as_f64(), Some(1.0));
+    assert_code(&case.run(&["check", "plan"]), 0);
+    for wrong in ["H100", "=4", "H100=-4", "H100=much"] {
+        assert_code(&case.run(&["fit", "times.csv", "--out", "m.json", "--assume-power", wrong]), 2);
+    }
+}

@@ -5,6 +5,7 @@ mod check;
 mod confidence;
 mod exit_codes;
 mod fit;
+mod import;
 mod limits;
 mod names;
 mod plan;
