@@ -8,9 +8,10 @@
 
 use std::collections::BTreeMap;
 
+use super::attempt::POWER_TOLERANCE;
 use super::observation::Observation;
 use super::quality::{self, predict};
-use super::{Context, FitReport, Settings, clock, fit, of_its_devices};
+use super::{Context, FitReport, Settings, clock, fit, is_named, of_its_devices};
 use crate::domain::{Box2, Correction, FamilyKey, FamilyModel, Figure, Provenance, Sample};
 use crate::stats::mean;
 use crate::units::Watts;
@@ -126,8 +127,27 @@ fn corrected(
     let rows: Vec<&Observation> = pairs.iter().map(|pair| &pair.row).collect();
     let by = Correction { net_energy, time, samples: pairs.len() };
     let mut better = model.corrected(by, idle_power(model, &rows));
+    let device = context.devices.iter().find(|device| is_named(device, &model.key.device));
+    let limit = device.map(|device| device.tdp.0 * f64::from(model.key.devices) * POWER_TOLERANCE);
+    if limit.is_some_and(|limit| most_power(&better) > limit && most_power(model) <= limit) {
+        notes
+            .push("at lengths unlike those of its runs it now draws more than its devices' TDP: profile it".to_owned());
+    }
     better.support = joined(&model.support, &quality::support(&rows));
     Ok((better, Corrected { family: model.key.clone(), by, points, notes }))
+}
+
+/// Most watts of any request of 1..8,192 tokens at a measured batch.
+fn most_power(model: &FamilyModel) -> f64 {
+    let lengths = || (0..=13).map(|exponent| f64::from(exponent).exp2());
+    let requests = || lengths().flat_map(|input| lengths().map(move |output| (input, output)));
+    let power = |input: f64, output: f64, batch: f64| {
+        model.energy(input, output, batch).0 / model.runtime(input, output, batch).0
+    };
+    let points = model.batch_points.iter();
+    points
+        .flat_map(|point| requests().map(|(input, output)| power(input, output, point.batch_size)))
+        .fold(0.0, f64::max)
 }
 
 fn pair(model: &FamilyModel, sample: &Sample, context: &Context<'_>) -> Option<Pair> {
@@ -312,6 +332,9 @@ mod tests {
         let apart = update_with(&before, &[run(&before[0], at(8.0), 1.0, 1.0), run(&before[0], at(64.0), 2.0, 1.0)]);
         assert!(apart.corrected[0].notes[0].contains("disagree"), "{:?}", apart.corrected);
         assert_eq!(apart.corrected[0].points[1].max_num_seqs, Some(64));
+        // 400 W as fitted, and 700 W is the limit.
+        let hot = update_with(&before, &[run(&before[0], at(8.0), 1.0, 0.5)]);
+        assert!(hot.corrected[0].notes[0].contains("more than its devices' TDP"), "{:?}", hot.corrected);
 
         let wrong = update_with(&before, &[run(&before[0], at(8.0), 50.0, 1.0)]);
         assert_eq!(wrong.models, before);

@@ -1,7 +1,7 @@
 //! What a plan really took against what it said, and why: by the meter in each job, by Slurm's accounting, by the answers.
 //!
-//! Joules are compared above idle, as the plan charges them to an instance. Slurm counts whole nodes and only for steps, so
-//! its figure stands beside the meter's and replaces nothing. A node that others used at the same time gives an estimate, no
+//! Joules are compared above idle, as the plan charges them to an instance. Slurm counts whole nodes, only for steps and in
+//! whole seconds, so its figure stands beside the meter's and replaces nothing. A node that others used at the same time gives an estimate, no
 //! measurement, and no sample (`sample`).
 
 mod sample;

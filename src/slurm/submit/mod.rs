@@ -233,7 +233,8 @@ pub fn prepare<'a>(opened: &'a Opened, request: &Request, now: SystemTime) -> Re
 /// Slurm's tools.
 pub fn cancel(opened: &Opened) -> Result<usize, SubmitError> {
     let queued = opened.queued()?;
-    let alive: Vec<&str> = queued.iter().filter(|(_, live)| live.is_alive()).map(|(id, _)| id.as_str()).collect();
-    queue::cancel(alive.iter().copied())?;
-    Ok(alive.len())
+    let alive = || queued.iter().filter(|(_, live)| live.is_alive());
+    // Whole arrays: one by one their tasks take as long as submitting them did.
+    queue::cancel(alive().map(|(id, _)| id.split('_').next().unwrap_or(id)))?;
+    Ok(alive().count())
 }
