@@ -6,6 +6,7 @@
 //! taken at its word, and its answers stay where they are.
 
 use std::collections::{BTreeMap, HashMap};
+use std::io::Write;
 use std::path::Path;
 
 use super::super::shard_state::{done_mark, result_of};
@@ -222,7 +223,6 @@ impl<'a> Rows<'a> {
         let mut head = Vec::new();
         append_record(&mut head, || names.iter().map(String::as_bytes));
         Ok(write_atomic_with(path, |out| {
-            use std::io::Write;
             out.write_all(&head)?;
             out.write_all(rows)
         })?)
