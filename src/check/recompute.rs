@@ -355,6 +355,7 @@ mod tests {
             load_power: Figure::estimated(Watts(300.0)),
             weights: None,
             kv_bytes_per_token: None,
+            correction: None,
         }
     }
 

@@ -3,6 +3,7 @@
 mod cross_validation;
 mod suggest;
 mod transfer;
+mod update;
 
 use std::path::{Path, PathBuf};
 
@@ -34,6 +35,11 @@ pub struct Arguments {
     /// Models file to write; `-` is stdout
     #[arg(long, required_unless_present = "suggest")]
     out: Option<PathBuf>,
+    /// Correct the models of this file, --out's if none is named, by what runs of them took (`reconcile --samples`): a
+    /// factor on net energy and one on time for each family that the samples are of; families it lacks are fitted
+    #[arg(long, value_name = "MODELS", num_args = 0..=1, require_equals = true, requires = "out",
+        conflicts_with_all = ["cv", "transfer", "suggest", "report"])]
+    update: Option<Option<PathBuf>>,
     /// Regression form; auto takes the best of our own
     #[arg(long, value_enum, default_value_t = Form::Auto)]
     form: Form,
@@ -101,6 +107,9 @@ pub fn run(arguments: &Arguments, output: &Output) -> anyhow::Result<()> {
         Context { engines: &engines, devices: &devices, data_sets: &data_sets, assumed_power: &arguments.assume_power };
     let settings = Settings { form: arguments.form.into(), seed: arguments.seed, ..Settings::default() };
     let Some(out) = &arguments.out else { return suggest_only(arguments, output, &suggestions) };
+    if let Some(base) = &arguments.update {
+        return update::run(arguments, out, base.as_deref(), (&samples, files), (&context, &settings), output);
+    }
     let report = fit(&samples, &context, &settings);
     for (family, why) in &report.unfitted {
         output.warn(&format!("{family} is not fitted: {why}"));

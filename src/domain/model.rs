@@ -1,6 +1,7 @@
 //! A fitted family: energy and busy time per request, where they hold, and what else an operating point needs to know.
 
 use super::clock::ClockTable;
+use super::correction::Correction;
 use super::family::FamilyKey;
 use super::features::{Feature, Features};
 use super::provenance::{Figure, Provenance};
@@ -121,6 +122,8 @@ pub struct FamilyModel {
     /// Weights of the instance, over all devices; absent if the architecture is unknown.
     pub weights: Option<Figure<Bytes>>,
     pub kv_bytes_per_token: Option<Figure<Bytes>>,
+    /// Where runs have corrected what was fitted.
+    pub correction: Option<Correction>,
 }
 
 /// Which end of the range of the estimated coefficients to take.

@@ -24,6 +24,7 @@ pub mod suggest;
 pub mod transfer;
 pub mod uncertainty;
 mod unmetered;
+pub mod update;
 
 use std::collections::BTreeMap;
 
@@ -150,9 +151,7 @@ fn fit_family(
         precision: &key.precision,
         devices: key.devices,
     };
-    // The energy of a GPU family is that of its GPUs; a host's alone is another scope.
-    let is_gpu = machine.device.is_some_and(|device| device.kind == DeviceKind::Gpu);
-    let in_scope = |sample: &Sample| !is_gpu || sample.gpu_energy.is_some() || sample.cpu_energy.is_none();
+    let in_scope = |sample: &Sample| of_its_devices(sample, key, context.devices);
     let mut pairs: Vec<Pair<'_>> = samples
         .iter()
         .filter(|sample| in_scope(sample))
@@ -234,6 +233,7 @@ fn fit_family(
         load_power: machine.load_power(idle),
         weights: machine.weights(),
         kv_bytes_per_token: machine.kv_bytes_per_token(),
+        correction: None,
     };
     let others: Vec<(u32, Observation)> = other_clocks
         .iter()
@@ -304,6 +304,12 @@ fn main_data_set(pairs: &[Pair<'_>]) -> Option<String> {
     }
     // The first name of the most frequent ones.
     counts.iter().rev().max_by_key(|(_, count)| **count).map(|(name, _)| (*name).to_owned())
+}
+
+/// The energy of a GPU family is that of its GPUs; a host's alone is another scope.
+fn of_its_devices(sample: &Sample, key: &FamilyKey, devices: &[DeviceType]) -> bool {
+    let is_gpu = devices.iter().any(|device| device.kind == DeviceKind::Gpu && device.is_named(&key.device));
+    !is_gpu || sample.gpu_energy.is_some() || sample.cpu_energy.is_none()
 }
 
 /// The entry of this model and precision, else of this model: its architecture is the same.

@@ -2,6 +2,7 @@
 
 mod case;
 mod check;
+mod collect;
 mod confidence;
 mod exit_codes;
 mod fit;

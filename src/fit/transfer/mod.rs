@@ -246,6 +246,7 @@ fn assemble(
         load_power: machine.load_power(idle_power),
         weights: machine.weights(),
         kv_bytes_per_token: machine.kv_bytes_per_token(),
+        correction: None,
     }
 }
 

@@ -52,6 +52,7 @@ fn model() -> FamilyModel {
         load_power: Figure::estimated(Watts(250.0)),
         weights: Some(Figure::estimated(Bytes(1e10))),
         kv_bytes_per_token: None,
+        correction: Some(Correction { net_energy: 1.1, time: 0.9, samples: 3 }),
     }
 }
 

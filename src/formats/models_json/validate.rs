@@ -4,10 +4,11 @@
 use std::collections::BTreeSet;
 
 use super::{
-    BatchPointJson, FamilyModelJson, FigureJson, QualityJson, TermJson, clocks, form_from_name, support_from_json,
+    BatchPointJson, CorrectionJson, FamilyModelJson, FigureJson, QualityJson, TermJson, clocks, form_from_name,
+    support_from_json,
 };
 use crate::domain::features::BatchCurve;
-use crate::domain::{BatchPoint, FamilyKey, FamilyModel, Feature, Figure, Form, Provenance, Quality, Term};
+use crate::domain::{BatchPoint, Correction, FamilyKey, FamilyModel, Feature, Figure, Form, Provenance, Quality, Term};
 use crate::formats::problems::Collector;
 use crate::formats::table::range;
 use crate::units::{Bytes, Seconds, Watts};
@@ -66,6 +67,7 @@ pub fn family(json: &FamilyModelJson, place: &str, problems: &mut Collector) -> 
         load_power: Figure::new(Watts(load_power.value), load_power.provenance),
         weights: weights.map(|figure| Figure::new(Bytes(figure.value), figure.provenance)),
         kv_bytes_per_token: kv.map(|figure| Figure::new(Bytes(figure.value), figure.provenance)),
+        correction: json.correction.map(|json| correction(json, &mut checks)),
     };
     if checks.sound && non_negative {
         possible_power(&model, &mut checks);
@@ -77,6 +79,14 @@ pub fn family(json: &FamilyModelJson, place: &str, problems: &mut Collector) -> 
         }
     }
     checks.sound.then_some(model)
+}
+
+fn correction(json: CorrectionJson, checks: &mut Checks<'_>) -> Correction {
+    let CorrectionJson { net_energy, time, samples } = json;
+    for (name, factor) in [("net_energy", net_energy), ("time", time)] {
+        checks.in_range(&format!("correction.{name}"), factor, f64::MIN_POSITIVE, LARGEST);
+    }
+    Correction { net_energy, time, samples }
 }
 
 pub(super) struct Checks<'a> {
