@@ -13,7 +13,8 @@ use crate::plan::PlanError;
 use crate::plan::capacity::CapacityInput;
 use crate::plan::classes::Classes;
 use crate::plan::columns::{Column, columns_at};
-use crate::plan::prices::{Objective, PassResult, Prices, request_pass};
+use crate::plan::prices::{NONE, Objective, PassResult, Prices, request_pass};
+use crate::plan::problem::PlanProblem;
 use crate::plan::relaxation::{Charge, ClassProblem, ClassSolution};
 use crate::plan::start_prices::StartPrices;
 
@@ -22,6 +23,8 @@ const ROUNDS: usize = 20;
 const GAIN_OF_GAP: f64 = 0.02;
 /// Rounds of splitting classes.
 const SPLITS: usize = 3;
+/// Passes over the requests to price floors.
+const FLOOR_PASSES: usize = 12;
 /// Share of the time limit for each relaxation.
 const SHARE_OF_TIME: f64 = 0.15;
 
@@ -105,10 +108,52 @@ impl Solver<'_> {
         }
         let starts = StartPrices::new(ground.problem, classes, &solution.start_prices);
         solution.prices = Prices { starts, ..solution.prices };
-        let pass = request_pass(ground.problem, &solution.prices, None, Objective::Energy);
+        let pass = self.price_floors(&mut solution.prices, until);
         let (charges, columns) = (class_problem.charges(), class_problem.columns().to_vec());
         Ok(Some(Charged { solution, pass, charges, columns }))
     }
+
+    /// The pass at the best prices of mean floors that a few passes find, the other prices as they are. Single requests reach
+    /// a floor with fewer joules than whole classes do, so that a point is worth less to them. Each price only concerns the
+    /// requests of its job: all of them are bracketed at once.
+    fn price_floors(&self, prices: &mut Prices, until: Instant) -> PassResult {
+        let problem = self.ground.problem;
+        let mut best = request_pass(problem, prices, None, Objective::Energy);
+        let (mut trial, mut points) = (prices.clone(), reached(problem, &best.cheapest));
+        let mut brackets = vec![(0.0, f64::INFINITY); points.len()];
+        for _ in 0..FLOOR_PASSES {
+            let jobs = trial.accuracy.iter_mut().zip(&mut brackets).zip(problem.floor_points.iter().zip(&points));
+            for ((price, (low, high)), (floor, points)) in jobs {
+                let Some(floor) = floor else { continue };
+                *(if points < floor { &mut *low } else { &mut *high }) = *price;
+                *price = match (*low, *high) {
+                    (low, f64::INFINITY) => 1.2 * low,
+                    (0.0, high) => 0.8 * high,
+                    (low, high) => 0.5 * (low + high),
+                };
+            }
+            let pass = request_pass(problem, &trial, None, Objective::Energy);
+            points = reached(problem, &pass.cheapest);
+            if pass.total > best.total {
+                best = pass;
+                prices.accuracy.clone_from(&trial.accuracy);
+            }
+            if Instant::now() >= until {
+                break;
+            }
+        }
+        best
+    }
+}
+
+/// Percent points that requests reach at these deployments, by job.
+fn reached(problem: &PlanProblem, assignment: &[u16]) -> Vec<f64> {
+    let mut points = vec![0.0; problem.workload.jobs.len()];
+    for (request, &v) in assignment.iter().enumerate().filter(|(_, v)| **v != NONE) {
+        let job = problem.workload.groups[problem.workload.requests.group[request] as usize].job;
+        points[job] += problem.options.accuracy[job][usize::from(v)].unwrap_or(0.0);
+    }
+    points
 }
 
 /// Columns and charges of classes for what they were split into.
