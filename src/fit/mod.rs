@@ -3,8 +3,9 @@
 //! `fit` groups samples by family, decides which features they can tell apart, takes from hardware figures what they
 //! cannot (`hardware`), fits the rest under physical limits (`phase`, `joint`, `curve`), chooses the form by
 //! cross-validation (`select`) and states how good it is (`quality`). Trials that do not belong are listed and not used
-//! (`outliers`), and families without energies are fitted in time (`unmetered`). `bilinear` is the published form, for comparison; `evaluate` tests models on samples they have not seen.
-//! `clock` tabulates other SM clocks; other power limits and SM shares are set aside here.
+//! (`outliers`), and families without energies are fitted in time (`unmetered`). `bilinear` is the published form, for
+//! comparison; `evaluate` tests models on samples they have not seen, and `update` corrects them by runs. `clock` tabulates
+//! other SM clocks; other power limits and SM shares are set aside here.
 
 mod attempt;
 pub mod bilinear;
