@@ -1,0 +1,129 @@
+//! `jouleplan forecast` as it is called, on made traces and on published ones.
+//!
+//! `JOULEPLAN_REFERENCE_DATA` names the folder of the published data sets; without it the test that needs them says that it
+//! skipped.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Output;
+
+use assert_cmd::Command;
+use serde_json::Value;
+
+fn run(arguments: &[&str]) -> Output {
+    Command::cargo_bin("jouleplan").unwrap().arg("forecast").args(arguments).output().unwrap()
+}
+
+fn json(output: &Output) -> Value {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// Two devices of a node, a reading a second: one steady but for a little noise, one that steps up every 150 s.
+fn telemetry(folder: &Path, name: &str, seconds: u32, base: f64) -> PathBuf {
+    let mut text = "timestamp,node,scope,device_index,power_w\n".to_owned();
+    for second in 0..seconds {
+        let noise = f64::from((second * 7919) % 101) / 50.5 - 1.0;
+        let (minute, rest) = (second / 60, second % 60);
+        let stairs = base + 50.0 * f64::from(second / 150 % 2);
+        for (device, power) in [(0, base + noise), (1, stairs + noise)] {
+            writeln!(text, "2026-01-01T00:{minute:02}:{rest:02}Z,n1,device,{device},{power:.3}").unwrap();
+        }
+    }
+    let path = folder.join(name);
+    std::fs::write(&path, text).unwrap();
+    path
+}
+
+#[test]
+fn evaluation_has_every_forecaster_horizon_target_and_split() {
+    let folder = tempfile::tempdir().unwrap();
+    let (a, b) = (telemetry(folder.path(), "a.csv", 900, 100.0), telemetry(folder.path(), "b.csv", 900, 130.0));
+    let svg = folder.path().join("band.svg");
+    let files = [a.to_str().unwrap(), b.to_str().unwrap()];
+    let arguments = ["evaluate", files[0], files[1], "--device", ".csv=L4", "--svg", svg.to_str().unwrap(), "--json"];
+    let value = json(&run(&arguments));
+    let rows = value["horizons"].as_array().unwrap();
+    assert_eq!(rows.len(), 8);
+    for row in rows {
+        assert_eq!((row["scope"].as_str(), row["device"].as_str()), (Some("device"), Some("L4")));
+        for figure in ["mae_w", "rmse_w", "coverage_90"] {
+            let names: Vec<&str> = row[figure].as_object().unwrap().keys().map(String::as_str).collect();
+            assert_eq!(names, ["exponential_average", "last_value", "moving_average", "ridge", "selected"]);
+        }
+        assert!(row["rmse_w"]["ridge"].as_f64() >= row["mae_w"]["ridge"].as_f64());
+    }
+    assert!(std::fs::read_to_string(&svg).unwrap().contains("<polygon"));
+    let text = run(&["evaluate", files[0], files[1]]);
+    assert!(String::from_utf8(text.stdout).unwrap().contains("mean absolute error, W"));
+}
+
+#[test]
+fn predictions_are_of_every_channel_horizon_and_target() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = telemetry(folder.path(), "a.csv", 600, 100.0);
+    let value = json(&run(&["predict", path.to_str().unwrap()]));
+    let rows = value["forecasts"].as_array().unwrap();
+    assert_eq!((value["forecaster"].as_str(), rows.len()), (Some("selected"), 8));
+    for row in rows.iter().filter(|row| row["device_index"] == 0) {
+        let [p5, p50, p95] = ["p5_w", "p50_w", "p95_w"].map(|key| row[key].as_f64().unwrap());
+        assert!(p5 <= p50 && p50 <= p95 && (p50 - 100.0).abs() < 2.0, "{row}");
+        assert_eq!(row["from"], "2026-01-01T00:09:59.000Z");
+    }
+    let csv = run(&["predict", path.to_str().unwrap(), "--csv", "--method", "last_value"]);
+    let text = String::from_utf8(csv.stdout).unwrap();
+    assert_eq!(text.lines().count(), 9, "{text}");
+    assert!(text.starts_with("node,scope,device_index,from,horizon_s,target,p5_w,p50_w,p95_w\nn1,device,0,"), "{text}");
+}
+
+#[test]
+fn what_cannot_be_forecast_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let short = telemetry(folder.path(), "short.csv", 100, 100.0);
+    let other = folder.path().join("other.txt");
+    std::fs::write(&other, "what,is,this\n").unwrap();
+    for (arguments, code, what) in [
+        (vec!["predict", short.to_str().unwrap()], 65, "no trace has 120 s without a gap"),
+        (vec!["evaluate", short.to_str().unwrap()], 65, "no trace has 120 s without a gap"),
+        (vec!["evaluate", other.to_str().unwrap()], 65, "no log of power that is known"),
+        (vec!["predict", "/nowhere/t.csv"], 66, "cannot read"),
+        (vec!["evaluate", short.to_str().unwrap(), "--device", "x"], 2, "TEXT=TYPE"),
+    ] {
+        let output = run(&arguments);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
+        assert!(said.contains(what) && output.stdout.is_empty(), "{arguments:?}: {said}");
+    }
+}
+
+/// Node power of MLPerf v4.1 by workloads held out, GPUs of LLM inference by files.
+#[test]
+fn published_traces_are_forecast_as_well_as_the_best_average() {
+    let Some(data) = std::env::var_os("JOULEPLAN_REFERENCE_DATA").map(PathBuf::from) else {
+        eprintln!("SKIPPED: JOULEPLAN_REFERENCE_DATA is not set, so no published trace is forecast");
+        return;
+    };
+    let mut command = Command::cargo_bin("jouleplan").unwrap();
+    command.args(["--quiet", "forecast", "evaluate", "--json"]);
+    for folder in ["mlperf_v4.1_h200", "gpu_llm_v100_a100"] {
+        let entries = std::fs::read_dir(data.join("power").join(folder)).unwrap();
+        let mut logs: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+        logs.retain(|path| path.extension().is_some_and(|extension| extension == "csv" || extension == "txt"));
+        logs.sort();
+        command.args(logs);
+    }
+    for workload in ["gptj-99_", "llama2-70b-99_", "H200-SXM-141GBx8_TRT_MaxQ_mixtral", "stable-diffusion-xl_"] {
+        command.args(["--group", workload]);
+    }
+    let value = json(&command.output().unwrap());
+    for row in value["horizons"].as_array().unwrap() {
+        let mae = |name: &str| row["mae_w"][name].as_f64().unwrap();
+        let average = mae("moving_average").min(mae("exponential_average"));
+        let place = format!("{} {} {} {}", row["scope"], row["split"], row["horizon_s"], row["target"]);
+        assert!(mae("selected") <= 1.01 * average, "{place}: {} against {average}", mae("selected"));
+        if row["split"] == "held_out" {
+            let coverage = row["coverage_90"]["selected"].as_f64().unwrap();
+            assert!((0.85..=0.95).contains(&coverage), "{place}: {coverage}");
+        }
+    }
+}
