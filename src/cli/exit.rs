@@ -11,6 +11,9 @@ use crate::formats::write::WriteError;
 use crate::options::TooManyDeployments;
 use crate::report::tables::DirectoryError;
 use crate::slurm::SlurmError;
+use crate::slurm::collect::CollectError;
+use crate::slurm::submit::SubmitError;
+use crate::slurm::tools::ToolError;
 
 pub const DONE: u8 = 0;
 pub const UNEXPECTED: u8 = 1;
@@ -61,6 +64,25 @@ fn code_of_cause(cause: &(dyn Error + 'static)) -> Option<u8> {
     }
     if let Some(errors) = cause.downcast_ref::<InputErrors>() {
         return Some(errors.code());
+    }
+    if let Some(error) = cause.downcast_ref::<SubmitError>() {
+        return Some(match error {
+            SubmitError::Input(problems) => of_problems(problems),
+            SubmitError::Write(error) => of_write(error),
+            SubmitError::Tool(_) | SubmitError::Refused(_) => UNAVAILABLE,
+            SubmitError::State { .. } => MISSING_INPUT,
+        });
+    }
+    if let Some(error) = cause.downcast_ref::<CollectError>() {
+        return Some(match error {
+            CollectError::Input(problems) => of_problems(problems),
+            CollectError::Write(error) => of_write(error),
+            CollectError::Read { .. } => MISSING_INPUT,
+            CollectError::NotInShard { .. } => BAD_DATA,
+        });
+    }
+    if cause.is::<ToolError>() {
+        return Some(UNAVAILABLE);
     }
     if cause.is::<TooManyDeployments>() {
         return Some(BAD_DATA);

@@ -42,6 +42,9 @@ pub struct Arguments {
     /// Play a recorded trace (CSV of seconds and power_w or energy_j) instead of reading hardware
     #[arg(long, conflicts_with_all = ["meters", "devices", "sm_clock", "power_limit"])]
     replay: Option<PathBuf>,
+    /// File to which the command appends `NAME SECONDS_SINCE_1970` where a phase of it begins
+    #[arg(long, value_name = "FILE")]
+    marks: Option<PathBuf>,
     /// JSON file to write, also while the command runs
     #[arg(long)]
     out: Option<PathBuf>,
@@ -76,6 +79,7 @@ pub fn run(arguments: &Arguments, output: &Output) -> anyhow::Result<()> {
             power_limit: arguments.power_limit.map(Watts),
         },
         state_folder: roots.state.clone(),
+        marks: arguments.marks.clone(),
     };
     let mut unwritten = None;
     let mut write = |result: &MeterJson| {

@@ -6,6 +6,7 @@
 
 mod arguments;
 mod check;
+mod collect;
 mod completions;
 mod doctor;
 mod evaluate;
@@ -16,6 +17,7 @@ mod forecast;
 mod import;
 mod incumbent;
 mod inputs;
+mod inventory;
 mod man;
 mod meter;
 mod output;
@@ -23,8 +25,11 @@ mod plan;
 mod plan_options;
 mod profile;
 mod progress;
+mod reconcile;
 mod recorded;
 mod schema;
+mod status;
+mod submit;
 mod telemetry;
 mod zeta;
 
@@ -56,6 +61,12 @@ enum Verb {
     Plan(Box<plan::Arguments>),
     Check(check::Arguments),
     Explain(explain::Arguments),
+    Inventory(inventory::Arguments),
+    Submit(submit::Arguments),
+    Status(status::Arguments),
+    Cancel(submit::Cancel),
+    Collect(collect::Arguments),
+    Reconcile(reconcile::Arguments),
     Meter(meter::Arguments),
     Profile(Box<profile::Arguments>),
     Doctor(doctor::Arguments),
@@ -84,6 +95,12 @@ pub fn run() -> ExitCode {
         Verb::Plan(arguments) => plan::run(&arguments, &output),
         Verb::Check(arguments) => check::run(&arguments, &output),
         Verb::Explain(arguments) => explain::run(&arguments, &output),
+        Verb::Inventory(arguments) => inventory::run(&arguments, &output),
+        Verb::Submit(arguments) => submit::run(&arguments, &output),
+        Verb::Status(arguments) => status::run(&arguments, &output),
+        Verb::Collect(arguments) => collect::run(&arguments, &output),
+        Verb::Reconcile(arguments) => reconcile::run(&arguments, &output),
+        Verb::Cancel(arguments) => submit::cancel(&arguments, &output),
         Verb::Meter(arguments) => meter::run(&arguments, &output),
         Verb::Profile(arguments) => profile::run(&arguments, &output),
         Verb::Doctor(arguments) => doctor::run(&arguments, &output),

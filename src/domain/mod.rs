@@ -16,6 +16,7 @@ pub mod provenance;
 pub mod request_ids;
 pub mod sample;
 pub mod schedule;
+pub mod slurm_node;
 pub mod steps;
 pub mod workload;
 
@@ -33,5 +34,6 @@ pub use provenance::{Figure, Provenance};
 pub use request_ids::{IdSource, IdsUnavailable, Names, RequestIds};
 pub use sample::{Measurement, Sample};
 pub use schedule::{Instance, PoweredInterval, Schedule};
+pub use slurm_node::{Gres, SlurmJob, SlurmNode};
 pub use steps::Steps;
 pub use workload::{AccuracyRule, AccuracyTable, Floor, Group, Job, OutputSpread, Requests, Workload};

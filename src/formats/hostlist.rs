@@ -47,6 +47,63 @@ pub fn expand(list: &str) -> Result<Vec<String>, HostlistError> {
     Ok(names)
 }
 
+/// The list that means these names: numbers behind equal text become ranges. Names keep the order of their first.
+pub fn compress(names: &[String]) -> String {
+    // (text before the last number, text behind it) and its numbers, in order of appearance.
+    let mut groups: Vec<((&str, &str), Digits)> = Vec::new();
+    for name in names {
+        let end = name.rfind(|c: char| c.is_ascii_digit()).map_or(0, |at| at + 1);
+        let start = name[..end].rfind(|c: char| !c.is_ascii_digit()).map_or(0, |at| at + 1);
+        let digits = &name[start..end];
+        let number = digits.parse::<u64>().ok().filter(|_| digits.len() <= 18);
+        // A name without a number that can be counted stands for itself.
+        let (key, number) = match number {
+            Some(number) => ((&name[..start], &name[end..]), Some((digits.len(), number))),
+            None => ((name.as_str(), ""), None),
+        };
+        match groups.iter_mut().find(|(known, _)| *known == key) {
+            Some((_, numbers)) => numbers.extend(number),
+            None => groups.push((key, number.into_iter().collect())),
+        }
+    }
+    let lists: Vec<String> =
+        groups.into_iter().map(|((before, behind), numbers)| list(before, behind, &numbers)).collect();
+    lists.join(",")
+}
+
+/// Numbers with how many digits each is written.
+type Digits = BTreeSet<(usize, u64)>;
+
+fn list(before: &str, behind: &str, numbers: &Digits) -> String {
+    let mut ranges: Vec<(usize, u64, u64)> = Vec::new();
+    for &(width, number) in numbers {
+        match ranges.last_mut() {
+            // `9` and `10` follow each other although the one has fewer digits; `09` and `010` do not.
+            Some((first_width, first, last))
+                if *last + 1 == number
+                    && (*first_width == width || (is_plain(*first, *first_width) && is_plain(number, width))) =>
+            {
+                *last = number;
+            }
+            _ => ranges.push((width, number, number)),
+        }
+    }
+    let text = |&(width, first, last): &(usize, u64, u64)| match first == last {
+        true => format!("{first:0width$}"),
+        false => format!("{first:0width$}-{last:0width$}"),
+    };
+    match &ranges[..] {
+        [] => before.to_owned(),
+        [one] if one.1 == one.2 => format!("{before}{}{behind}", text(one)),
+        _ => format!("{before}[{}]{behind}", ranges.iter().map(text).collect::<Vec<_>>().join(",")),
+    }
+}
+
+/// Whether a number of `width` digits is written without zeros in front.
+fn is_plain(number: u64, width: usize) -> bool {
+    number.to_string().len() == width
+}
+
 /// A piece of a host: fixed text, or the numbers of one bracket.
 enum Part<'a> {
     Text(&'a str),
@@ -147,6 +204,23 @@ mod tests {
         assert_eq!(expand("r[1-2]n[09-10]").unwrap().join(" "), "r1n09 r1n10 r2n09 r2n10");
         assert_eq!(expand("n[098-101]").unwrap().join(" "), "n098 n099 n100 n101");
         assert_eq!(expand("a-1.site_x, b").unwrap(), ["a-1.site_x", "b"]);
+    }
+
+    #[test]
+    fn compressed_lists_mean_the_same_names() {
+        for (names, list) in [
+            (vec!["n1", "n2", "n3", "n7"], "n[1-3,7]"),
+            (vec!["n08", "n09", "n10"], "n[08-10]"),
+            (vec!["n9", "n10", "n11"], "n[9-11]"),
+            (vec!["login", "r1n1", "r1n2", "r2n1", "gpu3"], "login,r1n[1-2],r2n1,gpu3"),
+            (vec!["n1.site", "n2.site"], "n[1-2].site"),
+            (vec!["7", "8"], "[7-8]"),
+            (vec![], ""),
+        ] {
+            let names: Vec<String> = names.into_iter().map(str::to_owned).collect();
+            assert_eq!(compress(&names), list);
+            assert!(names.is_empty() || expand(list).unwrap() == names, "{list}");
+        }
     }
 
     #[test]

@@ -3,6 +3,8 @@
 //! Written while the command runs and again at its end, so that a killed measurement leaves what it knew (`state`). Absent is
 //! unknown. Every device appears once under `devices` and has a line per meter under `meters`.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -55,6 +57,9 @@ pub struct MeterJson {
     pub driver_version: Option<String>,
     pub devices: Vec<DeviceJson>,
     pub meters: Vec<MeterLine>,
+    /// What the command said it did when, where it was asked to.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub phases: Vec<PhaseJson>,
     pub refused: Vec<RefusalJson>,
     pub warnings: Vec<String>,
 }
@@ -115,6 +120,17 @@ pub struct MeterLine {
     /// Why `energy_j` is absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refused: Option<RefusalJson>,
+}
+
+/// A part of the command.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct PhaseJson {
+    pub name: String,
+    /// After the command's start.
+    pub from_s: f64,
+    pub seconds: f64,
+    /// Gross, by the name of the meter; absent where a meter does not know.
+    pub energy_j: BTreeMap<String, f64>,
 }
 
 /// One device over the command.

@@ -43,6 +43,8 @@ pub struct Options {
     pub operating_point: OperatingPoint,
     /// Where restore files go.
     pub state_folder: PathBuf,
+    /// A file to which the command appends `NAME SECONDS_SINCE_1970` where a phase of it begins.
+    pub marks: Option<PathBuf>,
 }
 
 /// Why a command was not measured to its end.
@@ -94,6 +96,7 @@ pub fn run(
     };
     let mut session = Session::start(inventory, processes, command, &options.node, options.interval);
     session.requested = point;
+    session.marks = options.marks.clone();
     if let Some(signal) = idle_before(&session, options.idle, &received) {
         let mut result = session.result();
         result.state = State::Interrupted;

@@ -3,9 +3,11 @@
 //! The session knows times and meters, not how the command is run. Its result can be asked for at any moment, so that it can
 //! be written down while the command still runs.
 
+mod phases;
 mod result;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 
 use self::result::refusal_json;
@@ -35,6 +37,8 @@ pub struct Session {
     refused: Vec<RefusalJson>,
     /// What was asked to be set on the devices.
     pub requested: OperatingPoint,
+    /// Where the command says which phase of it begins when.
+    pub marks: Option<PathBuf>,
     begun: Option<Mark>,
     ended: Option<Mark>,
     /// (exit code, signal)
@@ -82,6 +86,7 @@ impl Session {
             started_at: SystemTime::now(),
             refused,
             requested: OperatingPoint::default(),
+            marks: None,
             begun: None,
             ended: None,
             outcome: (None, None),

@@ -66,7 +66,8 @@ pub mod search;
 pub mod sensitivity;
 pub mod settle;
 pub mod solve;
-pub mod windows;
+pub mod tail;
+mod windows;
 pub mod zeta;
 
 use std::collections::BTreeMap;

@@ -1,11 +1,13 @@
 //! The tables of a plan directory and all that lies beside them: shards in service order, and Slurm scripts.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use rayon::prelude::*;
 
 use super::claims::powered_figures;
-use crate::domain::Engine;
+use crate::domain::{Engine, Rates};
+use crate::formats::job_scripts::ServedJob;
 use crate::formats::plan_dir::{self, InstanceFigures, PlanTables, PoweredFigures, energy_provenance};
 use crate::formats::plan_json::PlanJson;
 use crate::formats::shards::{self, ShardError, Split};
@@ -13,7 +15,7 @@ use crate::formats::workload::WorkloadFile;
 use crate::formats::write::WriteError;
 use crate::plan::price::Priced;
 use crate::plan::{PlanProblem, list_schedule};
-use crate::slurm::{self, Scripts, SlurmError};
+use crate::slurm::{self, Scripts, Served, SlurmError};
 use crate::units::Joules;
 
 #[derive(Debug, thiserror::Error)]
@@ -74,8 +76,43 @@ pub fn write_directory(
     let rank = service_order(problem, priced);
     let split = Split { assignment: &schedule.assignment, served_names: &served_names, rank: Some(&rank) };
     let shards = shards::write(dir, files, &split)?;
-    let scripts = Scripts { schedule, deployments, cluster, engines, shards: &shards, requests };
+    let served = served(problem, priced);
+    let scripts = Scripts { schedule, deployments, cluster, engines, shards: &shards, requests, served: &served };
     Ok(slurm::write(dir, &scripts)?)
+}
+
+/// What each instance does for each job, with the joules that the plan charges for it.
+fn served(problem: &PlanProblem, priced: &Priced) -> Vec<Served> {
+    let (schedule, workload) = (&priced.schedule, problem.workload);
+    let mut shares: Vec<BTreeMap<usize, (u64, f64, f64)>> = vec![BTreeMap::new(); schedule.instances.len()];
+    let rates: Vec<Rates> = schedule
+        .instances
+        .iter()
+        .zip(&priced.instances)
+        .map(|(instance, figures)| problem.rates_for(instance.deployment, figures.requests))
+        .collect();
+    for (request, &instance) in schedule.assignment.iter().enumerate() {
+        let group = &workload.groups[workload.requests.group[request] as usize];
+        let (input, output) = (workload.requests.input_tokens[request], workload.requests.output_tokens[request]);
+        let share = shares[instance as usize].entry(group.job).or_insert((0, 0.0, f64::NEG_INFINITY));
+        share.0 += 1;
+        share.1 += rates[instance as usize].energy(input, output);
+        share.2 = share.2.max(group.deadline.0);
+    }
+    let of = |(shares, figures): (BTreeMap<usize, (u64, f64, f64)>, &crate::plan::price::InstanceFigures)| Served {
+        energy_j: figures.active,
+        load_j: figures.start,
+        jobs: shares
+            .into_iter()
+            .map(|(job, (requests, energy_j, deadline_s))| ServedJob {
+                job: workload.jobs[job].name.clone(),
+                requests,
+                energy_j,
+                deadline_s,
+            })
+            .collect(),
+    };
+    shares.into_iter().zip(&priced.instances).map(of).collect()
 }
 
 /// The position of each request in the list schedule of its instance, on which the plan's finish times rest.

@@ -47,7 +47,7 @@ if ! cat /sys/class/powercap/*/energy_uj >/dev/null 2>&1; then
   meters=(--runtime-only)
 fi
 rm -f "$out"/samples.csv*
-"$jouleplan" profile --endpoint "http://127.0.0.1:$port" --model random-llama --precision fp16 \
+"$jouleplan" profile --endpoint "http://127.0.0.1:$port" --model random-llama --precision fp16 --device cpu \
   --grid-input 16,64,128,256,512 --grid-output 8,16,32,64,128 --batch 1,4 --max-trials 5 --ready-within 2min \
   "${meters[@]}" --out "$out/samples.csv"
 

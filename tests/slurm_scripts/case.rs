@@ -151,8 +151,15 @@ impl Case {
             ids: RequestIds::Rows(vec![(String::new(), 0)]),
         };
         let (deployments, cluster, engines) = (&self.deployments, &self.cluster, &self.engines);
-        let scripts =
-            Scripts { schedule: &schedule, deployments, cluster, engines, shards: &shards, requests: &requests };
+        let scripts = Scripts {
+            schedule: &schedule,
+            deployments,
+            cluster,
+            engines,
+            shards: &shards,
+            requests: &requests,
+            served: &[],
+        };
         slurm::write(dir, &scripts)?;
         Ok(dir.join("slurm/i0001.sbatch"))
     }
@@ -194,9 +201,12 @@ impl Case {
             .arg(script)
             .current_dir(folder)
             .env("PATH", path)
+            .env("JOULEPLAN_BIN", env!("CARGO_BIN_EXE_jouleplan"))
+            .env("JOULEPLAN_SYSFS_ROOT", self.dir.path().join("no-meters"))
             .env("FAKE_ENGINE_LOG", self.dir.path().join("engine.json"))
             .env_remove("JOULEPLAN_DIR")
-            .env_remove("SLURM_SUBMIT_DIR");
+            .env_remove("SLURM_SUBMIT_DIR")
+            .env_remove("SLURM_JOB_ID");
         command
     }
 }

@@ -247,17 +247,27 @@ fn directives_ask_for_what_the_plan_uses() {
     let text =
         fs::read_to_string(case.write("w.jsonl", Format::OpenaiBatch, &workload(&["r".into()]), 0).unwrap()).unwrap();
     // 601 s planned, and the 600 s that the script waits for the engine.
-    for line in ["--gres=gpu:h100:2", "--nodelist=h100n1", "--time=21", "--cpus-per-task=16", "--job-name=jp-i0001-m"] {
+    for line in ["--gres=gpu:h100:2", "--requeue", "--time=21", "--cpus-per-task=16", "--job-name=jp-i0001-m"] {
         assert!(text.contains(&format!("#SBATCH {line}\n")), "{line} in\n{text}");
     }
-    assert!(case.read("slurm/submit.sh").contains("\nsubmit i0001 0 ''\n"), "the job wakes its node");
+    let jobs: Value = serde_json::from_str(&case.read("slurm/jobs.json")).unwrap();
+    let instance = &jobs["scripts"][0]["instances"][0];
+    assert_eq!(
+        (instance["begin_s"].as_f64(), instance["node"].as_str()),
+        (Some(0.0), Some("h100n1")),
+        "it wakes its node"
+    );
     assert!(!text.contains("gpu-freq"), "no clock is set that was not planned");
 
     let mut slow = gpu_case("m");
     slow.deployments[0].sm_clock_mhz = Some(990);
     let text =
         fs::read_to_string(slow.write("w.jsonl", Format::OpenaiBatch, &workload(&["r".into()]), 0).unwrap()).unwrap();
-    assert!(text.contains("#SBATCH --gpu-freq=990\n"), "{text}");
+    assert!(!text.contains("gpu-freq") && !text.contains("clock_mhz=990"), "jobs may not set clocks there");
+    slow.cluster.pools[0].clock_control = true;
+    let text =
+        fs::read_to_string(slow.write("w.jsonl", Format::OpenaiBatch, &workload(&["r".into()]), 0).unwrap()).unwrap();
+    assert!(text.contains("#SBATCH --gpu-freq=990\n") && text.contains("\nclock_mhz=990\n"), "{text}");
 
     let slurm = SlurmTarget::default();
     let mut cpu = Case::new(pool("cpu", DeviceKind::Cpu, slurm), deployment("m", 0), engine("m", "llama.cpp", None));
@@ -285,70 +295,54 @@ fn what_no_script_can_hold_is_refused() {
 }
 
 #[test]
-fn submit_hands_jobs_over_in_order_with_their_predecessors() {
-    let case = gpu_case("it's");
+fn alike_instances_share_a_script_and_know_their_predecessors() {
+    let mut case = gpu_case("it's");
     case.write("w.jsonl", Format::OpenaiBatch, &workload(&["a".into(), "b".into()]), 1).unwrap();
-    let instance = |devices: Vec<u32>, start: f64| Instance {
-        deployment: 0,
+    case.deployments.push(deployment("other", 0));
+    let instance = |deployment: usize, devices: Vec<u32>, start: f64| Instance {
+        deployment,
         pool: 0,
         node: 1,
         device_indices: devices,
         start: Seconds(start),
         end: Seconds(start + 100.0),
     };
-    // i0001 follows i0002 on device 1 and i0003 on device 2.
+    // i0001 follows i0002 on device 1 and i0003 on device 2; i0004 is of another deployment.
     let schedule = Schedule {
-        instances: vec![instance(vec![1, 2], 500.0), instance(vec![0, 1], 0.0), instance(vec![2, 3], 100.0)],
+        instances: vec![
+            instance(0, vec![1, 2], 500.0),
+            instance(0, vec![0, 1], 0.0),
+            instance(0, vec![2, 3], 100.0),
+            instance(1, vec![0], 700.0),
+        ],
         powered: vec![],
         assignment: vec![],
     };
-    let shards = vec![vec!["shards/i0001.jsonl".to_owned()]; 3];
+    let shards: Vec<Vec<String>> = (1..=4).map(|k| vec![format!("shards/i000{k}.jsonl")]).collect();
     let requests =
         Requests { input_tokens: vec![], output_tokens: vec![], group: vec![], ids: RequestIds::Rows(vec![]) };
     let (deployments, cluster, engines) = (&case.deployments, &case.cluster, &case.engines);
-    let scripts = Scripts { schedule: &schedule, deployments, cluster, engines, shards: &shards, requests: &requests };
-    slurm::write(case.dir.path(), &scripts).unwrap();
-
-    let bin = case.dir.path().join("bin");
-    fs::create_dir_all(&bin).unwrap();
-    let fake = r#"#!/bin/bash
-printf '<%s>' "$@" >> "$SBATCH_LOG"; echo >> "$SBATCH_LOG"
-n=$(wc -l < "$SBATCH_LOG"); [ "$n" != "${SBATCH_REFUSES:-}" ] || exit 1
-echo "$((100 + n));cluster"
-"#;
-    fs::write(bin.join("sbatch"), fake).unwrap();
-    executable(&bin.join("sbatch"));
-    let log = case.dir.path().join("sbatch.log");
-    let submit = |refuses: &str| {
-        case.run(
-            &case.dir.path().join("slurm/submit.sh"),
-            &[("SBATCH_LOG", log.to_str().unwrap()), ("SBATCH_REFUSES", refuses)],
-        )
+    let scripts = Scripts {
+        schedule: &schedule,
+        deployments,
+        cluster,
+        engines,
+        shards: &shards,
+        requests: &requests,
+        served: &[],
     };
-    let refused = submit("1");
-    assert_eq!(refused.status.code(), Some(69));
-    assert!(stderr(&refused).contains("nothing was submitted"), "{}", stderr(&refused));
-    assert!(!case.has("submitted.csv") && !case.has("results"), "nothing is in the way of the next try");
-    fs::remove_file(&log).unwrap();
-    let output = submit("");
-    assert!(output.status.success(), "{}", stderr(&output));
-    assert_eq!(case.read("submitted.csv"), "instance,slurm_job\ni0002,101\ni0003,102\ni0001,103\n");
-    let calls = case.read("sbatch.log");
-    let calls: Vec<&str> = calls.lines().collect();
-    assert!(calls[0].contains("<--nodelist=it's>") && !calls[0].contains("--begin"), "{}", calls[0]);
-    assert!(calls[1].contains("<--begin=now+") && !calls[1].contains("--dependency"), "{}", calls[1]);
-    assert!(calls[2].contains("<--dependency=afterany:101:102><--kill-on-invalid-dep=yes>"), "{}", calls[2]);
-    assert!(calls[2].ends_with("<slurm/i0001.sbatch>"), "{}", calls[2]);
-
-    let again = submit("");
-    assert_eq!(again.status.code(), Some(73));
-    assert!(stderr(&again).contains("has been submitted"), "{}", stderr(&again));
-    fs::remove_file(case.dir.path().join("submitted.csv")).unwrap();
-    fs::remove_file(&log).unwrap();
-    let refused = submit("2");
-    assert_eq!(refused.status.code(), Some(69));
-    for words in ["Slurm refused i0003", "submitted before that, see submitted.csv: 101.", "scancel 101\n", "remove "] {
-        assert!(stderr(&refused).contains(words), "{words} in {}", stderr(&refused));
-    }
-    assert_eq!(case.read("submitted.csv"), "instance,slurm_job\ni0002,101\n");
+    slurm::write(case.dir.path(), &scripts).unwrap();
+    let jobs: Value = serde_json::from_str(&case.read("slurm/jobs.json")).unwrap();
+    let line = |script: &Value| {
+        let of = |instance: &Value| format!("{}<{}", instance["instance"], instance["after"]).replace('"', "");
+        let instances: Vec<String> = script["instances"].as_array().unwrap().iter().map(of).collect();
+        format!("{} {}", script["file"].as_str().unwrap(), instances.join(" "))
+    };
+    let found: Vec<String> = jobs["scripts"].as_array().unwrap().iter().map(line).collect();
+    assert_eq!(found, ["slurm/i0002.sbatch i0002<[] i0003<[] i0001<[i0002,i0003]", "slurm/i0004.sbatch i0004<[i0002]"]);
+    assert!(case.read("slurm/i0002.sbatch").contains("\ninstances=(i0002 i0003 i0001)\n"));
+    assert!(case.read("slurm/submit.sh").contains("jouleplan"));
+    // A task of an array that is not there.
+    let none = case.run(&case.dir.path().join("slurm/i0002.sbatch"), &[("SLURM_ARRAY_TASK_ID", "3")]);
+    assert_eq!(none.status.code(), Some(64), "{}", stderr(&none));
 }

@@ -56,6 +56,7 @@ impl Session {
             driver_version: self.driver_version.clone(),
             devices,
             meters,
+            phases: self.phases(),
             refused: self.refused.clone(),
             warnings,
         };

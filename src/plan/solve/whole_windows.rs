@@ -15,7 +15,7 @@ use crate::plan::price::Priced;
 use crate::plan::prices::Objective;
 use crate::plan::relaxation::ClassProblem;
 use crate::plan::settle::Settled;
-use crate::plan::{PlanError, assign, dive};
+use crate::plan::{PlanError, assign, dive, tail};
 
 /// Requests from which a queue is large.
 const MANY_REQUESTS: usize = 200_000;
@@ -38,8 +38,9 @@ impl Solver<'_> {
     pub(super) fn plan_whole_windows(&mut self, relaxed: &Relaxed) -> Result<(), PlanError> {
         let ground = self.ground;
         let mut usable = ground.unlimited.clone();
+        let relaxed_assignment = assign::from_shares(ground.problem, &relaxed.classes, &relaxed.solution);
         // Seconds of an instance that serve no request, by deployment.
-        let mut reserve = vec![0.0; ground.offered.len()];
+        let mut reserve = tail::tails(ground.problem, &relaxed_assignment, &relaxed.solution.instances);
         let mut slack = SLACK;
         let in_use = |v: usize| relaxed.solution.instances[v].iter().any(|&n| n > 1e-6);
         let mut offered: Vec<bool> = (0..ground.offered.len()).map(|v| ground.offered[v] && in_use(v)).collect();

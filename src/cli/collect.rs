@@ -1,0 +1,76 @@
+//! `collect`: one result file a job, with the caller's ids in the caller's order.
+
+use std::path::PathBuf;
+
+use serde_json::json;
+
+use super::check::Overrides;
+use super::exit::{Failure, MISSING_INPUT};
+use super::output::Output;
+use super::recorded::Recorded;
+use crate::formats::plan_dir;
+use crate::slurm::collect::{Asked, collect};
+use crate::slurm::submit;
+
+/// Put the answers of a plan together: one file a job, with the caller's ids in the caller's order
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// Plan directory
+    dir: PathBuf,
+    /// Folder of the files [default: DIR/collected]
+    #[arg(long, value_name = "FOLDER")]
+    out: Option<PathBuf>,
+    /// Be content with less than all answers
+    #[arg(long)]
+    partial: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    overrides: Overrides,
+}
+
+pub fn run(arguments: &Arguments, output: &Output) -> anyhow::Result<()> {
+    let opened = submit::open(&arguments.dir)?;
+    let plan = plan_dir::read(&arguments.dir)?;
+    let inputs = Recorded::new(&plan.plan, &arguments.overrides)?.read()?;
+    let workload = &inputs.assembled.workload;
+    let names: Vec<String> = workload.jobs.iter().map(|job| job.name.clone()).collect();
+    let job: Vec<usize> = workload.requests.group.iter().map(|&group| workload.groups[group as usize].job).collect();
+    let instance: Vec<String> =
+        plan.assignments.iter().map(|(_, instance)| plan.instances[instance as usize].id.clone()).collect();
+    let asked = Asked { files: &inputs.assembled.files, jobs: &names, job: &job, instance: &instance };
+    let out = arguments.out.clone().unwrap_or_else(|| opened.dir.join("collected"));
+    let collected = collect(&opened.dir, &opened.scripts, &asked, &out)?;
+    let requests: u64 = collected.iter().map(|job| job.requests - job.without_text).sum();
+    let answered: u64 = collected.iter().map(|job| job.answered).sum();
+    if arguments.json {
+        let jobs: Vec<_> = collected.iter().map(|job| json!({
+            "job": job.job, "file": job.file, "requests": job.requests, "answered": job.answered, "without_text": job.without_text,
+        })).collect();
+        output.json(&json!({"schema_version": 1, "requests": requests, "answered": answered, "jobs": jobs}))?;
+    }
+    for job in &collected {
+        if job.without_text > 0 {
+            output.note(&format!(
+                "{}: {} requests had lengths only; what was made of them is in results/",
+                job.job, job.without_text
+            ));
+        }
+        output.note(&format!(
+            "{}: {} of {} answers in {}",
+            job.job,
+            job.answered,
+            job.requests - job.without_text,
+            job.file.display()
+        ));
+    }
+    if answered < requests && !arguments.partial {
+        let message = format!(
+            "{} of {requests} requests have no answer: `submit --resume` asks them again, `--partial` is content with the others",
+            requests - answered
+        );
+        return Err(Failure { code: MISSING_INPUT, message }.into());
+    }
+    Ok(())
+}
