@@ -27,6 +27,11 @@ pub fn exponential_average(windows: &[Window<'_>]) -> Option<Linear> {
     best(&SMOOTHING.map(exponential), windows)
 }
 
+/// All averages to choose from.
+pub(super) fn all_averages() -> Vec<Linear> {
+    [last_value()].into_iter().chain(LENGTHS.map(moving)).chain(SMOOTHING.map(exponential)).collect()
+}
+
 fn moving(length: usize) -> Linear {
     let mut weights = [0.0; HISTORY];
     weights[HISTORY - length..].fill(1.0 / length as f64);
@@ -58,8 +63,7 @@ mod tests {
 
     #[test]
     fn weights_sum_to_one_and_forget() {
-        let all = LENGTHS.map(moving).into_iter().chain(SMOOTHING.map(exponential)).chain([last_value()]);
-        for linear in all {
+        for linear in all_averages() {
             assert!((linear.0[0].iter().sum::<f64>() - 1.0).abs() < 1e-12);
             assert!(linear.0[0].windows(2).all(|pair| pair[0] <= pair[1]));
         }

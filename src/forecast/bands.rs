@@ -84,6 +84,9 @@ impl Bands {
 
 #[cfg(test)]
 mod tests {
+    use rand::{Rng, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+
     use super::*;
     use crate::domain::{Scope, Timestamp};
     use crate::forecast::average::last_value;
@@ -111,8 +114,9 @@ mod tests {
     /// Calm first, then ten times as restless.
     #[test]
     fn nine_of_ten_lie_within_in_calm_and_in_unrest() {
-        let noise = |at: usize| ((at * 7919) % 1009) as f64 / 1009.0;
-        let recording = recording(|at| 300.0 + if at < 600 { noise(at) } else { 10.0 * noise(at) });
+        let mut random = ChaCha8Rng::seed_from_u64(1);
+        let noise: Vec<f64> = (0..1200).map(|_| random.random()).collect();
+        let recording = recording(|at| 300.0 + if at < 600 { noise[at] } else { 10.0 * noise[at] });
         let (parts, bands, windows) = band(&recording);
         for calm in [true, false] {
             let (mut within, mut all, mut width) = (0, 0, 0.0);
@@ -125,7 +129,7 @@ mod tests {
             }
             let (share, width) = (f64::from(within as u32) / f64::from(all), width / f64::from(all));
             assert!((0.8..=0.97).contains(&share), "{share}");
-            assert!(if calm { width < 3.0 } else { width > 8.0 }, "{width}");
+            assert!(if calm { width < 5.0 } else { width > 10.0 }, "{width}");
         }
     }
 

@@ -1,19 +1,22 @@
 //! Forecasters learned from windows, one set of weights and bands for each kind of channel.
 //!
-//! `selected` is what planning uses. It starts from the better of the two averages and replaces it, for each output and part
-//! of the histories (calm, .., lively: `bands`), by what was learned on that part alone, where that is no worse on any fold of
-//! the training windows, be it groups of traces or the end of all: steady load wants a long memory, the minute of a jump
-//! none. A gain on most folds is not enough, since folds are few.
+//! `selected` is what planning uses: the averages, moved by what was learned for calm and for lively histories by itself as
+//! far as `select` finds that safe. Steady load wants a long memory, the minute of a jump none. Its bands come from what was
+//! said about groups of traces that were left out, since those say how far a new trace will be off.
 
 use std::collections::BTreeMap;
 
-use super::average::{exponential_average, last_value, moving_average};
+use super::average::{all_averages, exponential_average, last_value, moving_average};
 use super::bands::{Bands, Parts, Said};
 use super::forecaster::{Forecast, Forecaster, OUTPUTS};
 use super::history::{History, Kind, Window};
-use super::linear::Linear;
+use super::linear::{Linear, best};
 use super::ridge::ridge;
-use super::split::{Fold, in_time, inner_folds};
+use super::select::{Middles, Unseen, choose};
+use super::split::{Fold, in_time, inner_folds, leave_out_each, thin};
+
+/// Windows of a kind that `selected` is chosen by; neighbours say the same.
+const MOST_WINDOWS: usize = 8000;
 
 /// A way to make a forecaster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,17 +25,12 @@ pub enum Method {
     MovingAverage,
     ExponentialAverage,
     Ridge,
-    /// The best of the others, by kind, output and part, as far as that is safe.
+    /// The averages, and by kind, output and part as much of others as is safe.
     Selected,
 }
 
 pub const METHODS: [Method; 5] =
     [Method::LastValue, Method::MovingAverage, Method::ExponentialAverage, Method::Ridge, Method::Selected];
-
-/// What `Selected` may use in a part. Of equals the first is taken.
-const CANDIDATES: [Method; 4] = [Method::ExponentialAverage, Method::MovingAverage, Method::LastValue, Method::Ridge];
-/// What it starts from.
-const AVERAGES: [Method; 2] = [Method::ExponentialAverage, Method::MovingAverage];
 
 impl Method {
     pub fn name(self) -> &'static str {
@@ -43,27 +41,6 @@ impl Method {
             Self::Ridge => "ridge",
             Self::Selected => "selected",
         }
-    }
-
-    /// For windows of one kind, the weights for each part; `None` without windows.
-    fn weights(self, parts: &Parts, windows: &[Window<'_>]) -> Option<Vec<Linear>> {
-        let linear = match self {
-            Self::LastValue => last_value(),
-            Self::MovingAverage => moving_average(windows)?,
-            Self::ExponentialAverage => exponential_average(windows)?,
-            Self::Ridge => ridge(windows)?,
-            Self::Selected => return selected(parts, windows),
-        };
-        Some(vec![linear; parts.count()])
-    }
-
-    /// As `weights`, each learned from the windows of its part alone; from all where it has none.
-    fn weights_by_part(self, parts: &Parts, windows: &[Window<'_>]) -> Option<Vec<Linear>> {
-        let mut by_part = vec![Vec::new(); parts.count()];
-        windows.iter().for_each(|window| by_part[parts.of_history(&window.history)].push(*window));
-        let of =
-            |of: &Vec<Window<'_>>| Some(self.weights(parts, if of.is_empty() { windows } else { of })?.swap_remove(0));
-        by_part.iter().map(of).collect()
     }
 }
 
@@ -85,11 +62,40 @@ struct Channel {
 
 impl Channel {
     fn learn(method: Method, windows: &[Window<'_>]) -> Option<Self> {
+        let weights = match method {
+            Method::LastValue => last_value(),
+            Method::MovingAverage => moving_average(windows)?,
+            Method::ExponentialAverage => exponential_average(windows)?,
+            Method::Ridge => ridge(windows)?,
+            Method::Selected => return Self::selected(windows),
+        };
         let parts = Parts::of(windows);
-        let weights = method.weights(&parts, windows)?;
-        let middle = |window: &Window<'_>| weights[parts.of_history(&window.history)].centre(&window.history);
-        let said: Vec<Said> = windows.iter().map(|window| middle(window).map(|middle| [middle; 3])).collect();
-        let bands = Bands::learn(&parts, windows, &said)?;
+        let said = middles(|_| &weights, windows);
+        let bands = Bands::learn(&parts, windows, &certain(&said))?;
+        Some(Self { weights: vec![weights; parts.count()], parts, bands })
+    }
+
+    fn selected(windows: &[Window<'_>]) -> Option<Self> {
+        let sparse = thin(windows, MOST_WINDOWS);
+        let parts = Parts::of(&sparse);
+        let averages = averages(windows)?;
+        let mut unseen = Unseen::of(&parts, leave_out_each(inner_folds(&sparse)))?;
+        let later = Unseen::of(&parts, std::iter::once(in_time(&sparse)))?;
+        if unseen.windows.is_empty() {
+            // A window or two: nothing can be left out.
+            unseen = Unseen { averages: middles(|_| &averages, &sparse), windows: sparse, challengers: Vec::new() };
+        }
+        let choices = choose(&parts, &unseen, &later);
+        let challengers: Vec<Vec<Linear>> =
+            CHALLENGERS.iter().map(|challenger| by_part(*challenger, &parts, windows)).collect::<Option<_>>()?;
+        let mut weights = vec![averages; parts.count()];
+        for (part, of) in choices.iter().enumerate() {
+            for (output, choice) in of.iter().enumerate() {
+                let Some(choice) = choice else { continue };
+                weights[part].move_towards(&challengers[choice.challenger][part], output, choice.share);
+            }
+        }
+        let bands = Bands::learn(&parts, &unseen.windows, &certain(&unseen.chosen(&parts, &choices)))?;
         Some(Self { parts, weights, bands })
     }
 
@@ -97,6 +103,50 @@ impl Channel {
         let part = self.parts.of_history(history);
         self.bands.around(self.weights[part].centre(history).map(|middle| [middle; 3]), part)
     }
+}
+
+/// What learns weights for a part of the histories.
+type Challenger = fn(&[Window<'_>]) -> Option<Linear>;
+const CHALLENGERS: [Challenger; 2] = [|windows| best(&all_averages(), windows), ridge];
+
+impl<'a> Unseen<'a> {
+    /// What averages and challengers say about windows they had not learned from; `None` without any to learn from.
+    fn of(parts: &Parts, folds: impl Iterator<Item = Fold<'a>>) -> Option<Self> {
+        let mut unseen = Self { challengers: vec![Middles::new(); CHALLENGERS.len()], ..Self::default() };
+        for Fold { train, test } in folds.filter(|fold| !fold.train.is_empty()) {
+            let averages = averages(&train)?;
+            unseen.averages.extend(middles(|_| &averages, &test));
+            for (challenger, said) in CHALLENGERS.iter().zip(&mut unseen.challengers) {
+                let weights = by_part(*challenger, parts, &train)?;
+                said.extend(middles(|window| &weights[parts.of_history(&window.history)], &test));
+            }
+            unseen.windows.extend(test);
+        }
+        Some(unseen)
+    }
+}
+
+/// A challenger's weights for each part, learned from its windows alone; from all where it has none.
+fn by_part(challenger: Challenger, parts: &Parts, windows: &[Window<'_>]) -> Option<Vec<Linear>> {
+    let mut by_part = vec![Vec::new(); parts.count()];
+    windows.iter().for_each(|window| by_part[parts.of_history(&window.history)].push(*window));
+    by_part.iter().map(|of| challenger(if of.is_empty() { windows } else { of })).collect()
+}
+
+/// The mean of the best moving and the best exponential average.
+fn averages(windows: &[Window<'_>]) -> Option<Linear> {
+    let mut averages = exponential_average(windows)?;
+    let moving = moving_average(windows)?;
+    (0..OUTPUTS).for_each(|output| averages.move_towards(&moving, output, 0.5));
+    Some(averages)
+}
+
+fn middles<'w>(weights: impl Fn(&Window<'_>) -> &'w Linear, windows: &[Window<'_>]) -> Middles {
+    windows.iter().map(|window| weights(window).centre(&window.history)).collect()
+}
+
+fn certain(middles: &Middles) -> Vec<Said> {
+    middles.iter().map(|middles| middles.map(|middle| [middle; 3])).collect()
 }
 
 /// Learns from windows of any kinds.
@@ -118,65 +168,6 @@ impl Forecaster for Learned {
     }
 }
 
-/// Absolute errors by fold, part and output, summed.
-type Errors = Vec<Vec<[f64; OUTPUTS]>>;
-
-fn selected(parts: &Parts, windows: &[Window<'_>]) -> Option<Vec<Linear>> {
-    let groups = inner_folds(windows);
-    let without = |at: usize| groups.iter().enumerate().filter(move |(other, _)| *other != at).flat_map(|(_, of)| of);
-    let mut folds: Vec<Fold<'_>> = (groups.iter().enumerate())
-        .map(|(at, group)| Fold { train: without(at).copied().collect(), test: group.clone() })
-        .collect();
-    folds.push(in_time(windows));
-    let mut averages: [Errors; AVERAGES.len()] = Default::default();
-    let mut candidates: [Errors; CANDIDATES.len()] = Default::default();
-    for Fold { train, test } in folds.iter().filter(|fold| !fold.train.is_empty()) {
-        for (method, errors) in AVERAGES.iter().zip(&mut averages) {
-            errors.push(absolute_errors(&method.weights(parts, train)?, parts, test));
-        }
-        for (method, errors) in CANDIDATES.iter().zip(&mut candidates) {
-            errors.push(absolute_errors(&method.weights_by_part(parts, train)?, parts, test));
-        }
-    }
-    let whole = |method: &Method| method.weights(parts, windows);
-    let (mut chosen, moving) = (whole(&AVERAGES[0])?, whole(&AVERAGES[1])?);
-    let by_part: Vec<Vec<Linear>> =
-        CANDIDATES.iter().map(|method| method.weights_by_part(parts, windows)).collect::<Option<_>>()?;
-    for output in 0..OUTPUTS {
-        let all = |errors: &Errors| errors.iter().flatten().map(|sums| sums[output]).sum::<f64>();
-        let uses_moving = all(&averages[1]) < all(&averages[0]);
-        let base = &averages[usize::from(uses_moving)];
-        for part in 0..parts.count() {
-            let sum = |errors: &Errors| errors.iter().map(|parts| parts[part][output]).sum::<f64>();
-            let is_safe = |errors: &Errors| {
-                errors.iter().zip(base).all(|(errors, base)| errors[part][output] <= base[part][output])
-            };
-            let safe = (0..CANDIDATES.len()).filter(|at| is_safe(&candidates[*at]));
-            let best = safe.min_by(|a, b| sum(&candidates[*a]).total_cmp(&sum(&candidates[*b])));
-            let weights = match best {
-                Some(best) => &by_part[best],
-                None if uses_moving => &moving,
-                None => continue,
-            };
-            chosen[part].0[output] = weights[part].0[output];
-        }
-    }
-    Some(chosen)
-}
-
-/// By part and output.
-fn absolute_errors(weights: &[Linear], parts: &Parts, windows: &[Window<'_>]) -> Vec<[f64; OUTPUTS]> {
-    let mut errors = vec![[0.0; OUTPUTS]; parts.count()];
-    for window in windows {
-        let part = parts.of_history(&window.history);
-        let centre = weights[part].centre(&window.history);
-        for output in 0..OUTPUTS {
-            errors[part][output] += (window.truth[output] - centre[output]).abs();
-        }
-    }
-    errors
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -190,7 +181,8 @@ mod tests {
         Recording { name: group.into(), group: group.into(), kind, runs }
     }
 
-    /// On a wave the autoregression wins, on a square wave of the length of an average the average.
+    /// On a wave the autoregression wins, on a square wave of the length of an average the average; a single group proves
+    /// nothing.
     #[test]
     fn each_kind_gets_what_suits_it() {
         let wave = |at: f64| 200.0 + 50.0 * (0.09 * at).sin();
@@ -198,6 +190,7 @@ mod tests {
         let recordings = [
             recording("a", Scope::Node, wave),
             recording("b", Scope::Node, move |at| wave(at + 31.0)),
+            recording("d", Scope::Node, move |at| wave(at + 47.0)),
             recording("c", Scope::Device, saw),
         ];
         let windows: Vec<Window<'_>> = recordings.iter().flat_map(Recording::windows).collect();
@@ -213,13 +206,17 @@ mod tests {
         };
         for scope in [Scope::Node, Scope::Device] {
             let [last, moving, exponential, ridge, selected] = forecasters.each_ref().map(|one| error(one, scope));
-            let best = last.min(moving).min(exponential).min(ridge);
-            assert!(selected <= best * 1.001, "{scope:?}: {selected} {best}");
+            if scope == Scope::Node {
+                let best = last.min(moving).min(exponential).min(ridge);
+                assert!(selected <= best + 0.01 * moving.min(exponential), "{selected} {best}");
+            }
+            assert!(selected <= (moving + exponential) / 2.0, "{scope:?}: {selected} {moving} {exponential}");
         }
         let unknown = Kind { scope: Scope::Package, device: None };
         let steps = vec![Step { power_w: 1.0, is_measured: true }; crate::forecast::HISTORY];
         let history = History::new(&unknown, &steps).unwrap();
         assert_eq!(forecasters[0].forecast(&[history]), [None]);
         assert!(learn(Method::Selected, &[]).kinds.is_empty());
+        assert!(learn(Method::Selected, &windows[..1]).forecast(&[windows[0].history])[0].is_some());
     }
 }

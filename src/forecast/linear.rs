@@ -19,6 +19,13 @@ impl Linear {
             .each_ref()
             .map(|weights| weights.iter().zip(history.powers()).map(|(weight, power)| weight * power).sum())
     }
+
+    /// Takes a share, in 0..1, of the weights of an output from another.
+    pub(super) fn move_towards(&mut self, other: &Self, output: usize, share: f64) {
+        for (weight, other) in self.0[output].iter_mut().zip(&other.0[output]) {
+            *weight += share * (other - *weight);
+        }
+    }
 }
 
 /// Of several weightings the one with the least mean absolute error on `windows`, for each output by itself; of equals the

@@ -13,6 +13,7 @@ pub mod history;
 pub mod learn;
 pub mod linear;
 pub mod ridge;
+mod select;
 pub mod split;
 
 pub use evaluate::{Evaluation, Row, Score, Setting, Shown, evaluate};

@@ -89,6 +89,21 @@ pub(super) fn in_time<'a>(windows: &[Window<'a>]) -> Fold<'a> {
     fold
 }
 
+/// Every so manieth window, in time, so that at most about `most` are left.
+pub(super) fn thin<'a>(windows: &[Window<'a>], most: usize) -> Vec<Window<'a>> {
+    windows.iter().copied().step_by(windows.len().div_ceil(most).max(1)).collect()
+}
+
+/// Each part judged once, by what is learned on the others.
+pub(super) fn leave_out_each(parts: Vec<Vec<Window<'_>>>) -> impl Iterator<Item = Fold<'_>> {
+    let mut left = 0..parts.len();
+    std::iter::from_fn(move || {
+        let at = left.next()?;
+        let others = parts.iter().enumerate().filter(|(other, _)| *other != at);
+        Some(Fold { train: others.flat_map(|(_, of)| of).copied().collect(), test: parts[at].clone() })
+    })
+}
+
 /// Parts of windows by group, to leave out one at a time; one group alone is parted in time.
 pub(super) fn inner_folds<'a>(windows: &[Window<'a>]) -> Vec<Vec<Window<'a>>> {
     let mut groups: BTreeMap<&str, Vec<Window<'a>>> = BTreeMap::new();
