@@ -10,6 +10,9 @@ use std::process::Output;
 use assert_cmd::Command;
 use serde_json::Value;
 
+/// Nothing is trained in tests that are not about training.
+const NO_NETWORKS: &[&str] = if cfg!(feature = "networks") { &["--no-networks"] } else { &[] };
+
 fn run(arguments: &[&str]) -> Output {
     Command::cargo_bin("jouleplan").unwrap().arg("forecast").args(arguments).output().unwrap()
 }
@@ -41,7 +44,9 @@ fn evaluation_has_every_forecaster_horizon_target_and_split() {
     let (a, b) = (telemetry(folder.path(), "a.csv", 900, 100.0), telemetry(folder.path(), "b.csv", 900, 130.0));
     let svg = folder.path().join("band.svg");
     let files = [a.to_str().unwrap(), b.to_str().unwrap()];
-    let arguments = ["evaluate", files[0], files[1], "--device", ".csv=L4", "--svg", svg.to_str().unwrap(), "--json"];
+    let mut arguments = vec!["evaluate", files[0], files[1], "--device", ".csv=L4", "--svg", svg.to_str().unwrap()];
+    arguments.push("--json");
+    arguments.extend(NO_NETWORKS);
     let value = json(&run(&arguments));
     let rows = value["horizons"].as_array().unwrap();
     assert_eq!(rows.len(), 8);
@@ -54,7 +59,7 @@ fn evaluation_has_every_forecaster_horizon_target_and_split() {
         assert!(row["rmse_w"]["ridge"].as_f64() >= row["mae_w"]["ridge"].as_f64());
     }
     assert!(std::fs::read_to_string(&svg).unwrap().contains("<polygon"));
-    let text = run(&["evaluate", files[0], files[1]]);
+    let text = run(&[&["evaluate", files[0], files[1]], NO_NETWORKS].concat());
     assert!(String::from_utf8(text.stdout).unwrap().contains("mean absolute error, W"));
 }
 
@@ -96,6 +101,51 @@ fn what_cannot_be_forecast_is_said() {
     }
 }
 
+#[cfg(feature = "networks")]
+#[test]
+fn a_network_is_trained_judged_kept_and_used() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let files: Vec<String> = ["a.csv", "b.csv", "c.csv"]
+        .map(|name| {
+            telemetry(folder.path(), name, 310, 100.0);
+            path(name)
+        })
+        .to_vec();
+    let logs: Vec<&str> = files.iter().map(String::as_str).collect();
+    let small = ["--hidden", "4", "--epochs", "1", "--device", ".csv=L4"];
+    let train = |out: &str| {
+        let output = run(&[&["train"], logs.as_slice(), &small, &["--out", out, "--json"]].concat());
+        (json(&output), std::fs::read(out).unwrap())
+    };
+    let (value, bytes) = train(&path("one.safetensors"));
+    assert_eq!((value["network"].as_str(), value["kinds"][0]["device"].as_str()), (Some("gru"), Some("L4")));
+    assert!(value["kinds"][0]["network_share"].as_f64().is_some_and(|share| (0.0..=1.0).contains(&share)));
+    assert!(bytes == train(&path("two.safetensors")).1, "the same twice");
+    let kept = path("one.safetensors");
+    let predict = ["predict", logs[0], "--forecaster", &kept, "--device", ".csv=L4"];
+    let forecasts = json(&run(&predict));
+    assert_eq!(
+        (forecasts["forecaster"].as_str(), forecasts["forecasts"].as_array().unwrap().len()),
+        (Some("selected"), 8)
+    );
+    let unknown = run(&predict[..4]);
+    assert_eq!(unknown.status.code(), Some(65));
+    assert!(String::from_utf8_lossy(&unknown.stderr).contains("--device says of what type"));
+    std::fs::write(path("broken"), &bytes[..200]).unwrap();
+    for (file, code) in [(path("broken"), 65), (logs[0].to_owned(), 65), (path("none"), 66)] {
+        assert_eq!(run(&["predict", logs[0], "--forecaster", &file]).status.code(), Some(code), "{file}");
+    }
+    for wrong in ["--hidden=3", "--network=rnn", "--epochs=0"] {
+        assert_eq!(run(&["train", logs[0], "--out", &kept, wrong]).status.code(), Some(2), "{wrong}");
+    }
+    let evaluate = run(&[&["evaluate", "--networks", "s4d", "--folds", "2", "--json"], &logs[..2]].concat());
+    for row in json(&evaluate)["horizons"].as_array().unwrap() {
+        let names: Vec<&str> = row["mae_w"].as_object().unwrap().keys().map(String::as_str).collect();
+        assert_eq!(names, ["exponential_average", "last_value", "moving_average", "ridge", "s4d", "selected"]);
+    }
+}
+
 /// Node power of MLPerf v4.1 by workloads held out, GPUs of LLM inference by files.
 #[test]
 fn published_traces_are_forecast_no_worse_than_by_averages() {
@@ -104,7 +154,7 @@ fn published_traces_are_forecast_no_worse_than_by_averages() {
         return;
     };
     let mut command = Command::cargo_bin("jouleplan").unwrap();
-    command.args(["--quiet", "forecast", "evaluate", "--json"]);
+    command.args(["--quiet", "forecast", "evaluate", "--json"]).args(NO_NETWORKS);
     for folder in ["mlperf_v4.1_h200", "gpu_llm_v100_a100"] {
         let entries = std::fs::read_dir(data.join("power").join(folder)).unwrap();
         let mut logs: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();

@@ -1,8 +1,11 @@
 //! `forecast`: the power of the next minute, and how far forecasters are off.
 
 mod evaluate;
+mod networks;
 mod predict;
 mod recordings;
+#[cfg(feature = "networks")]
+mod train;
 
 use clap::Subcommand;
 
@@ -17,12 +20,16 @@ pub struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Action {
+    #[cfg(feature = "networks")]
+    Train(train::Arguments),
     Evaluate(evaluate::Arguments),
     Predict(predict::Arguments),
 }
 
 pub fn run(arguments: &Arguments, output: &Output) -> anyhow::Result<()> {
     match &arguments.action {
+        #[cfg(feature = "networks")]
+        Action::Train(arguments) => train::run(arguments, output),
         Action::Evaluate(arguments) => evaluate::run(arguments, output),
         Action::Predict(arguments) => predict::run(arguments, output),
     }

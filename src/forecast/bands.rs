@@ -18,7 +18,7 @@ const TAIL: f64 = 0.05;
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Parts {
     /// Largest spreads of all parts but the last, in watts, ascending.
-    limits: Vec<f64>,
+    pub limits: Vec<f64>,
 }
 
 impl Parts {
@@ -53,7 +53,7 @@ type Residuals = (Vec<f64>, Vec<f64>);
 
 /// Residual quantiles of a forecaster for one kind of channel: watts to add to its 5 % and 95 %, a part each.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Bands(Vec<[(f64, f64); OUTPUTS]>);
+pub(super) struct Bands(pub Vec<[(f64, f64); OUTPUTS]>);
 
 impl Bands {
     /// From windows and what was said about them. `None` if a part has none.

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use super::forecaster::{Forecaster, Output, Quantiles};
 use super::history::{History, Kind, Recording, Window};
-use super::learn::{METHODS, Method, learn};
+use super::learn::{METHODS, learn};
 use super::split::{Fold, Split, chronological, held_out};
 
 /// How to evaluate.
@@ -27,7 +27,7 @@ pub struct Row {
     pub kind: Kind,
     pub windows: usize,
     /// By name of the forecaster.
-    pub scores: BTreeMap<&'static str, Score>,
+    pub scores: BTreeMap<String, Score>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -51,6 +51,8 @@ pub struct Shown {
 
 #[derive(Clone, Debug, Default)]
 pub struct Evaluation {
+    /// Of all forecasters, in the order in which they were made.
+    pub names: Vec<String>,
     /// By kind, split and output.
     pub rows: Vec<Row>,
     /// In order of time; empty unless asked for and held out.
@@ -84,10 +86,25 @@ impl Sums {
     }
 }
 
-/// Learns and judges all of `METHODS`.
-pub fn evaluate(recordings: &[Recording], setting: &Setting) -> Evaluation {
-    let mut sums: BTreeMap<(&Kind, Split, Output), BTreeMap<&'static str, Sums>> = BTreeMap::new();
-    let mut shown = Vec::new();
+/// The forecaster whose forecasts are shown.
+const SHOWN: &str = "selected";
+
+/// A forecaster of each of `METHODS`.
+pub fn baselines(windows: &[Window<'_>]) -> Vec<Box<dyn Forecaster>> {
+    METHODS.iter().map(|method| Box::new(learn(*method, windows)) as Box<dyn Forecaster>).collect()
+}
+
+/// Has forecasters made from the windows of each fold, every one with a name of its own, and judges them.
+///
+/// # Errors
+/// What making them fails with.
+pub fn evaluate<E>(
+    recordings: &[Recording],
+    setting: &Setting,
+    mut make: impl FnMut(&[Window<'_>]) -> Result<Vec<Box<dyn Forecaster>>, E>,
+) -> Result<Evaluation, E> {
+    let mut sums: BTreeMap<(&Kind, Split, Output), BTreeMap<String, Sums>> = BTreeMap::new();
+    let mut evaluation = Evaluation::default();
     for split in Split::ALL {
         let folds = match split {
             Split::Chronological => vec![chronological(recordings)],
@@ -95,30 +112,36 @@ pub fn evaluate(recordings: &[Recording], setting: &Setting) -> Evaluation {
         };
         for Fold { train, test } in &folds {
             let histories: Vec<History<'_>> = test.iter().map(|window| window.history).collect();
-            for method in METHODS {
-                let forecasts = learn(method, train).forecast(&histories);
-                for (window, forecast) in test.iter().zip(&forecasts) {
+            for forecaster in make(train)? {
+                let name = forecaster.name();
+                if !evaluation.names.iter().any(|known| known == name) {
+                    evaluation.names.push(name.to_owned());
+                }
+                for (window, forecast) in test.iter().zip(forecaster.forecast(&histories)) {
                     // A kind with too little to learn from is judged nowhere.
                     let Some(forecast) = forecast else { continue };
                     for output in Output::ALL {
                         let of = sums.entry((window.history.kind(), split, output)).or_default();
-                        of.entry(method.name()).or_default().add(window.truth[output.index()], forecast.of(output));
+                        let of = of.entry(name.to_owned()).or_default();
+                        of.add(window.truth[output.index()], forecast.of(output));
                     }
-                    if split == Split::HeldOut && method == Method::Selected && is_shown(recordings, setting, window) {
-                        shown.push(Shown { now: window.now, truth: window.truth[0], forecast: forecast.0[0] });
+                    if split == Split::HeldOut && name == SHOWN && is_shown(recordings, setting, window) {
+                        let (truth, forecast) = (window.truth[0], forecast.0[0]);
+                        evaluation.shown.push(Shown { now: window.now, truth, forecast });
                     }
                 }
             }
         }
     }
-    let row = |((kind, split, output), methods): ((&Kind, Split, Output), BTreeMap<&'static str, Sums>)| Row {
+    let row = |((kind, split, output), scores): ((&Kind, Split, Output), BTreeMap<String, Sums>)| Row {
         output,
         split,
         kind: kind.clone(),
-        windows: methods.values().map(|sums| sums.count).max().unwrap_or(0),
-        scores: methods.iter().map(|(name, sums)| (*name, sums.score())).collect(),
+        windows: scores.values().map(|sums| sums.count).max().unwrap_or(0),
+        scores: scores.into_iter().map(|(name, sums)| (name, sums.score())).collect(),
     };
-    Evaluation { rows: sums.into_iter().map(row).collect(), shown }
+    evaluation.rows = sums.into_iter().map(row).collect();
+    Ok(evaluation)
 }
 
 fn is_shown(recordings: &[Recording], setting: &Setting, window: &Window<'_>) -> bool {
@@ -142,7 +165,11 @@ mod tests {
             Recording { name: group.into(), group: group.into(), kind, runs }
         };
         let recordings = [recording("a"), recording("b")];
-        let evaluation = evaluate(&recordings, &Setting { folds: 4, shown: Some(1) });
+        let judge = |recordings: &[Recording], shown| {
+            evaluate(recordings, &Setting { folds: 4, shown }, |windows| Ok::<_, ()>(baselines(windows))).unwrap()
+        };
+        let evaluation = judge(&recordings, Some(1));
+        assert_eq!(evaluation.names, METHODS.map(|method| method.name().to_owned()));
         assert_eq!(evaluation.rows.len(), 2 * OUTPUTS);
         let row =
             evaluation.rows.iter().find(|row| row.split == Split::HeldOut && row.output == Output::ALL[3]).unwrap();
@@ -152,11 +179,6 @@ mod tests {
         assert!((score.mae_w - 10.0 * 240.0 / 881.0).abs() < 1e-9, "{score:?}");
         assert!((score.rmse_w - (100.0f64 * 240.0 / 881.0).sqrt()).abs() < 1e-9, "{score:?}");
         assert_eq!((evaluation.shown.len(), evaluation.shown[0].now), (881, 60));
-        assert!(
-            evaluate(&recordings[..1], &Setting { folds: 4, shown: None })
-                .rows
-                .iter()
-                .all(|row| row.split == Split::Chronological)
-        );
+        assert!(judge(&recordings[..1], None).rows.iter().all(|row| row.split == Split::Chronological));
     }
 }

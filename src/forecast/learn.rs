@@ -1,22 +1,16 @@
 //! Forecasters learned from windows, one set of weights and bands for each kind of channel.
 //!
-//! `selected` is what planning uses: the averages, moved by what was learned for calm and for lively histories by itself as
-//! far as `select` finds that safe. Steady load wants a long memory, the minute of a jump none. Its bands come from what was
-//! said about groups of traces that were left out, since those say how far a new trace will be off.
+//! `selected` is what planning uses and has a file of its own; the others are there to be compared with.
 
 use std::collections::BTreeMap;
 
-use super::average::{all_averages, exponential_average, last_value, moving_average};
-use super::bands::{Bands, Parts, Said};
-use super::forecaster::{Forecast, Forecaster, OUTPUTS};
+use super::average::{exponential_average, last_value, moving_average};
+use super::bands::{Bands, Parts};
+use super::forecaster::{Forecast, Forecaster};
 use super::history::{History, Kind, Window};
-use super::linear::{Linear, best};
+use super::linear::Linear;
 use super::ridge::ridge;
-use super::select::{Middles, Unseen, choose};
-use super::split::{Fold, in_time, inner_folds, leave_out_each, thin};
-
-/// Windows of a kind that `selected` is chosen by; neighbours say the same.
-const MOST_WINDOWS: usize = 8000;
+use super::selected::{Selected, certain, selected};
 
 /// A way to make a forecaster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,86 +61,21 @@ impl Channel {
             Method::MovingAverage => moving_average(windows)?,
             Method::ExponentialAverage => exponential_average(windows)?,
             Method::Ridge => ridge(windows)?,
-            Method::Selected => return Self::selected(windows),
+            Method::Selected => {
+                let Selected { parts, weights, bands, .. } = selected(windows, None)?;
+                return Some(Self { parts, weights, bands });
+            }
         };
         let parts = Parts::of(windows);
-        let said = middles(|_| &weights, windows);
-        let bands = Bands::learn(&parts, windows, &certain(&said))?;
+        let middles: Vec<_> = windows.iter().map(|window| weights.centre(&window.history)).collect();
+        let bands = Bands::learn(&parts, windows, &certain(&middles))?;
         Some(Self { weights: vec![weights; parts.count()], parts, bands })
-    }
-
-    fn selected(windows: &[Window<'_>]) -> Option<Self> {
-        let sparse = thin(windows, MOST_WINDOWS);
-        let parts = Parts::of(&sparse);
-        let averages = averages(windows)?;
-        let mut unseen = Unseen::of(&parts, leave_out_each(inner_folds(&sparse)))?;
-        let later = Unseen::of(&parts, std::iter::once(in_time(&sparse)))?;
-        if unseen.windows.is_empty() {
-            // A window or two: nothing can be left out.
-            unseen = Unseen { averages: middles(|_| &averages, &sparse), windows: sparse, challengers: Vec::new() };
-        }
-        let choices = choose(&parts, &unseen, &later);
-        let challengers: Vec<Vec<Linear>> =
-            CHALLENGERS.iter().map(|challenger| by_part(*challenger, &parts, windows)).collect::<Option<_>>()?;
-        let mut weights = vec![averages; parts.count()];
-        for (part, of) in choices.iter().enumerate() {
-            for (output, choice) in of.iter().enumerate() {
-                let Some(choice) = choice else { continue };
-                weights[part].move_towards(&challengers[choice.challenger][part], output, choice.share);
-            }
-        }
-        let bands = Bands::learn(&parts, &unseen.windows, &certain(&unseen.chosen(&parts, &choices)))?;
-        Some(Self { parts, weights, bands })
     }
 
     fn forecast(&self, history: &History<'_>) -> Forecast {
         let part = self.parts.of_history(history);
         self.bands.around(self.weights[part].centre(history).map(|middle| [middle; 3]), part)
     }
-}
-
-/// What learns weights for a part of the histories.
-type Challenger = fn(&[Window<'_>]) -> Option<Linear>;
-const CHALLENGERS: [Challenger; 2] = [|windows| best(&all_averages(), windows), ridge];
-
-impl<'a> Unseen<'a> {
-    /// What averages and challengers say about windows they had not learned from; `None` without any to learn from.
-    fn of(parts: &Parts, folds: impl Iterator<Item = Fold<'a>>) -> Option<Self> {
-        let mut unseen = Self { challengers: vec![Middles::new(); CHALLENGERS.len()], ..Self::default() };
-        for Fold { train, test } in folds.filter(|fold| !fold.train.is_empty()) {
-            let averages = averages(&train)?;
-            unseen.averages.extend(middles(|_| &averages, &test));
-            for (challenger, said) in CHALLENGERS.iter().zip(&mut unseen.challengers) {
-                let weights = by_part(*challenger, parts, &train)?;
-                said.extend(middles(|window| &weights[parts.of_history(&window.history)], &test));
-            }
-            unseen.windows.extend(test);
-        }
-        Some(unseen)
-    }
-}
-
-/// A challenger's weights for each part, learned from its windows alone; from all where it has none.
-fn by_part(challenger: Challenger, parts: &Parts, windows: &[Window<'_>]) -> Option<Vec<Linear>> {
-    let mut by_part = vec![Vec::new(); parts.count()];
-    windows.iter().for_each(|window| by_part[parts.of_history(&window.history)].push(*window));
-    by_part.iter().map(|of| challenger(if of.is_empty() { windows } else { of })).collect()
-}
-
-/// The mean of the best moving and the best exponential average.
-fn averages(windows: &[Window<'_>]) -> Option<Linear> {
-    let mut averages = exponential_average(windows)?;
-    let moving = moving_average(windows)?;
-    (0..OUTPUTS).for_each(|output| averages.move_towards(&moving, output, 0.5));
-    Some(averages)
-}
-
-fn middles<'w>(weights: impl Fn(&Window<'_>) -> &'w Linear, windows: &[Window<'_>]) -> Middles {
-    windows.iter().map(|window| weights(window).centre(&window.history)).collect()
-}
-
-fn certain(middles: &Middles) -> Vec<Said> {
-    middles.iter().map(|middles| middles.map(|middle| [middle; 3])).collect()
 }
 
 /// Learns from windows of any kinds.

@@ -6,8 +6,9 @@ use serde_json::{Map, Value, json};
 
 use super::super::exit::Failure;
 use super::super::output::Output;
+use super::networks::{Networks, Teller};
 use super::recordings::{Labels, read, too_little};
-use crate::forecast::{Evaluation, METHODS, Recording, Row, Score, Setting, evaluate};
+use crate::forecast::{Evaluation, Recording, Row, Score, Setting, evaluate};
 use crate::report::forecast_chart;
 use crate::report::text::{Table, percent};
 
@@ -22,6 +23,8 @@ pub struct Arguments {
     files: Vec<PathBuf>,
     #[command(flatten)]
     labels: Labels,
+    #[command(flatten)]
+    networks: Networks,
     /// Parts that the groups are held out in, at most
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u8).range(2..=100))]
     folds: u8,
@@ -39,7 +42,14 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments, output: &Output) -> anyhow::Result<()> {
     let recordings = read(&arguments.files, &arguments.labels, output)?;
     let shown = arguments.svg.as_ref().map(|_| shown(&recordings, arguments.svg_trace.as_deref())).transpose()?;
-    let evaluation = evaluate(&recordings, &Setting { folds: usize::from(arguments.folds), shown });
+    let teller = Teller::new(output);
+    let setting = Setting { folds: usize::from(arguments.folds), shown };
+    let mut fold = 0;
+    let evaluation = evaluate(&recordings, &setting, |windows| {
+        fold += 1;
+        arguments.networks.forecasters(windows, &teller.within(format!("fold {fold}")))
+    })?;
+    drop(teller);
     if evaluation.rows.is_empty() {
         return Err(too_little());
     }
@@ -78,7 +88,7 @@ fn tables(evaluation: &Evaluation) -> String {
     ];
     let mut text = String::new();
     for (title, figure) in figures {
-        let names = METHODS.map(|method| format!(">{}", method.name().replace('_', " ")));
+        let names: Vec<String> = evaluation.names.iter().map(|name| format!(">{}", name.replace('_', " "))).collect();
         let mut header = vec!["", "split", ">horizon", "target", ">windows"];
         header.extend(names.iter().map(String::as_str));
         let mut table = Table::new(&header);
@@ -90,7 +100,8 @@ fn tables(evaluation: &Evaluation) -> String {
                 row.output.target.name().to_owned(),
                 row.windows.to_string(),
             ];
-            cells.extend(METHODS.map(|method| row.scores.get(method.name()).map_or(String::new(), figure)));
+            let scores = evaluation.names.iter().map(|name| row.scores.get(name));
+            cells.extend(scores.map(|score| score.map_or(String::new(), figure)));
             table.row(cells);
         }
         text.push_str(&format!("{title}\n{}\n", table.render(0)));
@@ -103,7 +114,7 @@ fn tables(evaluation: &Evaluation) -> String {
 fn to_json(evaluation: &Evaluation) -> Value {
     let row = |row: &Row| {
         let by_name = |figure: fn(&Score) -> f64| -> Map<String, Value> {
-            row.scores.iter().map(|(name, score)| ((*name).to_owned(), json!(figure(score)))).collect()
+            row.scores.iter().map(|(name, score)| (name.clone(), json!(figure(score)))).collect()
         };
         let mut object = json!({
             "horizon_s": row.output.horizon.steps(),

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::super::exit::Failure;
 use super::super::output::Output;
+use super::networks::FromFile;
 use super::recordings::{Labels, read, read_logs, too_little};
 use crate::domain::{Channel, Timestamp};
 use crate::forecast::{Forecast, Forecaster, HISTORY, History, Method, Output as Figure, Recording, Window, learn};
@@ -19,6 +20,8 @@ use crate::formats::timestamp;
 pub struct Arguments {
     /// Telemetry CSV, or a log of nvidia-smi, PTDaemon or Prometheus; `-` is stdin
     file: PathBuf,
+    #[command(flatten)]
+    forecaster: FromFile,
     /// Traces to learn from [default: the file itself]
     #[arg(long, value_name = "FILE", num_args = 1)]
     learn: Vec<PathBuf>,
@@ -58,7 +61,6 @@ impl Name {
 }
 
 pub fn run(arguments: &Arguments, output: &Output) -> anyhow::Result<()> {
-    let paths = if arguments.learn.is_empty() { std::slice::from_ref(&arguments.file) } else { &arguments.learn };
     let mut channels = Vec::new();
     for (name, imported) in read_logs(std::slice::from_ref(&arguments.file), output)? {
         for (channel, readings) in &imported.trace.channels {
@@ -66,17 +68,11 @@ pub fn run(arguments: &Arguments, output: &Output) -> anyhow::Result<()> {
             channels.push((channel.clone(), Recording::new(channel.to_string(), name.clone(), kind, readings)));
         }
     }
-    let learned = if arguments.learn.is_empty() {
-        channels.iter().map(|(_, recording)| recording.clone()).collect()
-    } else {
-        read(paths, &arguments.labels, output)?
+    let forecaster = match arguments.forecaster.read()? {
+        Some(forecaster) => forecaster,
+        None => learned(arguments, &channels, output)?,
     };
-    let windows: Vec<Window<'_>> = learned.iter().flat_map(Recording::windows).collect();
-    if windows.is_empty() {
-        return Err(too_little());
-    }
-    let forecaster = learn(arguments.method.method(), &windows);
-    let predictions = predict(&forecaster, &channels, output);
+    let predictions = predict(forecaster.as_ref(), &channels, output);
     if predictions.is_empty() {
         return Err(Failure::bad_data(format!("no channel ends with {HISTORY} s without a gap; record some more")));
     }
@@ -87,6 +83,23 @@ pub fn run(arguments: &Arguments, output: &Output) -> anyhow::Result<()> {
         format!("{text}\n").into_bytes()
     };
     output.file(&arguments.out, &bytes)
+}
+
+fn learned(
+    arguments: &Arguments,
+    channels: &[(Channel, Recording)],
+    output: &Output,
+) -> anyhow::Result<Box<dyn Forecaster>> {
+    let traces = if arguments.learn.is_empty() {
+        channels.iter().map(|(_, recording)| recording.clone()).collect()
+    } else {
+        read(&arguments.learn, &arguments.labels, output)?
+    };
+    let windows: Vec<Window<'_>> = traces.iter().flat_map(Recording::windows).collect();
+    if windows.is_empty() {
+        return Err(too_little());
+    }
+    Ok(Box::new(learn(arguments.method.method(), &windows)))
 }
 
 /// Of one channel, from its last reading on.
@@ -114,7 +127,10 @@ fn predict<'a>(
     for ((channel, at, history), forecast) in ready.into_iter().zip(forecasts) {
         match forecast {
             Some(forecast) => predictions.push(Prediction { channel, at, forecast }),
-            None => output.warn(&format!("{channel}: nothing was learned about a {}, not forecast", history.kind())),
+            None => output.warn(&format!(
+                "{channel}: nothing was learned about a {}, not forecast; --device says of what type it is",
+                history.kind()
+            )),
         }
     }
     predictions
