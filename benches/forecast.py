@@ -45,7 +45,7 @@ def torch_step_ms():
 
 
 def main():
-    command = ["cargo", "run", "--release", "--quiet", "--example", "bench_forecast"]
+    command = ["cargo", "bench", "--quiet", "--bench", "forecast"]
     ours = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     theirs = torch_step_ms()
     print(f"{ours['devices']} devices, both horizons: {ours['forecast_ms']:.1f} ms")

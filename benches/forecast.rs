@@ -1,6 +1,6 @@
 //! How long 1,000 devices take to forecast, and a step of training, in milliseconds: medians over repeated runs.
 //!
-//! `cargo run --release --example bench_forecast`; `benches/forecast.py` puts the same step by PyTorch beside it. The
+//! `cargo bench --bench forecast`; `benches/forecast.py` puts the same step by PyTorch beside it. The
 //! network is trained here for an epoch on made traces, since time does not depend on what it has learned, and it is the one
 //! that is believed in everything: one that is believed nowhere is not even asked.
 

@@ -115,7 +115,7 @@ mod tests {
     #[test]
     fn each_kind_gets_what_suits_it() {
         let wave = |at: f64| 200.0 + 50.0 * (0.09 * at).sin();
-        let saw = |at: f64| 100.0 + if (at / 5.0) as u32 % 2 == 0 { 30.0 } else { 0.0 } + 0.01 * at;
+        let saw = |at: f64| 100.0 + if ((at / 5.0) as u32).is_multiple_of(2) { 30.0 } else { 0.0 } + 0.01 * at;
         let recordings = [
             recording("a", Scope::Node, wave),
             recording("b", Scope::Node, move |at| wave(at + 31.0)),

@@ -79,9 +79,12 @@ fn shown(recordings: &[Recording], text: Option<&str>) -> anyhow::Result<usize> 
     found.ok_or_else(|| Failure::usage("--svg-trace: no trace has a name with this text in it"))
 }
 
+/// How a figure is printed.
+type Figure = fn(&Score) -> String;
+
 /// A figure of each forecaster, a row each horizon, target and split.
 fn tables(evaluation: &Evaluation) -> String {
-    let figures: [(&str, fn(&Score) -> String); 3] = [
+    let figures: [(&str, Figure); 3] = [
         ("mean absolute error, W", |score| format!("{:.2}", score.mae_w)),
         ("root mean squared error, W", |score| format!("{:.2}", score.rmse_w)),
         ("true figures within the 90 % band", |score| percent(score.coverage_90)),
