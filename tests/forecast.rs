@@ -120,7 +120,8 @@ fn a_network_is_trained_judged_kept_and_used() {
     };
     let (value, bytes) = train(&path("one.safetensors"));
     assert_eq!((value["network"].as_str(), value["kinds"][0]["device"].as_str()), (Some("gru"), Some("L4")));
-    assert!(value["kinds"][0]["network_share"].as_f64().is_some_and(|share| (0.0..=1.0).contains(&share)));
+    let shares = value["kinds"][0]["network_shares"].as_array().unwrap();
+    assert!(shares.len() == 4 && shares.iter().all(|of| (0.0..=1.0).contains(&of["share"].as_f64().unwrap())));
     assert!(bytes == train(&path("two.safetensors")).1, "the same twice");
     let kept = path("one.safetensors");
     let predict = ["predict", logs[0], "--forecaster", &kept, "--device", ".csv=L4"];
@@ -144,6 +145,27 @@ fn a_network_is_trained_judged_kept_and_used() {
         let names: Vec<&str> = row["mae_w"].as_object().unwrap().keys().map(String::as_str).collect();
         assert_eq!(names, ["exponential_average", "last_value", "moving_average", "ridge", "s4d", "selected"]);
     }
+}
+
+#[cfg(feature = "networks")]
+#[test]
+fn the_bundled_forecaster_knows_nodes_of_eight_h200() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut text = "timestamp,node,scope,power_w\n".to_owned();
+    for second in 0..100 {
+        let power = 5200.0 + f64::from((second * 7919) % 101);
+        writeln!(text, "2026-01-01T00:{:02}:{:02}Z,n1,node,{power}", second / 60, second % 60).unwrap();
+    }
+    let path = folder.path().join("node.csv");
+    std::fs::write(&path, text).unwrap();
+    let bundled = Path::new(env!("CARGO_MANIFEST_DIR")).join("profiles/forecaster.safetensors");
+    let (path, bundled) = (path.to_str().unwrap(), bundled.to_str().unwrap());
+    let value = json(&run(&["predict", path, "--forecaster", bundled, "--device", "node=8xH200"]));
+    for row in value["forecasts"].as_array().unwrap() {
+        let [p5, p50, p95] = ["p5_w", "p50_w", "p95_w"].map(|key| row[key].as_f64().unwrap());
+        assert!(p5 < p50 && p50 < p95 && (p50 - 5250.0).abs() < 100.0, "{row}");
+    }
+    assert_eq!(value["forecasts"].as_array().map(Vec::len), Some(4));
 }
 
 /// Node power of MLPerf v4.1 by workloads held out, GPUs of LLM inference by files.
@@ -172,21 +194,20 @@ fn published_traces_are_forecast_no_worse_than_by_averages() {
         let (moving, exponential, selected) = (mae("moving_average"), mae("exponential_average"), mae("selected"));
         let place =
             format!("{} {} {} {}", row["scope"], row["split"], row["horizon_s"], row["target"]).replace('"', "");
-        // Which of the two averages suits a new workload best is not known before; their mean is what holds.
-        assert!(selected <= 1.01 * (moving + exponential) / 2.0, "{place}: {selected} of {moving} and {exponential}");
         let ratio = selected / moving.min(exponential);
+        assert!(ratio <= 1.045, "{place}: {selected} of {moving} and {exponential}");
         if ratio > 1.01 {
-            assert!(ratio <= 1.035, "{place}: {ratio}");
             worse.push(place.clone());
         }
         if place == "node held_out 30 mean" {
-            assert!(ratio <= 0.97, "{place}: {ratio}");
+            assert!(ratio <= 0.95, "{place}: {ratio}");
         }
         if row["split"] == "held_out" {
             let coverage = row["coverage_90"]["selected"].as_f64().unwrap();
             assert!((0.85..=0.95).contains(&coverage), "{place}: {coverage}");
         }
     }
-    // There the averages themselves lie 5 % apart.
-    assert_eq!(worse, ["device held_out 30 point"]);
+    // Without a network; the GRU brings these below 1 %, which takes minutes (profiles/README.md).
+    worse.sort();
+    assert_eq!(worse, ["device chronological 60 point", "device held_out 30 point"]);
 }

@@ -1,16 +1,14 @@
 //! When something learned replaces the averages: one standard error, over whole groups of traces.
 //!
 //! `selected` starts from the mean of the best moving and the best exponential average. Absolute errors are convex, so that
-//! on any trace whatever it is off by no more than the mean of those two. Challengers move it from there, for each output
-//! and part of the histories (calm, .., lively: `bands`), by the smallest share that is within one standard error of the
-//! best one (Breiman, Friedman, Olshen, Stone 1984, section 3.4.3, with differences paired by group), both on groups left
-//! out and on the end of all traces left out: what is new to a forecaster is another workload or another hour. Windows
-//! overlap and traces of one workload repeat each other, so groups are what is counted; fewer than three have no standard
-//! error to speak of, and nothing moves.
+//! on any trace whatever it is off by no more than the mean of those two. For each kind of channel and output a challenger
+//! moves it from there, by the smallest share that is within one standard error of the best one (Breiman, Friedman, Olshen,
+//! Stone 1984, section 3.4.3, with differences paired by group), both on groups left out and on the end of all traces left
+//! out: what is new to a forecaster is another workload or another hour. Windows overlap and traces of one workload repeat
+//! each other, so groups are what is counted; fewer than three have no standard error to speak of, and nothing moves.
 
 use std::collections::BTreeMap;
 
-use super::bands::Parts;
 use super::forecaster::OUTPUTS;
 use super::history::Window;
 
@@ -36,35 +34,33 @@ pub(super) struct Unseen<'a> {
     pub challengers: Vec<Middles>,
 }
 
-/// Of each part and output.
-pub(super) type Choices = Vec<[Option<Choice>; OUTPUTS]>;
+/// Of each output.
+pub(super) type Choices = [Option<Choice>; OUTPUTS];
 
 impl Unseen<'_> {
     /// What the choices make of it.
-    pub fn chosen(&self, parts: &Parts, choices: &Choices) -> Middles {
+    pub fn chosen(&self, choices: &Choices) -> Middles {
         let mut middles = self.averages.clone();
-        for ((at, window), middles) in self.windows.iter().enumerate().zip(&mut middles) {
-            for (output, choice) in choices[parts.of_history(&window.history)].iter().enumerate() {
-                let Some(choice) = choice else { continue };
-                let to = self.challengers[choice.challenger][at][output];
-                middles[output] += choice.share * (to - middles[output]);
+        for (output, choice) in choices.iter().enumerate() {
+            let Some(choice) = choice else { continue };
+            for (middles, to) in middles.iter_mut().zip(&self.challengers[choice.challenger]) {
+                middles[output] += choice.share * (to[output] - middles[output]);
             }
         }
         middles
     }
 
-    /// Summed absolute errors by part, challenger, group, output and share.
-    fn errors(&self, parts: &Parts) -> Vec<Vec<Vec<Shares>>> {
+    /// Summed absolute errors by challenger, group, output and share.
+    fn errors(&self) -> Vec<Vec<Shares>> {
         let mut groups: BTreeMap<&str, usize> = BTreeMap::new();
         for window in &self.windows {
             let next = groups.len();
             groups.entry(&window.recording.group).or_insert(next);
         }
-        let none = vec![[[0.0; SHARES.len()]; OUTPUTS]; groups.len()];
-        let mut errors = vec![vec![none; self.challengers.len()]; parts.count()];
+        let mut errors = vec![vec![[[0.0; SHARES.len()]; OUTPUTS]; groups.len()]; self.challengers.len()];
         for (at, window) in self.windows.iter().enumerate() {
             let group = groups[window.recording.group.as_str()];
-            for (of, middles) in errors[parts.of_history(&window.history)].iter_mut().zip(&self.challengers) {
+            for (of, middles) in errors.iter_mut().zip(&self.challengers) {
                 for output in 0..OUTPUTS {
                     let (average, challenger) = (self.averages[at][output], middles[at][output]);
                     for (sum, share) in of[group][output].iter_mut().zip(SHARES) {
@@ -82,17 +78,17 @@ type Shares = [[f64; SHARES.len()]; OUTPUTS];
 
 /// What replaces a share of the averages, if anything: the challenger that does best on what `groups` left out, by the
 /// smaller of the shares that this and `later` windows let it have.
-pub(super) fn choose(parts: &Parts, groups: &Unseen<'_>, later: &Unseen<'_>) -> Choices {
-    let (groups, later) = (groups.errors(parts), later.errors(parts));
-    let one = |part: usize, output: usize| {
+pub(super) fn choose(groups: &Unseen<'_>, later: &Unseen<'_>) -> Choices {
+    let (groups, later) = (groups.errors(), later.errors());
+    let one = |output: usize| {
         let total = |of: &Vec<Shares>, share: usize| of.iter().map(|group| group[output][share]).sum::<f64>();
         let least = |of: &Vec<Shares>| (0..SHARES.len()).map(|share| total(of, share)).fold(f64::INFINITY, f64::min);
-        let all = groups[part].iter().enumerate();
+        let all = groups.iter().enumerate();
         let (challenger, of) = all.min_by(|(_, a), (_, b)| least(a).total_cmp(&least(b)))?;
-        let share = safe_share(of, output).min(safe_share(later[part].get(challenger)?, output));
+        let share = safe_share(of, output).min(safe_share(later.get(challenger)?, output));
         (share > 0).then_some(Choice { challenger, share: SHARES[share] })
     };
-    (0..parts.count()).map(|part| std::array::from_fn(|output| one(part, output))).collect()
+    std::array::from_fn(one)
 }
 
 /// The place in `SHARES` of the smallest one within a standard error of the best.
@@ -151,7 +147,6 @@ mod tests {
     fn what_helps_every_group_now_and_later_is_used_as_far_as_it_helps() {
         let recordings = recordings(4);
         let windows: Vec<Window<'_>> = recordings.iter().flat_map(Recording::windows).collect();
-        let parts = Parts::of(&windows);
         // Of the outputs the first is best halfway, the second all the way, the third nowhere; the fourth in one group.
         let averages = [8.0, 4.0, 4.0, 4.0];
         let mut groups = unseen(&windows, averages, &[[9.0; OUTPUTS], [-8.0, 0.0, 8.0, 4.0]]);
@@ -159,21 +154,21 @@ mod tests {
             groups.challengers[1][at][3] = window.truth[3];
         }
         let [half, whole] = [0.5, 1.0].map(|share| Some(Choice { challenger: 1, share }));
-        let chosen = choose(&parts, &groups, &groups);
-        assert_eq!(chosen, [[half, whole, None, None]]);
-        assert_eq!(groups.chosen(&parts, &chosen)[0].map(|watts| watts - 50.0), [0.0, 0.0, 4.0, 4.0]);
+        let chosen = choose(&groups, &groups);
+        assert_eq!(chosen, [half, whole, None, None]);
+        assert_eq!(groups.chosen(&chosen)[0].map(|watts| watts - 50.0), [0.0, 0.0, 4.0, 4.0]);
         // Later the second is no help, which the first is all the more.
         let later = unseen(&windows, averages, &[[0.0; OUTPUTS], [0.0, 5.0, 0.0, 0.0]]);
-        assert_eq!(choose(&parts, &groups, &later), [[half, None, None, None]]);
+        assert_eq!(choose(&groups, &later), [half, None, None, None]);
     }
 
     #[test]
     fn two_groups_prove_nothing() {
         let recordings = recordings(2);
         let windows: Vec<Window<'_>> = recordings.iter().flat_map(Recording::windows).collect();
-        let (parts, helps) = (Parts::of(&windows), unseen(&windows, [4.0; OUTPUTS], &[[0.0; OUTPUTS]]));
-        assert_eq!(choose(&parts, &helps, &helps), [[None; OUTPUTS]]);
+        let helps = unseen(&windows, [4.0; OUTPUTS], &[[0.0; OUTPUTS]]);
+        assert_eq!(choose(&helps, &helps), [None; OUTPUTS]);
         let none = unseen(&windows, [4.0; OUTPUTS], &[]);
-        assert_eq!(choose(&parts, &none, &none), [[None; OUTPUTS]]);
+        assert_eq!(choose(&none, &none), [None; OUTPUTS]);
     }
 }

@@ -10,7 +10,7 @@ use super::forecaster::OUTPUTS;
 use super::history::Window;
 use super::linear::{Linear, best};
 use super::ridge::ridge;
-use super::select::{Choices, Middles, Unseen, choose};
+use super::select::{Choice, Choices, Middles, Unseen, choose};
 use super::split::{Fold, in_time, inner_folds, leave_out_each, thin};
 
 /// Windows of a kind that is decided by, and that networks are trained on; neighbours say the same.
@@ -29,8 +29,8 @@ pub(super) struct Selected {
     pub parts: Parts,
     /// A part each.
     pub weights: Vec<Linear>,
-    /// Shares of the network by part and output; the rest is the weights'.
-    pub network_shares: Vec<[f64; OUTPUTS]>,
+    /// Share of the network in each output; the rest is the weights'.
+    pub network_shares: [f64; OUTPUTS],
     pub bands: Bands,
 }
 
@@ -58,39 +58,37 @@ pub(super) fn selected(windows: &[Window<'_>], network: Option<NetworkSaid<'_>>)
         groups.hear(network.groups);
         later.hear(network.later);
     }
-    let choices = choose(&parts, &groups, &later);
-    let linear: Vec<Vec<Linear>> = LINEAR.iter().map(|of| by_part(*of, &parts, windows)).collect::<Option<_>>()?;
+    let choices = choose(&groups, &later);
     let mut weights = vec![averages; parts.count()];
-    let mut network_shares = vec![[0.0; OUTPUTS]; parts.count()];
-    for (part, of) in choices.iter().enumerate() {
-        for (output, choice) in of.iter().enumerate() {
-            let Some(choice) = choice else { continue };
-            let (from, share, network) = match choice.challenger {
-                NETWORK => (0, 0.0, choice.share),
-                // Of what is not the network's.
-                HALVED => (0, 0.5 * choice.share / (1.0 - 0.5 * choice.share), 0.5 * choice.share),
-                linear => (linear, choice.share, 0.0),
-            };
-            weights[part].move_towards(&linear[from][part], output, share);
-            network_shares[part][output] = network;
+    let mut network_shares = [0.0; OUTPUTS];
+    for (output, choice) in choices.iter().enumerate() {
+        let Some(Choice { challenger, share }) = *choice else { continue };
+        let (linear, share_of_linear) = match challenger {
+            NETWORK => (None, 0.0),
+            // Of what is not the network's.
+            HALVED => (Some(LINEAR[0]), 0.5 * share / (1.0 - 0.5 * share)),
+            linear => (Some(LINEAR[linear]), share),
+        };
+        network_shares[output] = match challenger {
+            NETWORK => share,
+            HALVED => 0.5 * share,
+            _ => 0.0,
+        };
+        if let Some(linear) = linear {
+            for (weights, towards) in weights.iter_mut().zip(by_part(linear, &parts, windows)?) {
+                weights.move_towards(&towards, output, share_of_linear);
+            }
         }
     }
-    let said = said(&parts, &groups, &choices, network.map(|network| (network.groups, network_shares.as_slice())));
+    let said = said(&groups, &choices, network.map(|network| network.groups), &network_shares);
     let bands = Bands::learn(&parts, &groups.windows, &said)?;
     Some(Selected { parts, weights, network_shares, bands })
 }
 
 /// What was said about windows unseen by what has been chosen; the width comes from the network alone.
-fn said(
-    parts: &Parts,
-    groups: &Unseen<'_>,
-    choices: &Choices,
-    network: Option<(&[Said], &[[f64; OUTPUTS]])>,
-) -> Vec<Said> {
-    let mut said = certain(&groups.chosen(parts, choices));
-    let Some((network, shares)) = network else { return said };
-    for ((said, network), window) in said.iter_mut().zip(network).zip(&groups.windows) {
-        let shares = &shares[parts.of_history(&window.history)];
+fn said(groups: &Unseen<'_>, choices: &Choices, network: Option<&[Said]>, shares: &[f64; OUTPUTS]) -> Vec<Said> {
+    let mut said = certain(&groups.chosen(choices));
+    for (said, network) in said.iter_mut().zip(network.unwrap_or_default()) {
         for ((said, [low, middle, high]), share) in said.iter_mut().zip(network).zip(shares) {
             said[0] += share * (low - middle);
             said[2] += share * (high - middle);
@@ -177,8 +175,8 @@ mod tests {
             selected(&windows, Some(NetworkSaid { groups: &groups, later: &later })).unwrap()
         };
         let (right, wrong) = (shares(0.0), shares(500.0));
-        assert!(right.network_shares.iter().flatten().all(|share| *share == 1.0), "{:?}", right.network_shares);
-        assert!(wrong.network_shares.iter().flatten().all(|share| *share == 0.0), "{:?}", wrong.network_shares);
+        assert!(right.network_shares.iter().all(|share| *share == 1.0), "{:?}", right.network_shares);
+        assert!(wrong.network_shares.iter().all(|share| *share == 0.0), "{:?}", wrong.network_shares);
         // Its width is corrected to what was needed: none.
         let history = &groups[0].history;
         let band = right.bands.around(groups[0].truth.map(|w| [w - 9.0, w, w + 9.0]), right.parts.of_history(history));

@@ -12,7 +12,7 @@ use super::networks::{Teller, family};
 use super::recordings::{Labels, read, too_little};
 use crate::forecast::network::file::{Origin, Source, to_bytes};
 use crate::forecast::network::{Family, Progress, Studied, Trained, Training, train};
-use crate::forecast::{Kind, Recording, Window};
+use crate::forecast::{Kind, Output as OutputOf, Recording, Window};
 use crate::formats::write::sha256_file;
 use crate::report::text::{Table, percent};
 
@@ -102,14 +102,24 @@ fn count(windows: &[Window<'_>], kind: &Kind) -> usize {
 }
 
 fn table(trained: &Trained, windows: &[Window<'_>]) -> String {
-    let mut table = Table::new(&["", ">windows", ">epochs", ">share of the network"]);
+    let shares = OutputOf::ALL.map(|of| format!(">{} {} s", of.target.name(), of.horizon.steps()));
+    let mut header = vec!["share of the network", ">windows", ">epochs"];
+    header.extend(shares.iter().map(String::as_str));
+    let mut table = Table::new(&header);
     for kind in trained.kinds() {
         let epochs =
             trained.networks().find(|(of, _)| *of == kind).map_or(String::new(), |(_, epochs)| epochs.to_string());
-        let share = percent(trained.network_share(kind));
-        table.row([kind.to_string(), count(windows, kind).to_string(), epochs, share]);
+        let mut cells = vec![kind.to_string(), count(windows, kind).to_string(), epochs];
+        cells.extend(trained.network_shares(kind).map(percent));
+        table.row(cells);
     }
     table.render(0)
+}
+
+/// By output.
+fn shares(trained: &Trained, kind: &Kind) -> Value {
+    let of = |(output, share): (OutputOf, f64)| json!({"horizon_s": output.horizon.steps(), "target": output.target.name(), "share": share});
+    OutputOf::ALL.into_iter().zip(trained.network_shares(kind)).map(of).collect()
 }
 
 fn to_json(trained: &Trained, windows: &[Window<'_>], origin: &Origin, wall_s: f64) -> Value {
@@ -119,7 +129,7 @@ fn to_json(trained: &Trained, windows: &[Window<'_>], origin: &Origin, wall_s: f
             "device": kind.device,
             "windows": count(windows, kind),
             "epochs": trained.networks().find(|(of, _)| *of == kind).map(|(_, epochs)| epochs),
-            "network_share": trained.network_share(kind),
+            "network_shares": shares(trained, kind),
         });
         if let Some(fields) = object.as_object_mut() {
             fields.retain(|_, value| !value.is_null());

@@ -110,7 +110,7 @@ pub fn to_bytes(trained: &Trained, origin: &Origin) -> Result<Vec<u8>, FileError
             epochs: voice.as_ref().map(|voice| voice.epochs),
         });
         let Some(Voice { scaler, network, shares, .. }) = voice else { continue };
-        put("shares", &[count, OUTPUTS], shares.iter().flatten().copied().collect());
+        put("shares", &[OUTPUTS], shares.to_vec());
         put("averages", &[OUTPUTS, HISTORY], scaler.averages.0.iter().flatten().copied().collect());
         put("scale_w", &[1], vec![scaler.scale_w]);
         put("units_w", &[OUTPUTS], scaler.units_w.to_vec());
@@ -180,12 +180,12 @@ impl Part<'_> {
         let bands = self.numbers("bands", Some(&[count, OUTPUTS, 2]))?;
         let bands = bands.chunks(2 * OUTPUTS).map(|of| std::array::from_fn(|at| (of[2 * at], of[2 * at + 1])));
         let bands = Bands(bands.collect());
-        let voice = epochs.map(|epochs| self.voice(family, hidden, count, epochs)).transpose()?;
+        let voice = epochs.map(|epochs| self.voice(family, hidden, epochs)).transpose()?;
         Ok(Channel { parts, weights, voice, bands })
     }
 
-    fn voice(&self, family: Family, hidden: usize, count: usize, epochs: usize) -> Result<Voice, FileError> {
-        let shares = self.numbers("shares", Some(&[count, OUTPUTS]))?;
+    fn voice(&self, family: Family, hidden: usize, epochs: usize) -> Result<Voice, FileError> {
+        let shares = self.numbers("shares", Some(&[OUTPUTS]))?;
         let units_w = self.numbers("units_w", Some(&[OUTPUTS]))?;
         let scaler = Scaler {
             averages: linear(&self.numbers("averages", Some(&[OUTPUTS, HISTORY]))?),
@@ -208,7 +208,7 @@ impl Part<'_> {
         }
         let shape = Shape { inputs: INPUTS, hidden, outputs: OUTPUTS * LEVELS.len() };
         let network = Arc::new(Network::new(family, shape, &tensors)?);
-        let shares = shares.chunks(OUTPUTS).map(|of| std::array::from_fn(|at| of[at])).collect();
+        let shares = std::array::from_fn(|at| shares[at]);
         Ok(Voice { scaler, network, shares, epochs })
     }
 

@@ -40,8 +40,8 @@ pub(super) struct Channel {
 pub(super) struct Voice {
     pub scaler: Scaler,
     pub network: Arc<Network>,
-    /// Shares of what it says, by part and output; the rest is the weights'.
-    pub shares: Vec<[f64; OUTPUTS]>,
+    /// Share of what it says in each output; the rest is the weights'.
+    pub shares: [f64; OUTPUTS],
     pub epochs: usize,
 }
 
@@ -88,7 +88,7 @@ impl<'a> Study<'a> {
     fn into_voice(self) -> (Heard<'a>, Voice) {
         let Self { scaler, network, epochs, groups, later } = self;
         let heard = Heard { windows: groups.0, groups: groups.1, later: later.1 };
-        (heard, Voice { scaler, network: Arc::new(network), shares: Vec::new(), epochs })
+        (heard, Voice { scaler, network: Arc::new(network), shares: [1.0; OUTPUTS], epochs })
     }
 }
 
@@ -102,14 +102,14 @@ struct Heard<'a> {
 fn believing(heard: &Heard<'_>, voice: &Voice) -> Option<Channel> {
     let parts = Parts::of(&heard.windows);
     let bands = Bands::learn(&parts, &heard.windows, &heard.groups)?;
-    let voice = Voice { shares: vec![[1.0; OUTPUTS]; parts.count()], ..voice.clone() };
+    let voice = voice.clone();
     Some(Channel { weights: vec![voice.scaler.averages.clone(); parts.count()], parts, voice: Some(voice), bands })
 }
 
 fn choosing(windows: &[Window<'_>], heard: Option<&Heard<'_>>, voice: Option<Voice>) -> Option<Channel> {
     let said = heard.map(|heard| NetworkSaid { groups: &heard.groups, later: &heard.later });
     let Selected { parts, weights, network_shares: shares, bands } = selected(windows, said)?;
-    let is_used = shares.iter().flatten().any(|share| *share > 0.0);
+    let is_used = shares.iter().any(|share| *share > 0.0);
     let voice = voice.filter(|_| is_used).map(|voice| Voice { shares, ..voice });
     Some(Channel { parts, weights, voice, bands })
 }
@@ -123,7 +123,7 @@ impl Channel {
             let part = self.parts.of_history(history);
             let mut said = self.weights[part].centre(history).map(|middle| [middle; 3]);
             if let (Some(voice), Some(heard)) = (voice, &heard) {
-                blend(&mut said, &heard[at], &voice.shares[part]);
+                blend(&mut said, &heard[at], &voice.shares);
             }
             self.bands.around(said, part)
         };
@@ -150,14 +150,10 @@ impl Trained {
         self.kinds.keys()
     }
 
-    /// Mean share of the network over parts and outputs, in 0..1; 0 where it is not used.
-    pub fn network_share(&self, kind: &Kind) -> f64 {
+    /// Share of the network in each output, in 0..1; 0 where it is not used.
+    pub fn network_shares(&self, kind: &Kind) -> [f64; OUTPUTS] {
         let voice = self.kinds.get(kind).and_then(|channel| channel.voice.as_ref());
-        let mean = |voice: &Voice| {
-            let sum: f64 = voice.shares.iter().flatten().sum();
-            sum / (voice.shares.len() * OUTPUTS) as f64
-        };
-        voice.map_or(0.0, mean)
+        voice.map_or([0.0; OUTPUTS], |voice| voice.shares)
     }
 }
 
