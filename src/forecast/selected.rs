@@ -30,6 +30,7 @@ pub(super) struct Selected {
     /// A part each.
     pub weights: Vec<Linear>,
     /// Share of the network in each output; the rest is the weights'.
+    #[cfg_attr(not(feature = "networks"), allow(dead_code))]
     pub network_shares: [f64; OUTPUTS],
     pub bands: Bands,
 }

@@ -1,5 +1,6 @@
 //! What the verbs of `forecast` share about networks, and what remains of it where they are not built in.
 
+#[cfg(feature = "networks")]
 use std::path::PathBuf;
 
 #[cfg(feature = "networks")]
