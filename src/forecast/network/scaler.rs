@@ -1,6 +1,7 @@
 //! What brings power to the numbers of a network and back: the residual to the averages, in multiples of what it usually is.
 
 use candle_core::{Device, Result, Tensor};
+use rayon::prelude::*;
 
 use super::inputs::{INPUTS, STEPS, sequence};
 use super::model::Network;
@@ -13,8 +14,8 @@ use crate::stats::{mean, quantile};
 
 /// No meter resolves less, in watts.
 const LEAST_SCALE_W: f64 = 1e-3;
-/// Histories that a network is given at once, which bounds what it needs of memory.
-const AT_ONCE: usize = 2048;
+/// Histories that a network is given at once: so few that what it computes with them stays in the caches of a core.
+const AT_ONCE: usize = 128;
 
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Scaler {
@@ -64,20 +65,23 @@ impl Scaler {
 
     /// What a network says about histories, in watts.
     pub fn said(&self, network: &Network, histories: &[History<'_>]) -> Result<Vec<Said>> {
-        let mut all = Vec::with_capacity(histories.len());
-        for histories in histories.chunks(AT_ONCE) {
+        let some = |histories: &[History<'_>]| -> Result<Vec<Said>> {
             let rows: Vec<Vec<f32>> = network.forward(&self.sequences(histories.iter().copied())?)?.to_vec2()?;
-            for (history, row) in histories.iter().zip(&rows) {
-                let centre = self.averages.centre(history);
-                let mut said = [[0.0; LEVELS.len()]; OUTPUTS];
-                for (output, (said, values)) in said.iter_mut().zip(row.chunks(LEVELS.len())).enumerate() {
-                    for (watts, value) in said.iter_mut().zip(values) {
-                        *watts = centre[output] + self.units_w[output] * f64::from(*value);
-                    }
-                }
-                all.push(said);
+            Ok(histories.iter().zip(&rows).map(|(history, row)| self.watts(history, row)).collect())
+        };
+        let all: Vec<Vec<Said>> = histories.par_chunks(AT_ONCE).map(some).collect::<Result<_>>()?;
+        Ok(all.into_iter().flatten().collect())
+    }
+
+    /// What one row of a network's outputs means for a history.
+    fn watts(&self, history: &History<'_>, row: &[f32]) -> Said {
+        let centre = self.averages.centre(history);
+        let mut said = [[0.0; LEVELS.len()]; OUTPUTS];
+        for (output, (said, values)) in said.iter_mut().zip(row.chunks(LEVELS.len())).enumerate() {
+            for (watts, value) in said.iter_mut().zip(values) {
+                *watts = centre[output] + self.units_w[output] * f64::from(*value);
             }
         }
-        Ok(all)
+        said
     }
 }
