@@ -37,7 +37,8 @@ target/bench-venv: benches/requirements.txt
 	$@/bin/pip install --quiet --disable-pip-version-check --requirement $<
 	touch $@
 
-# Builds llama.cpp's server, profiles it on this CPU and holds the fit against cells left out: an hour, so not in `test`.
+# Builds llama.cpp's server, profiles it on this CPU, holds the fit against cells left out and runs a plan of it on a Slurm
+# of its own: half an hour, a third of it once the server is built, so not in `test`.
 e2e-llama: build
 	$(WITH_TOOLS) bash tests/e2e_llama/run.sh
 

@@ -34,7 +34,7 @@
 //! | [`options`] | the deployments a queue may use, and who may use which | [`options::build`] |
 //! | [`plan`] | relaxation, bound, whole instances, placement, baselines | [`plan::solve()`] |
 //! | [`check`] | a plan verified from first principles, a rule a file | [`check::check`] |
-//! | [`slurm`] | a batch script an instance, and the script that submits them | |
+//! | [`slurm`] | scripts of a plan, and running them: submit, status, collect, reconcile; inventory | |
 //! | [`report`] | plan.json, tables, explanations and text, from a plan and its problem; the quality report of a fit | |
 //! | [`cli`] | one file a verb | [`cli::run`] |
 //!

@@ -246,6 +246,7 @@ fn family(rng: &mut ChaCha8Rng, pool: &Pool, model: usize) -> FamilyModel {
         load_power: Figure::estimated(Watts(idle * 1.5)),
         weights: Some(Figure::estimated(Bytes::from_gib(10.0))),
         kv_bytes_per_token: Some(Figure::estimated(Bytes(1e5))),
+        correction: None,
     }
 }
 

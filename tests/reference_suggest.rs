@@ -19,8 +19,12 @@ fn held_out_error(samples: &[Sample], chosen: &[usize]) -> f64 {
         if chosen.contains(&index) { train.push(sample.clone()) } else { test.push(sample.clone()) }
     }
     let devices = devices_toml::builtin();
-    let models =
-        fit(&train, &Context { engines: &[], devices: &devices, data_sets: &[] }, &Settings::default()).models();
+    let models = fit(
+        &train,
+        &Context { engines: &[], devices: &devices, data_sets: &[], assumed_power: &[] },
+        &Settings::default(),
+    )
+    .models();
     let group = evaluate(&models, &test, &[]).groups.remove(0);
     0.5 * (group.energy_mape.expect("energies") + group.runtime_mape.expect("runtimes"))
 }

@@ -20,7 +20,7 @@ fn samples_of(task: &str) -> Option<Vec<Sample>> {
 
 fn held_back(samples: &[Sample], unknown: Unknown) -> Vec<HeldBack> {
     let (engines, devices, data_sets) = (engines_toml::builtin(), devices_toml::builtin(), data_sets_toml::builtin());
-    let context = Context { engines: &engines, devices: &devices, data_sets: &data_sets };
+    let context = Context { engines: &engines, devices: &devices, data_sets: &data_sets, assumed_power: &[] };
     let measured = fit(samples, &context, &Settings::default()).models();
     leave_family_out(samples, &measured, &context, unknown)
 }

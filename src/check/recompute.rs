@@ -38,6 +38,9 @@ pub(super) fn deployment<'a>(
 ) -> Result<Recomputed<'a>, String> {
     let pool = cluster.pools.get(pool_index).ok_or("its pool is not in the cluster")?;
     let devices = model.key.devices;
+    if model.energy.is_empty() {
+        return Err("its model has no energy".to_owned());
+    }
     if model.key.device != pool.device {
         return Err(format!("its family runs on {}, pool {} has {}", model.key.device, pool.name, pool.device));
     }
@@ -352,6 +355,7 @@ mod tests {
             load_power: Figure::estimated(Watts(300.0)),
             weights: None,
             kv_bytes_per_token: None,
+            correction: None,
         }
     }
 

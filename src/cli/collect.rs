@@ -1,4 +1,4 @@
-//! `collect`: one result file a job, with the caller's ids in the caller's order.
+//! `collect`: one result file a job, in the caller's format, with the caller's ids in the caller's order.
 
 use std::path::PathBuf;
 
@@ -13,6 +13,10 @@ use crate::slurm::collect::{Asked, collect};
 use crate::slurm::submit;
 
 /// Put the answers of a plan together: one file a job, with the caller's ids in the caller's order
+///
+/// Requests of OpenAI batch files become JSON lines in the same format. Rows of CSV files keep their columns, behind a
+/// request_id if they have none, and are followed by those of what the model's command wrote to {output}: CSV with a
+/// header and a row for each row of {shard}, in its order or under its request_id.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// Plan directory
@@ -37,33 +41,32 @@ pub fn run(arguments: &Arguments, output: &Output) -> anyhow::Result<()> {
     let workload = &inputs.assembled.workload;
     let names: Vec<String> = workload.jobs.iter().map(|job| job.name.clone()).collect();
     let job: Vec<usize> = workload.requests.group.iter().map(|&group| workload.groups[group as usize].job).collect();
+    let id: Vec<String> = plan.assignments.iter().map(|(id, _)| id.to_owned()).collect();
     let instance: Vec<String> =
         plan.assignments.iter().map(|(_, instance)| plan.instances[instance as usize].id.clone()).collect();
-    let asked = Asked { files: &inputs.assembled.files, jobs: &names, job: &job, instance: &instance };
+    let asked = Asked { files: &inputs.assembled.files, jobs: &names, job: &job, id: &id, instance: &instance };
     let out = arguments.out.clone().unwrap_or_else(|| opened.dir.join("collected"));
     let collected = collect(&opened.dir, &opened.scripts, &asked, &out)?;
-    let requests: u64 = collected.iter().map(|job| job.requests - job.without_text).sum();
+    let requests: u64 = collected.iter().map(|job| job.requests - job.elsewhere).sum();
     let answered: u64 = collected.iter().map(|job| job.answered).sum();
     if arguments.json {
         let jobs: Vec<_> = collected.iter().map(|job| json!({
-            "job": job.job, "file": job.file, "requests": job.requests, "answered": job.answered, "without_text": job.without_text,
+            "job": job.job, "file": job.files.first(), "files": job.files, "requests": job.requests, "answered": job.answered,
+            "elsewhere": job.elsewhere,
         })).collect();
         output.json(&json!({"schema_version": 1, "requests": requests, "answered": answered, "jobs": jobs}))?;
     }
     for job in &collected {
-        if job.without_text > 0 {
+        if job.elsewhere > 0 {
             output.note(&format!(
-                "{}: {} requests had lengths only; what was made of them is in results/",
-                job.job, job.without_text
+                "{}: the command has done {} requests and wrote no {{output}}: their answers are where it put them",
+                job.job, job.elsewhere
             ));
         }
-        output.note(&format!(
-            "{}: {} of {} answers in {}",
-            job.job,
-            job.answered,
-            job.requests - job.without_text,
-            job.file.display()
-        ));
+        for file in &job.files {
+            let asked = job.requests - job.elsewhere;
+            output.note(&format!("{}: {} of {asked} answers in {}", job.job, job.answered, file.display()));
+        }
     }
     if answered < requests && !arguments.partial {
         let message = format!(

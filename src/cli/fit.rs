@@ -3,6 +3,7 @@
 mod cross_validation;
 mod suggest;
 mod transfer;
+mod update;
 
 use std::path::{Path, PathBuf};
 
@@ -23,6 +24,7 @@ use crate::formats::write::{WriteError, write_atomic};
 use crate::formats::{data_sets_toml, devices_toml, models_json};
 use crate::report::fit_quality;
 use crate::report::text::{Table, count, percent, plain};
+use crate::units::Watts;
 
 /// Fit energy and runtime models to samples
 #[derive(Debug, clap::Args)]
@@ -33,6 +35,11 @@ pub struct Arguments {
     /// Models file to write; `-` is stdout
     #[arg(long, required_unless_present = "suggest")]
     out: Option<PathBuf>,
+    /// Correct the models of this file, --out's if none is named, by what runs of them took (`reconcile --samples`): a
+    /// factor on net energy and one on time for each family that the samples are of; families it lacks are fitted
+    #[arg(long, value_name = "MODELS", num_args = 0..=1, require_equals = true, requires = "out",
+        conflicts_with_all = ["cv", "transfer", "suggest", "report"])]
+    update: Option<Option<PathBuf>>,
     /// Regression form; auto takes the best of our own
     #[arg(long, value_enum, default_value_t = Form::Auto)]
     form: Form,
@@ -51,6 +58,9 @@ pub struct Arguments {
     /// How models are served and built, for estimates; the bundled file if absent
     #[arg(long)]
     engines: Option<PathBuf>,
+    /// What one device draws while it serves, for families without measured energy: plans show it as estimated
+    #[arg(long, value_name = "DEVICE=WATTS", value_parser = assumed_power, requires = "out")]
+    assume_power: Vec<(String, Watts)>,
     /// Seed of the cross-validation's folds and of resampled intervals
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -93,15 +103,19 @@ pub fn run(arguments: &Arguments, output: &Output) -> anyhow::Result<()> {
         None => Vec::new(),
     };
     let (devices, data_sets) = (devices_toml::builtin(), data_sets_toml::builtin());
-    let context = Context { engines: &engines, devices: &devices, data_sets: &data_sets };
+    let context =
+        Context { engines: &engines, devices: &devices, data_sets: &data_sets, assumed_power: &arguments.assume_power };
     let settings = Settings { form: arguments.form.into(), seed: arguments.seed, ..Settings::default() };
     let Some(out) = &arguments.out else { return suggest_only(arguments, output, &suggestions) };
+    if let Some(base) = &arguments.update {
+        return update::run(arguments, out, base.as_deref(), (&samples, files), (&context, &settings), output);
+    }
     let report = fit(&samples, &context, &settings);
     for (family, why) in &report.unfitted {
         output.warn(&format!("{family} is not fitted: {why}"));
     }
     if report.families.is_empty() {
-        return Err(Failure::bad_data("no family could be fitted: give samples with energies, runtimes and lengths"));
+        return Err(Failure::bad_data("no family could be fitted: give samples with runtimes and lengths"));
     }
     let mut models = report.models();
     let transferred = transfer::estimate(&arguments.transfer, &models, &context)
@@ -133,6 +147,13 @@ pub fn run(arguments: &Arguments, output: &Output) -> anyhow::Result<()> {
         output.note(&format!("{written} from {} samples in {}", report.samples, out.display()));
     }
     Ok(())
+}
+
+fn assumed_power(text: &str) -> Result<(String, Watts), String> {
+    let (device, watts) = text.rsplit_once('=').ok_or("expected DEVICE=WATTS")?;
+    let positive = |watts: &f64| *watts > 0.0 && *watts <= 1e6;
+    let watts = watts.parse().ok().filter(positive).ok_or_else(|| format!("`{watts}` is no power in watts"))?;
+    if device.trim().is_empty() { Err("DEVICE is empty".to_owned()) } else { Ok((device.to_owned(), Watts(watts))) }
 }
 
 fn write_report(folder: &Path, report: &FitReport) -> anyhow::Result<()> {

@@ -16,7 +16,7 @@ use crate::slurm::submit;
 pub struct Arguments {
     /// Plan directory
     dir: PathBuf,
-    /// Write what was measured as samples for `fit`
+    /// Write what was measured as samples, for `fit --update`
     #[arg(long, value_name = "FILE")]
     samples: Option<PathBuf>,
     /// Print one JSON object

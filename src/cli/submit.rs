@@ -13,6 +13,8 @@ use crate::slurm::submit::{self, Opened, Placement, Prepared, Request, local};
 /// Hand a plan to Slurm; a dry run unless --yes
 ///
 /// Every script goes through `sbatch --test-only` first. What is answered, or with Slurm already, is not submitted again.
+/// Jobs meter themselves with this program, which must be on storage that the nodes share; the environment variable
+/// JOULEPLAN_BIN names another one.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// Plan directory

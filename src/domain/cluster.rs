@@ -32,6 +32,13 @@ pub struct DeviceType {
     pub idle_power: Figure<Watts>,
 }
 
+impl DeviceType {
+    /// By its name or an alias, whatever the case.
+    pub fn is_named(&self, name: &str) -> bool {
+        std::iter::once(&self.name).chain(&self.aliases).any(|known| known.eq_ignore_ascii_case(name.trim()))
+    }
+}
+
 /// What goes into `#SBATCH` lines for a pool.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SlurmTarget {

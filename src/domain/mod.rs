@@ -4,6 +4,7 @@
 
 pub mod clock;
 pub mod cluster;
+pub mod correction;
 pub mod data_set;
 pub mod deployment;
 pub mod engine;
@@ -22,6 +23,7 @@ pub mod workload;
 
 pub use clock::{ClockPoint, ClockTable, Phase, PhaseFactors};
 pub use cluster::{Cluster, DeviceKind, DeviceType, Goal, Pool, Site, SlurmTarget};
+pub use correction::Correction;
 pub use data_set::DataSetPrompts;
 pub use deployment::{Deployment, Rates};
 pub use engine::{Architecture, Engine};

@@ -1,6 +1,7 @@
 //! A fitted family: energy and busy time per request, where they hold, and what else an operating point needs to know.
 
 use super::clock::ClockTable;
+use super::correction::Correction;
 use super::family::FamilyKey;
 use super::features::{Feature, Features};
 use super::provenance::{Figure, Provenance};
@@ -104,6 +105,7 @@ pub struct BatchPoint {
 pub struct FamilyModel {
     pub key: FamilyKey,
     pub form: Form,
+    /// Empty where no energy is known.
     pub energy: Vec<Term>,
     pub runtime: Vec<Term>,
     pub energy_quality: Quality,
@@ -120,6 +122,8 @@ pub struct FamilyModel {
     /// Weights of the instance, over all devices; absent if the architecture is unknown.
     pub weights: Option<Figure<Bytes>>,
     pub kv_bytes_per_token: Option<Figure<Bytes>>,
+    /// Where runs have corrected what was fitted.
+    pub correction: Option<Correction>,
 }
 
 /// Which end of the range of the estimated coefficients to take.
@@ -131,6 +135,11 @@ pub enum Case {
 }
 
 impl FamilyModel {
+    /// Whether its energy is known. One of times alone can be evaluated, not planned with.
+    pub fn has_energy(&self) -> bool {
+        !self.energy.is_empty()
+    }
+
     /// Gross joules of one request at mean running batch `batch`.
     pub fn energy(&self, input: f64, output: f64, batch: f64) -> Joules {
         Joules(evaluate(&self.energy, input, output, batch))

@@ -6,6 +6,7 @@ use super::observation::Observation;
 use super::phase::{PhaseFit, PowerLimits, Spec};
 use super::quality::{self, FittedTarget, OutOfFold};
 use super::select::{self, CrossValidated, Identified, Setting};
+use super::unmetered::Energies;
 use super::{Settings, uncertainty};
 use crate::domain::{Figure, Provenance, Sample};
 use crate::stats::mean;
@@ -74,8 +75,18 @@ impl Attempt {
         error(|row| row.energy, |(energy, _)| energy).max(error(|row| row.runtime, |(_, runtime)| runtime))
     }
 
-    pub fn remark(&self, rows: &[&Observation], machine: &Machine<'_>, kv_cache: bool, notes: &mut Vec<String>) {
-        notes.extend(self.notes.iter().cloned());
+    pub fn remark(
+        &self,
+        rows: &[&Observation],
+        machine: &Machine<'_>,
+        kv_cache: bool,
+        energies: Energies,
+        notes: &mut Vec<String>,
+    ) {
+        // All of them are of power.
+        if !energies.are_missing() {
+            notes.extend(self.notes.iter().cloned());
+        }
         if self.fit.estimated_scale < 1.0 {
             notes.push(format!(
                 "hardware estimates scaled to {:.0} %: they exceeded half of a measurement",
@@ -128,6 +139,7 @@ pub fn estimated_terms(
 }
 
 /// Mean of the samples' own figures, else the device table's, else half of the least power seen; the last two estimated.
+/// Missing where no power was seen either.
 pub fn idle_power(rows: &[&Observation], machine: &Machine<'_>, notes: &mut Vec<String>) -> Figure<Watts> {
     let own: Vec<f64> = rows.iter().filter_map(|row| row.idle_power).collect();
     if let Some(watts) = mean(&own) {
@@ -135,9 +147,11 @@ pub fn idle_power(rows: &[&Observation], machine: &Machine<'_>, notes: &mut Vec<
         return Figure::new(Watts(watts), provenance);
     }
     machine.idle_power().unwrap_or_else(|| {
-        let least = rows.iter().filter_map(|row| row.power()).fold(f64::INFINITY, f64::min);
+        let Some(least) = rows.iter().filter_map(|row| row.power()).reduce(f64::min) else {
+            return Figure::new(Watts::ZERO, Provenance::Missing);
+        };
         notes.push("idle power unknown: taken as half of the least power seen".into());
-        Figure::estimated(Watts(if least.is_finite() { IDLE_OF_LEAST_POWER * least } else { 0.0 }))
+        Figure::estimated(Watts(IDLE_OF_LEAST_POWER * least))
     })
 }
 

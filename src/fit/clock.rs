@@ -178,6 +178,10 @@ fn relative_fit(
     let matrix = Array2::from_shape_vec((targets.len(), width), equations).ok()?;
     let solution = nnls(&matrix, &Array1::from(targets));
     let found = [solution[0], solution[width - 1]];
-    let plausible = 1.0 / PLAUSIBLE_FACTOR..=PLAUSIBLE_FACTOR;
-    found.iter().all(|factor| plausible.contains(factor)).then_some(found)
+    found.iter().all(|factor| is_plausible(*factor)).then_some(found)
+}
+
+/// Whether devices may differ by this factor from what is known of them.
+pub fn is_plausible(factor: f64) -> bool {
+    (1.0 / PLAUSIBLE_FACTOR..=PLAUSIBLE_FACTOR).contains(&factor)
 }

@@ -22,6 +22,9 @@ pub struct GroupError {
     pub energy_bias: Option<f64>,
 }
 
+/// A sample, and its joules and seconds per request as predicted; no joules by a model of times alone.
+type Predicted = (Observation, Option<f64>, f64);
+
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Evaluation {
     /// In order of their keys.
@@ -50,7 +53,7 @@ pub fn evaluate(models: &[FamilyModel], samples: &[Sample], data_sets: &[DataSet
             result.without_model.push((family, samples.len()));
             continue;
         };
-        let predicted: Vec<(Observation, f64, f64)> = samples
+        let predicted: Vec<Predicted> = samples
             .iter()
             .filter_map(|sample| {
                 let row = Observation::new(sample, data_sets)?;
@@ -58,16 +61,17 @@ pub fn evaluate(models: &[FamilyModel], samples: &[Sample], data_sets: &[DataSet
                     Some(clock) => &model.at_clock(clock)?,
                     None => model,
                 };
-                let (energy, runtime) = (predict(&at_clock.energy, &row)?, predict(&at_clock.runtime, &row)?);
+                let energy = if model.has_energy() { Some(predict(&at_clock.energy, &row)?) } else { None };
+                let runtime = predict(&at_clock.runtime, &row)?;
                 Some((row, energy, runtime))
             })
             .collect();
         result.unpredictable += samples.len() - predicted.len();
-        let pairs = |target: fn(&Observation) -> Option<f64>, guess: fn(&(Observation, f64, f64)) -> f64| {
-            predicted.iter().filter_map(|row| Some((target(&row.0)?, guess(row)))).unzip::<f64, f64, Vec<_>, Vec<_>>()
+        let pairs = |target: fn(&Observation) -> Option<f64>, guess: fn(&Predicted) -> Option<f64>| {
+            predicted.iter().filter_map(|row| Some((target(&row.0)?, guess(row)?))).unzip::<f64, f64, Vec<_>, Vec<_>>()
         };
         let (energy, energy_guess) = pairs(|row| row.energy, |row| row.1);
-        let (runtime, runtime_guess) = pairs(|row| row.runtime, |row| row.2);
+        let (runtime, runtime_guess) = pairs(|row| row.runtime, |row| Some(row.2));
         let outside = predicted
             .iter()
             .filter(|(row, ..)| {

@@ -5,7 +5,7 @@
 //! Llama-2-70B, prompts of 2,048 tokens). Not modelled: communication, and kernels that differ between engines; the
 //! range is meant to cover them.
 
-use crate::domain::{Architecture, DeviceKind, DeviceType, Engine, Feature, Figure, Term};
+use crate::domain::{Architecture, DeviceKind, DeviceType, Engine, FamilyKey, Feature, Figure, Provenance, Term};
 use crate::units::{Bytes, Seconds, Watts};
 
 /// Share of peak FLOP/s reached in prefill on 1, 2, 4, 8 devices. One device is extrapolated.
@@ -74,6 +74,11 @@ pub struct Machine<'a> {
 }
 
 impl Machine<'_> {
+    /// Whether `name` is the family's device type, by its name or an alias.
+    pub fn is_named(&self, name: &str, key: &FamilyKey) -> bool {
+        key.device.eq_ignore_ascii_case(name) || self.device.is_some_and(|device| device.is_named(name))
+    }
+
     /// TDP of all devices together.
     pub fn tdp(&self) -> Option<Watts> {
         self.device.map(|device| device.tdp * f64::from(self.devices))
@@ -143,9 +148,10 @@ impl Machine<'_> {
     }
 
     /// Mean power of all devices while the weights load.
-    pub fn load_power(&self, idle: Watts) -> Figure<Watts> {
+    pub fn load_power(&self, idle: Figure<Watts>) -> Figure<Watts> {
+        let (idle, provenance) = (idle.value, idle.provenance.weaker(Provenance::Estimated));
         let tdp = self.tdp().unwrap_or(idle);
-        Figure::estimated(idle + (tdp - idle).max(Watts::ZERO) * LOAD_POWER_SHARE)
+        Figure::new(idle + (tdp - idle).max(Watts::ZERO) * LOAD_POWER_SHARE, provenance)
     }
 
     fn architecture(&self) -> Option<&Architecture> {

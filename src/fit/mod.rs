@@ -3,8 +3,9 @@
 //! `fit` groups samples by family, decides which features they can tell apart, takes from hardware figures what they
 //! cannot (`hardware`), fits the rest under physical limits (`phase`, `joint`, `curve`), chooses the form by
 //! cross-validation (`select`) and states how good it is (`quality`). Trials that do not belong are listed and not used
-//! (`outliers`). `bilinear` is the published form, for comparison; `evaluate` tests models on samples they have not seen.
-//! `clock` tabulates other SM clocks; other power limits and SM shares are set aside here.
+//! (`outliers`), and families without energies are fitted in time (`unmetered`). `bilinear` is the published form, for
+//! comparison; `evaluate` tests models on samples they have not seen, and `update` corrects them by runs. `clock` tabulates
+//! other SM clocks; other power limits and SM shares are set aside here.
 
 mod attempt;
 pub mod bilinear;
@@ -23,6 +24,8 @@ pub mod select;
 pub mod suggest;
 pub mod transfer;
 pub mod uncertainty;
+mod unmetered;
+pub mod update;
 
 use std::collections::BTreeMap;
 
@@ -34,6 +37,7 @@ use self::cells::Cell;
 use self::hardware::Machine;
 use self::observation::Observation;
 use self::outliers::Outlier;
+use self::unmetered::Energies;
 use crate::domain::{
     DataSetPrompts, DeviceKind, DeviceType, Engine, FamilyKey, FamilyModel, Feature, Form, Provenance, Sample, Term,
 };
@@ -50,6 +54,8 @@ pub struct Context<'a> {
     pub engines: &'a [Engine],
     pub devices: &'a [DeviceType],
     pub data_sets: &'a [DataSetPrompts],
+    /// Power of one device while it serves, as the user states it for device types that nothing meters.
+    pub assumed_power: &'a [(String, Watts)],
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,28 +147,24 @@ fn fit_family(
     let mut notes = Vec::new();
     let (samples, other_clocks) = clock::default_operating_point(samples, &mut notes);
     let machine = Machine {
-        device: context.devices.iter().find(|device| is_named(device, &key.device)),
+        device: context.devices.iter().find(|device| device.is_named(&key.device)),
         engine: engine_of(context.engines, key),
         precision: &key.precision,
         devices: key.devices,
     };
-    // The energy of a GPU family is that of its GPUs; a host's alone is another scope.
-    let is_gpu = machine.device.is_some_and(|device| device.kind == DeviceKind::Gpu);
-    let in_scope = |sample: &Sample| !is_gpu || sample.gpu_energy.is_some() || sample.cpu_energy.is_none();
+    let in_scope = |sample: &Sample| of_its_devices(sample, key, context.devices);
     let mut pairs: Vec<Pair<'_>> = samples
         .iter()
         .filter(|sample| in_scope(sample))
         .filter_map(|sample| Some((*sample, Observation::new(sample, context.data_sets)?)))
         .collect();
-    if pairs.iter().all(|(_, row)| row.energy.is_none()) {
-        return Err("no sample has an energy of its devices".into());
-    }
     if pairs.iter().all(|(_, row)| row.runtime.is_none()) {
         return Err("no sample has a runtime".into());
     }
     if pairs.len() < samples.len() {
         notes.push(format!("{} samples without energy, runtime or batch left out", samples.len() - pairs.len()));
     }
+    let energies = Energies::of(&mut pairs, key, &machine, context.assumed_power, &mut notes);
     let mut outliers = outliers::take(&mut pairs, all, key.kv_cache, |rows| {
         let mut said_later = Vec::new();
         let idle = idle_power(rows, &machine, &mut said_later).value;
@@ -186,6 +188,7 @@ fn fit_family(
             ));
         }
     }
+    energies.own_up_outliers(&mut outliers);
     if !outliers.is_empty() {
         let list: Vec<String> = outliers.iter().map(Outlier::to_string).collect();
         notes.push(format!(
@@ -194,12 +197,12 @@ fn fit_family(
         ));
     }
     let rows: Vec<&Observation> = pairs.iter().map(|(_, row)| row).collect();
-    attempt.remark(&rows, &machine, key.kv_cache, &mut notes);
-    let idle = attempt.idle;
+    attempt.remark(&rows, &machine, key.kv_cache, energies, &mut notes);
+    let idle = energies.idle_power(attempt.idle);
 
     let provenance = rows.iter().map(|row| row.provenance).fold(Provenance::Measured, Provenance::weaker);
     let bilinear = Published::new(&rows, provenance, settings.folds, settings.seed);
-    let (form, energy, runtime) = match (&bilinear, settings.form) {
+    let (form, mut energy, mut runtime) = match (&bilinear, settings.form) {
         (Some(published), FormChoice::Bilinear) => {
             (Form::Bilinear, published.energy.fitted.clone(), published.runtime.fitted.clone())
         }
@@ -214,6 +217,7 @@ fn fit_family(
             (Form::Phase, energy, runtime)
         }
     };
+    energies.own_up(&mut energy, &mut runtime);
     let used: Vec<&Sample> = pairs.iter().map(|(sample, _)| *sample).collect();
     let mut model = FamilyModel {
         key: key.clone(),
@@ -227,9 +231,10 @@ fn fit_family(
         clocks: None,
         idle_power: idle,
         load_time: machine.load_time(),
-        load_power: machine.load_power(idle.value),
+        load_power: machine.load_power(idle),
         weights: machine.weights(),
         kv_bytes_per_token: machine.kv_bytes_per_token(),
+        correction: None,
     };
     let others: Vec<(u32, Observation)> = other_clocks
         .iter()
@@ -243,17 +248,18 @@ fn fit_family(
             other_clocks.len() - others.len()
         ));
     }
-    if model.form == Form::Phase {
+    if model.form == Form::Phase && energies == Energies::Metered {
         let default_mhz = used.iter().filter_map(|sample| sample.sm_clock_mhz).max();
         model.clocks = clock::table(&model, default_mhz, &others, &mut notes);
     } else if !others.is_empty() {
         // The published form may be negative in a phase, so it has no factors.
         notes.push(format!(
-            "{} samples at other SM clocks set aside: only the phase form has a clock table",
+            "{} samples at other SM clocks set aside: only the phase form has a clock table, and of measured energies",
             others.len()
         ));
     }
     let cells = cells::cells(&rows, energy.out_of_fold.as_ref(), runtime.out_of_fold.as_ref());
+    let bilinear = bilinear.filter(|_| energies == Energies::Metered);
     Ok(FittedFamily { model, bilinear, cells, outliers, notes })
 }
 
@@ -301,8 +307,10 @@ fn main_data_set(pairs: &[Pair<'_>]) -> Option<String> {
     counts.iter().rev().max_by_key(|(_, count)| **count).map(|(name, _)| (*name).to_owned())
 }
 
-fn is_named(device: &DeviceType, name: &str) -> bool {
-    std::iter::once(&device.name).chain(&device.aliases).any(|known| known.eq_ignore_ascii_case(name.trim()))
+/// The energy of a GPU family is that of its GPUs; a host's alone is another scope.
+fn of_its_devices(sample: &Sample, key: &FamilyKey, devices: &[DeviceType]) -> bool {
+    let is_gpu = devices.iter().any(|device| device.kind == DeviceKind::Gpu && device.is_named(&key.device));
+    !is_gpu || sample.gpu_energy.is_some() || sample.cpu_energy.is_none()
 }
 
 /// The entry of this model and precision, else of this model: its architecture is the same.

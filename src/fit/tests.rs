@@ -1,13 +1,17 @@
 use super::outliers::OutlierKind;
 use super::*;
 use crate::domain::model::Case;
-use crate::domain::{Feature, Measurement, Moments, Phase};
+use crate::domain::{Feature, Figure, Measurement, Moments, Phase};
 use crate::formats::{data_sets_toml, devices_toml, engines_toml};
 use crate::units::{Joules, Seconds, Watts};
 
 fn fitted(samples: &[Sample], form: FormChoice) -> FitReport {
+    fitted_at(samples, form, &[])
+}
+
+fn fitted_at(samples: &[Sample], form: FormChoice, assumed_power: &[(String, Watts)]) -> FitReport {
     let (engines, devices, data_sets) = (engines_toml::builtin(), devices_toml::builtin(), data_sets_toml::builtin());
-    let context = Context { engines: &engines, devices: &devices, data_sets: &data_sets };
+    let context = Context { engines: &engines, devices: &devices, data_sets: &data_sets, assumed_power };
     fit(samples, &context, &Settings { form, ..Settings::default() })
 }
 
@@ -198,9 +202,9 @@ fn an_unknown_device_or_model_is_said_not_guessed() {
 
 #[test]
 fn what_cannot_be_fitted_is_listed_with_its_reason() {
-    let without_energy: Vec<Sample> = chat().into_iter().map(|s| Sample { gpu_energy: None, ..s }).collect();
-    let report = fitted(&without_energy, FormChoice::Auto);
-    assert!(report.families.is_empty() && report.unfitted[0].1.contains("energy"));
+    let without_times: Vec<Sample> = chat().into_iter().map(|s| Sample { runtime: None, ..s }).collect();
+    let report = fitted(&without_times, FormChoice::Auto);
+    assert!(report.families.is_empty() && report.unfitted[0].1.contains("runtime"));
     let report = fitted(&chat(), FormChoice::Bilinear);
     assert!(report.families.is_empty() && report.unfitted[0].1.contains("bilinear"));
 }
@@ -230,6 +234,61 @@ fn the_energy_of_a_host_does_not_stand_for_that_of_its_gpus() {
     let report = fitted(&samples, FormChoice::Auto);
     assert_eq!(report.models()[0].energy, plain[0].energy);
     assert!(report.families[0].notes[0].starts_with("1 samples without energy"), "{:?}", report.families[0].notes);
+}
+
+/// Times are fitted as they are with energies at a constant power, which says nothing that times do not.
+#[test]
+fn families_without_energy_are_fitted_in_time() {
+    let of_times = |samples: Vec<Sample>| -> Vec<Sample> {
+        samples.into_iter().map(|sample| Sample { gpu_energy: None, ..sample }).collect()
+    };
+    let measured = lengths_and_batches("1");
+    let metered = fitted(&measured, FormChoice::Auto).families.remove(0);
+    let samples = of_times(measured);
+    let family = fitted(&samples, FormChoice::Auto).families.remove(0);
+    assert!(!family.model.has_energy() && family.notes[0].contains("is missing"), "{:?}", family.notes);
+    for (input, output, batch) in [(32.0, 16.0, 1.0), (2048.0, 1024.0, 64.0), (500.0, 70.0, 20.0)] {
+        let (of_times, with_energy) = (&family.model, &metered.model);
+        let (a, b) = (of_times.runtime(input, output, batch).0, with_energy.runtime(input, output, batch).0);
+        assert!((a / b - 1.0).abs() < 0.02, "{a} and {b} s");
+    }
+    assert_eq!((family.model.energy_quality.samples, family.model.energy_quality.cv_mape), (0, None));
+    assert!(family.model.runtime.iter().any(|term| term.provenance == Provenance::Imported));
+    assert!(family.cells.iter().all(|cell| cell.energy.is_none() && cell.runtime.is_some()));
+    let evaluated = evaluate(std::slice::from_ref(&family.model), &samples, &[]);
+    assert_eq!((evaluated.groups[0].energy_mape, evaluated.groups[0].samples), (None, 27));
+    assert!(evaluated.groups[0].runtime_mape.unwrap() < 0.02);
+    assert_eq!(family.model.idle_power, metered.model.idle_power, "by the device table");
+    // Where only the batch varies, too.
+    let family = fitted(&of_times(chat()), FormChoice::Auto).families.remove(0);
+    assert!((family.model.runtime(200.0, 600.0, 64.0).0 / 0.115 - 1.0).abs() < 0.1);
+    // Without a device table there is no idle power to tell.
+    let unknown: Vec<Sample> = samples.into_iter().map(|s| Sample { device: "cpu".into(), ..s }).collect();
+    let family = fitted(&unknown, FormChoice::Auto).families.remove(0);
+    assert_eq!(family.model.idle_power, Figure::new(Watts::ZERO, Provenance::Missing));
+    assert_eq!(family.model.load_power.provenance, Provenance::Missing);
+}
+
+#[test]
+fn a_power_that_the_user_states_is_an_estimate() {
+    let samples: Vec<Sample> =
+        lengths_and_batches("1").into_iter().map(|s| Sample { gpu_energy: None, device: "Cpu".into(), ..s }).collect();
+    let assumed = [("gpu".to_owned(), Watts(9.0)), ("cpu".to_owned(), Watts(60.0))];
+    let family = fitted_at(&samples, FormChoice::Auto, &assumed).families.remove(0);
+    assert!(family.notes[0].contains("60 W"), "{:?}", family.notes);
+    let model = &family.model;
+    assert!(model.energy.iter().all(|term| term.provenance == Provenance::Estimated && term.interval.is_none()));
+    assert!(model.runtime.iter().all(|term| term.interval.is_some()), "{:?}", model.runtime);
+    assert_eq!((model.energy_quality.samples, model.energy_quality.error_factors), (0, None));
+    assert!(model.runtime_quality.error_factors.is_some());
+    let power = model.energy(256.0, 128.0, 8.0).0 / model.runtime(256.0, 128.0, 8.0).0;
+    assert!((power / 60.0 - 1.0).abs() < 1e-3, "{power}");
+    assert_eq!((model.idle_power.provenance, family.bilinear), (Provenance::Estimated, None));
+    let net = model.net_energy_coefficients(8.0, Case::Central).unwrap();
+    assert_eq!(model.estimated_energy_coefficients(8.0).unwrap(), net, "all of it is estimated");
+    // Where energy was measured, nothing is assumed.
+    let report = fitted_at(&lengths_and_batches("1"), FormChoice::Auto, &[("H100".to_owned(), Watts(9.0))]);
+    assert_eq!(report.families, fitted(&lengths_and_batches("1"), FormChoice::Auto).families);
 }
 
 #[test]

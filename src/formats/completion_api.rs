@@ -67,6 +67,11 @@ impl Completion {
         self.choices.iter().any(Choice::carries_tokens)
     }
 
+    /// Whether it is the last chunk of an answer.
+    pub fn ends(&self) -> bool {
+        self.choices.iter().any(|choice| choice.finish_reason.is_some())
+    }
+
     /// Tokens made up to and with this chunk, where the server counts them.
     pub fn tokens_so_far(&self) -> Option<u32> {
         let timed = || self.timings.as_ref().and_then(|timings| timings.predicted_n);

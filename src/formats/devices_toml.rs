@@ -32,12 +32,7 @@ pub fn read(path: &Path) -> Result<Vec<DeviceType>, Problems> {
 
 /// The device of this name or alias, whatever the case.
 pub fn resolve<'a>(table: &'a [DeviceType], name: &str) -> Option<&'a DeviceType> {
-    let name = name.trim();
-    table.iter().find(|device| names(device).any(|known| known.eq_ignore_ascii_case(name)))
-}
-
-fn names(device: &DeviceType) -> impl Iterator<Item = &str> {
-    std::iter::once(&device.name).chain(&device.aliases).map(String::as_str)
+    table.iter().find(|device| device.is_named(name))
 }
 
 fn parse(text: &str, path: &Path) -> Result<Vec<DeviceType>, Problems> {

@@ -239,7 +239,7 @@ fn generation_3(value: Value, devices: &[DeviceType], problems: &mut Collector) 
             source: Some(SOURCE_V3.into()),
             ..steady_state()
         };
-        samples.extend(sound(sample, &at, problems));
+        samples.extend(sample_row::checked(&sample, &at, problems));
     }
     samples
 }
@@ -301,7 +301,7 @@ fn generation_2(value: Value, path: &Path, devices: &[DeviceType], problems: &mu
         source: Some(SOURCE_V2.into()),
         ..steady_state()
     };
-    sound(sample, "", problems).into_iter().collect()
+    sample_row::checked(&sample, "", problems).into_iter().collect()
 }
 
 /// The name in the device table, or the source's own where the table does not know it.
@@ -316,14 +316,6 @@ fn unknown_input(output: f64) -> Moments {
 /// What all rows have in common.
 fn steady_state() -> Sample {
     Sample { engine: Some("vllm".into()), provenance: Provenance::Imported, ..Sample::empty(Measurement::SteadyState) }
-}
-
-/// The same gate as a row of the samples CSV.
-fn sound(sample: Sample, at: &str, problems: &mut Collector) -> Option<Sample> {
-    let cells = sample_row::write_row(&sample);
-    let cell = |name: &str| sample_row::COLUMNS.iter().position(|column| *column == name).map(|at| cells[at].as_str());
-    let place = |name: &str| if at.is_empty() { name.to_owned() } else { format!("{at} ({name})") };
-    sample_row::read_row(&cell, &place, problems)
 }
 
 #[cfg(test)]

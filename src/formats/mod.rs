@@ -3,6 +3,7 @@
 //! A reader returns domain values or every problem it found (`Problems`), never the first alone, and never panics.
 
 pub mod accuracy_csv;
+pub mod aiperf;
 pub mod blocks;
 pub mod cluster_edit;
 pub mod cluster_toml;
@@ -10,6 +11,7 @@ pub mod completion_api;
 pub mod csv_map;
 pub mod data_sets_toml;
 pub mod dcgm_text;
+pub mod deployment_facts;
 pub mod devices_toml;
 pub mod doctor_json;
 pub mod duration;
@@ -20,6 +22,7 @@ pub mod gres;
 pub mod hostlist;
 pub mod job_scripts;
 pub mod jobs_toml;
+pub mod json_fields;
 pub mod meter_json;
 pub mod mlenergy;
 pub mod models_json;
@@ -50,6 +53,7 @@ pub mod text;
 pub mod timestamp;
 pub mod toml_document;
 pub mod trace_builder;
+pub mod vllm_bench;
 pub mod workload;
 pub mod write;
 

@@ -17,7 +17,7 @@ pub use self::clocks::{ClockPointJson, ClocksJson, PhaseFactorsJson};
 use super::plan_json::FamilyJson;
 use super::problems::{Collector, Problems};
 use crate::domain::features::BatchCurve;
-use crate::domain::{BatchPoint, Box2, FamilyModel, Feature, Figure, Form, Quality, Term};
+use crate::domain::{BatchPoint, Box2, Correction, FamilyModel, Feature, Figure, Form, Quality, Term};
 use crate::units::{Bytes, Seconds, Watts};
 
 pub const SCHEMA_VERSION: u32 = 1;
@@ -44,7 +44,7 @@ pub struct FamilyModelJson {
     pub family: FamilyJson,
     /// `phase` or `bilinear`.
     pub form: String,
-    /// Gross joules per request over all devices: sum of value * feature.
+    /// Gross joules per request over all devices: sum of value * feature. Empty where no energy is known.
     pub energy_j: Vec<TermJson>,
     /// Instance-seconds per request: sum of value * feature.
     pub runtime_s: Vec<TermJson>,
@@ -63,6 +63,19 @@ pub struct FamilyModelJson {
     pub weights_bytes: Option<FigureJson>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kv_bytes_per_token: Option<FigureJson>,
+    /// Absent where the coefficients are as they were fitted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub correction: Option<CorrectionJson>,
+}
+
+/// What net energy (gross less idle power times time) and time were multiplied by since they were fitted, to meet runs.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CorrectionJson {
+    pub net_energy: f64,
+    pub time: f64,
+    /// Samples that the last correction rests on.
+    pub samples: usize,
 }
 
 /// One coefficient. In the names: i input tokens, o output tokens, b mean running batch, S1 = sum over k < o of (i + k),
@@ -166,8 +179,16 @@ pub fn write(models: &[FamilyModel], samples: &[SampleFile]) -> String {
 /// # Errors
 /// `Unreadable`, or every problem at once.
 pub fn read(path: &Path) -> Result<Vec<FamilyModel>, Problems> {
+    read_with_samples(path).map(|(models, _)| models)
+}
+
+/// Reads models and which samples they came from.
+///
+/// # Errors
+/// As `read`.
+pub fn read_with_samples(path: &Path) -> Result<(Vec<FamilyModel>, Vec<SampleFile>), Problems> {
     let bytes = std::fs::read(path).map_err(|source| Problems::Unreadable { file: path.to_owned(), source })?;
-    parse(&bytes, path)
+    parse_with_samples(&bytes, path)
 }
 
 /// The file as it lies on disk; families one by one, so that each may be reported.
@@ -176,7 +197,6 @@ pub fn read(path: &Path) -> Result<Vec<FamilyModel>, Problems> {
 struct Envelope {
     schema_version: u32,
     #[serde(default)]
-    #[allow(dead_code)]
     samples: Vec<SampleFile>,
     families: Vec<Value>,
 }
@@ -186,6 +206,10 @@ struct Envelope {
 /// # Errors
 /// Every problem at once.
 pub fn parse(bytes: &[u8], path: &Path) -> Result<Vec<FamilyModel>, Problems> {
+    parse_with_samples(bytes, path).map(|(models, _)| models)
+}
+
+fn parse_with_samples(bytes: &[u8], path: &Path) -> Result<(Vec<FamilyModel>, Vec<SampleFile>), Problems> {
     let mut problems = Collector::new(path);
     let envelope: Envelope = match serde_json::from_slice(bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes)) {
         Ok(envelope) => envelope,
@@ -226,7 +250,7 @@ pub fn parse(bytes: &[u8], path: &Path) -> Result<Vec<FamilyModel>, Problems> {
         }
         models.push(model);
     }
-    problems.finish(models)
+    problems.finish((models, envelope.samples))
 }
 
 fn to_json(model: &FamilyModel) -> FamilyModelJson {
@@ -249,6 +273,11 @@ fn to_json(model: &FamilyModel) -> FamilyModelJson {
         load_power_w: figure_to_json(model.load_power, |watts: Watts| watts.0),
         weights_bytes: model.weights.map(|figure| figure_to_json(figure, |bytes: Bytes| bytes.0)),
         kv_bytes_per_token: model.kv_bytes_per_token.map(|figure| figure_to_json(figure, |bytes: Bytes| bytes.0)),
+        correction: model.correction.map(|Correction { net_energy, time, samples }| CorrectionJson {
+            net_energy,
+            time,
+            samples,
+        }),
     }
 }
 

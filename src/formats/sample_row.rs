@@ -210,6 +210,18 @@ pub fn write_row(sample: &Sample) -> [String; 42] {
     ]
 }
 
+/// A sample made elsewhere, through the gate of a row. `at` is its place in the file, empty for the file itself.
+pub fn checked(sample: &Sample, at: &str, problems: &mut Collector) -> Option<Sample> {
+    let cells = write_row(sample);
+    let cell = |name: &str| COLUMNS.iter().position(|column| *column == name).map(|at| cells[at].as_str());
+    read_row(&cell, &|name| place(at, name), problems)
+}
+
+/// The place of a field of the thing at `at`.
+pub fn place(at: &str, name: &str) -> String {
+    if at.is_empty() { name.to_owned() } else { format!("{at} ({name})") }
+}
+
 fn cell_of<T: ToString>(value: Option<T>) -> String {
     value.map_or_else(String::new, |value| value.to_string())
 }

@@ -93,6 +93,11 @@ fn clocks(pool: &Pool, family: &FamilyModel, point: &BatchPoint) -> Vec<Option<u
 }
 
 fn unplannable(family: &FamilyModel) -> Option<String> {
+    if !family.has_energy() {
+        return Some(
+            "its energy is missing; fit it with --assume-power DEVICE=WATTS to plan with an estimate".to_owned(),
+        );
+    }
     let batch = family.batch_points.first().map_or(1.0, |point| point.batch_size);
     let (Some(_), Some(_)) = (
         family.net_energy_coefficients(batch, crate::domain::model::Case::Central),

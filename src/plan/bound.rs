@@ -65,6 +65,14 @@ impl<'a> Master<'a> {
                 }
             }
         }
+        for (v, columns) in self.capacity.starts.iter().enumerate() {
+            for (w, &column) in columns.iter().enumerate() {
+                let coefficient = raise(prices.starts.earned(v, w) / energy);
+                if coefficient > 0.0 {
+                    entries.push((column, coefficient));
+                }
+            }
+        }
         self.lp.add_row(pass.total / energy, f64::INFINITY, &entries)?;
         Ok(())
     }

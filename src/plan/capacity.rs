@@ -81,7 +81,7 @@ pub struct Capacity {
     pub starts: Vec<Vec<ColId>>,
     /// a: loaded time, scaled.
     pub loaded: Vec<Vec<ColId>>,
-    /// o: 1 at most, and only where a deployment has an instance at all; whole where n is.
+    /// o: 1 at most, and only where a deployment is started at all; whole where n is.
     pub open: Vec<Option<ColId>>,
     pools: Vec<PoolRows>,
     /// Row (6), by window; none without a cap.
@@ -153,7 +153,7 @@ impl Capacity {
             let alone = lp.add_row(-infinity, 0.0, &[(powered.on, -1.0), (powered.waking, 1.0)])?;
             together.push((alone, lp.add_row(-infinity, 0.0, &[])?));
         }
-        let used = lp.add_row(-infinity, 0.0, &[])?; // o - sum of n <= 0
+        let used = lp.add_row(-infinity, 0.0, &[])?; // o - sum of s <= 0
         let mut entries = vec![(used, 1.0)];
         if let Some(powered) = &pool.powered {
             // ... and no node is on for less than a load and a request: (A + least) o <= sum of u - h.
@@ -225,7 +225,7 @@ impl Capacity {
             lp.add_column(0.0, (0.0, infinity), false, &entries)?;
 
             // s: starts.
-            let mut entries = vec![(rows[w].starts, -1.0)];
+            let mut entries = vec![(rows[w].starts, -1.0), (used, -1.0)];
             if load > 0.0 {
                 entries.extend(rows[reach..=w].iter().map(|row| (row.load_after, load)));
             }
@@ -233,8 +233,7 @@ impl Capacity {
             let alive = problem.most_alive(v, w) as f64;
 
             // n: alive at once.
-            let mut entries =
-                vec![(rows[w].alive, -length), (rows[w].useful, -work), (rows[w].starts, 1.0), (used, -1.0)];
+            let mut entries = vec![(rows[w].alive, -length), (rows[w].useful, -work), (rows[w].starts, 1.0)];
             if let Some(next) = rows.get(w + 1) {
                 entries.push((next.starts, -1.0));
                 if opens {

@@ -24,6 +24,7 @@
 //! (2)  sum_r T_v(r) x_rvw <= c_vw ,  c_vw + y_vw <= a_vw           price pi_vw >= 0
 //! (2b) sum_{w'>=w} y_vw' >= load_v sum_{w'>=w} s_vw'
 //! (3)  a_vw <= l_w n_vw ,  s_vw >= n_vw - n_v,w-1 ,  c_vw <= S_v n_vw
+//! (3b) x_cv <= sum_{w < end of c} s_vw        every set c of requests  price sigma_cv >= 0
 //! (4)  sum_{v in p} k_v a_vw + D_p h_pw <= D_p u_pw ,  wakes like loads, nodes like instances
 //! (5)  sum_{r in j} alpha_v x_rvw >= f_j N_j                       price mu_j >= 0
 //! (6)  sum_v peak_v a_vw + sum_p B_p u_pw <= l_w (cap_w - standing power of nodes that never sleep)
@@ -33,7 +34,8 @@
 //! idle power of the instance's devices: the plan counts an instance with its peak at every instant of its life, so the
 //! row holds for it and needs no price on the joules of requests.
 //!
-//! `S_v` is all the work v could ever be given. The seconds of a drain are not reserved in (2b): what it really takes,
+//! Rows (3b), which hold for whole instances only, are added for the classes that violate them. `S_v` is all the work v
+//! could ever be given. The seconds of a drain are not reserved in (2b): what it really takes,
 //! list scheduling shows, so the bound also holds for schedules that pack their ends better than the constant says.
 
 pub mod assign;
@@ -66,6 +68,7 @@ pub mod search;
 pub mod sensitivity;
 pub mod settle;
 pub mod solve;
+pub mod start_prices;
 pub mod tail;
 mod windows;
 pub mod zeta;

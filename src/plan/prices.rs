@@ -8,6 +8,7 @@ use rayon::prelude::*;
 
 use super::cells::Cell;
 use super::problem::{Cohort, Kind, PlanProblem};
+use super::start_prices::StartPrices;
 use crate::domain::Features;
 
 /// Prices of the relaxation's rows, all non-negative, in units of the goal.
@@ -17,6 +18,8 @@ pub struct Prices {
     pub seconds: Vec<Vec<f64>>,
     /// mu: per percent point of one request, by job.
     pub accuracy: Vec<f64>,
+    /// sigma: of whole starts, paid by the requests of a class.
+    pub starts: StartPrices,
 }
 
 impl Prices {
@@ -24,6 +27,7 @@ impl Prices {
         Self {
             seconds: vec![vec![0.0; problem.windows.len()]; problem.deployments().len()],
             accuracy: vec![0.0; problem.workload.jobs.len()],
+            starts: StartPrices::default(),
         }
     }
 
@@ -143,7 +147,7 @@ pub fn request_pass(problem: &PlanProblem, prices: &Prices, open: Option<&[bool]
         .map(|cells| {
             let mut part = Part { gains: vec![0.0; if open.is_some() { deployments } else { 0 }], ..Part::default() };
             for cell in cells {
-                part.add(problem, &tables[cell.key.cohort()], cell);
+                part.add(problem, &tables[cell.key.cohort()], &prices.starts, cell);
             }
             part
         })
@@ -183,14 +187,24 @@ struct Part {
 }
 
 impl Part {
-    fn add(&mut self, problem: &PlanProblem, table: &CohortTable, cell: &Cell) {
-        let table = table.for_cell(cell);
-        let mut costs = vec![0.0; table.options.len()];
+    fn add(&mut self, problem: &PlanProblem, table: &CohortTable, starts: &StartPrices, cell: &Cell) {
         let members = cell.first..cell.first + cell.count;
-        for (&request, &(input, output)) in
-            problem.cells.requests[members.clone()].iter().zip(&problem.cells.lengths[members])
-        {
+        let requests = &problem.cells.requests[members.clone()];
+        let charged = starts.charged_among(requests);
+        let most = |v: usize| charged.iter().map(|&class| starts.charge(class, v)).fold(0.0, f64::max);
+        let table = table.for_cell(cell, most);
+        let charges_of = |&class: &u32| -> (u32, Vec<f64>) {
+            (class, table.options.iter().map(|option| starts.charge(class, option.deployment)).collect())
+        };
+        let charges: Vec<(u32, Vec<f64>)> = charged.iter().map(charges_of).collect();
+        let mut costs = vec![0.0; table.options.len()];
+        for (&request, &(input, output)) in requests.iter().zip(&problem.cells.lengths[members]) {
             table.costs(problem, request as usize, input, output, &mut costs);
+            if !charges.is_empty() {
+                let class = starts.class_of(request);
+                let own = charges.iter().filter(|(charged, _)| Some(*charged) == class);
+                own.for_each(|(_, charges)| costs.iter_mut().zip(charges).for_each(|(cost, charge)| *cost += charge));
+            }
             let Some((best, cost)) = table.cheapest(&costs) else {
                 self.unservable.push(request as usize);
                 self.cheapest.push(NONE);
@@ -267,18 +281,19 @@ impl CohortTable {
 
     /// The options that some request of the cell may prefer to `reference`, an open one that serves all of them: those
     /// whose cost less the reference's has a Bernstein coefficient on the cell that is not positive. A polynomial is
-    /// nowhere below the least of them.
-    fn for_cell(&self, cell: &Cell) -> Self {
+    /// nowhere below the least of them. `charge`: the most that any of them pays for a start of a deployment.
+    fn for_cell(&self, cell: &Cell, charge: impl Fn(usize) -> f64) -> Self {
         let most_tokens = f64::from(cell.input.1) + f64::from(cell.output.1);
         let least_tokens = f64::from(cell.input.0) + f64::from(cell.output.0);
         let controls = control_points(cell);
         let serves_all = |option: &PricedOption| option.open && !option.tight && option.max_tokens >= most_tokens;
         let values = |k: usize| controls.map(|point| (0..6).map(|f| self.coefficients[f][k] * point[f]).sum::<f64>());
-        let middle = |k: usize| (0..6).map(|f| self.coefficients[f][k] * controls[4][f]).sum::<f64>();
+        let charge = |k: usize| charge(self.options[k].deployment);
+        let middle = |k: usize| charge(k) + (0..6).map(|f| self.coefficients[f][k] * controls[4][f]).sum::<f64>();
         let reference = (0..self.options.len())
             .filter(|&k| serves_all(&self.options[k]))
             .min_by(|&a, &b| middle(a).total_cmp(&middle(b)))
-            .map(values);
+            .map(|k| values(k).map(|value| value + charge(k)));
         let may_win = |k: usize| {
             let beats = |reference: [f64; 9]| {
                 values(k).iter().zip(reference).any(|(own, other)| *own <= other + 1e-12 * other.abs())

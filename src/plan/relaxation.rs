@@ -4,7 +4,9 @@
 //! column is a share of one class on one deployment in one window; only those with negative reduced cost enter. Its
 //! objective guides the plan and its duals price the request pass; neither bound nor plan takes its value.
 
-use std::collections::BTreeSet;
+mod start_rows;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use super::PlanError;
@@ -16,8 +18,10 @@ use super::lp::{ColId, Lp, Outcome, RowId, Solution};
 use super::prices::{Objective, Prices};
 use super::problem::PlanProblem;
 use super::record::Optimum;
+use super::start_prices::StartPrices;
 use super::windows::Window;
 use crate::domain::dot;
+pub use start_rows::Charge;
 
 #[derive(Clone, Debug)]
 pub struct ClassSolution {
@@ -41,6 +45,8 @@ pub struct ClassSolution {
     pub instance_cost: Vec<f64>,
     /// By deployment not offered: the part of its prices, per second, that pays for a start; else 0.
     pub start_share: Vec<f64>,
+    /// Prices of the rows (3b) that bind, by (class, deployment).
+    pub start_prices: Vec<(usize, usize, f64)>,
     /// Of the rows and columns that `record_without_classes` writes down, in scaled units.
     pub optimum: Optimum,
 }
@@ -57,6 +63,8 @@ pub struct ClassProblem<'a> {
     columns: Vec<Column>,
     column_ids: Vec<ColId>,
     known: BTreeSet<Column>,
+    /// Rows (3b), by class and option.
+    start_rows: BTreeMap<Charge, RowId>,
     /// Rows of the classes, and columns of the capacity block.
     sizes: (usize, usize),
     unserved_columns: Vec<ColId>,
@@ -97,6 +105,7 @@ impl<'a> ClassProblem<'a> {
             columns: Vec::new(),
             column_ids: Vec::new(),
             known: BTreeSet::new(),
+            start_rows: BTreeMap::new(),
             sizes,
             unserved_columns: Vec::new(),
             unserved_costs: Vec::new(),
@@ -232,6 +241,7 @@ impl<'a> ClassProblem<'a> {
             let share = class.count as f64 / problem.requests_of_job[job] as f64;
             entries.push((row, kind.accuracy[column.option as usize] * share));
         }
+        entries.extend(self.start_rows.get(&(column.class, column.option)).map(|&row| (row, 1.0)));
         let cost = self.energy(column.class, column.option) * problem.weight(column.window);
         let id = self.lp.add_column(cost, (0.0, f64::INFINITY), false, &entries)?;
         self.columns.push(column);
@@ -314,7 +324,7 @@ impl<'a> ClassProblem<'a> {
             .zip(&self.input.problem.requests_of_job)
             .map(|(row, &count)| row.map_or(0.0, |row| solution.row_duals[row.0].max(0.0) * joules / count as f64))
             .collect();
-        Prices { seconds, accuracy }
+        Prices { seconds, accuracy, starts: StartPrices::default() }
     }
 
     /// Prices of a deployment that is not offered, at which its capacity costs no less than it earns: each second served
@@ -360,7 +370,8 @@ impl<'a> ClassProblem<'a> {
                 let Some(window) = prices.cheapest_window(problem, v, kind, energy * joules, seconds) else { continue };
                 let points = kind.mean_job.map_or(0.0, |job| prices.accuracy[job] * kind.accuracy[option as usize]);
                 let priced = (prices.seconds[v][window] * seconds - points * class.count as f64) / joules;
-                let reduced = energy * problem.weight(window) + priced - worth;
+                let charge = self.start_price(solution, c, option);
+                let reduced = energy * problem.weight(window) + priced + charge - worth;
                 if reduced < -1e-7 * (1.0 + worth.abs()) {
                     candidates.push((reduced, Column { class: c, option, window }));
                 }
@@ -426,6 +437,11 @@ impl<'a> ClassProblem<'a> {
             requests_dual: (classes_dual + floors_dual) * joules,
             opening_cost,
             instance_cost: self.capacity.instances.iter().map(total).collect(),
+            start_prices: self
+                .start_prices(solution)
+                .into_iter()
+                .map(|(class, v, price)| (class, v, price * joules))
+                .collect(),
             start_share: (0..self.serve_rows.len()).map(|v| self.start_share(v)).collect(),
             optimum: Optimum {
                 row_duals: solution.row_duals.get(self.sizes.0..).unwrap_or_default().to_vec(),

@@ -4,6 +4,7 @@
 //! The plan always comes out of placement and the bound always out of request passes, so a poor guess anywhere costs
 //! quality, never truth.
 
+mod charge;
 mod cuts;
 pub mod feasibility;
 mod relax;
@@ -152,7 +153,7 @@ struct Solver<'a> {
 impl Solver<'_> {
     /// Everything until the gap is met or time is up; a verdict only where there is no plan.
     fn run(&mut self, free: &PassResult) -> Result<Option<Verdict>, PlanError> {
-        let relaxed = self.relax(free)?;
+        let mut relaxed = self.relax(free)?;
         self.class_lp = relaxed.solution.objective;
         if relaxed.solution.unserved > 1e-6 && self.best.is_none() {
             self.report(Phase::Certificate);
@@ -167,12 +168,19 @@ impl Solver<'_> {
             let capacity = CapacityInput { offered: &relaxed.offered, ..capacity };
             self.shadow_prices = shadow_prices(&capacity, &relaxed.solution)?;
         }
-        let prices = &relaxed.solution.prices;
-        let root = relaxed.solution.objective - relaxed.solution.requests_dual + relaxed.pass.total;
+        self.charge_starts(&mut relaxed)?;
+        self.class_lp = relaxed.solution.objective;
+        let root = charge::root(&relaxed.solution, &relaxed.pass);
         self.prove(root - 1e-6 * root.abs(), "request pass at the relaxation's prices");
 
         self.report(Phase::Placement);
         self.plan_whole_instances(&relaxed)?;
+        if !self.done() {
+            self.sharpen(&mut relaxed)?;
+        }
+        let prices = &relaxed.solution.prices;
+        let root = charge::root(&relaxed.solution, &relaxed.pass);
+        self.prove(root - 1e-6 * root.abs(), "request pass at the relaxation's prices");
         let worthwhile = self.worthwhile(&relaxed, root);
         self.search(prices, &worthwhile);
 

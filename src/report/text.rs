@@ -46,9 +46,10 @@ fn scaled(value: f64, units: &[(f64, &str)]) -> String {
     format!("{} {unit}", rounded(value, digits))
 }
 
-/// `1 request`, `2 requests`, `2 families`
+/// `1 request`, `2 requests`, `2 families`, `2 arrays`
 pub fn count(number: u64, name: &str) -> String {
-    match (number, name.strip_suffix('y')) {
+    let after_consonant = |stem: &&str| !stem.ends_with(['a', 'e', 'o', 'u']);
+    match (number, name.strip_suffix('y').filter(after_consonant)) {
         (1, _) => format!("1 {name}"),
         (_, Some(stem)) => format!("{number} {stem}ies"),
         _ => format!("{number} {name}s"),
@@ -112,6 +113,7 @@ mod tests {
             ("-0.500 J".into(), "0.00 %".into(), "0.0000 %".into())
         );
         assert_eq!((count(1, "request"), count(0, "request")), ("1 request".into(), "0 requests".into()));
+        assert_eq!((count(2, "family"), count(2, "job array")), ("2 families".into(), "2 job arrays".into()));
         assert_eq!(time(3599.99), "60.0 min");
         assert_eq!(time(3660.0), "1 h 01 min");
         assert_eq!(percent(0.0123), "1.23 %");

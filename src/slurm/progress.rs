@@ -9,7 +9,7 @@ use super::RESULTS;
 use super::submit::queue::Queued;
 use super::submit::{Opened, SubmitError};
 use crate::formats::job_scripts::InstanceScript;
-use crate::formats::meter_json::MeterJson;
+use crate::formats::meter_json::{DeviceStatus, MeterJson, MeterLine};
 
 /// An instance.
 #[derive(Clone, Debug, PartialEq)]
@@ -60,7 +60,12 @@ pub fn progress(opened: &Opened, now: SystemTime) -> Result<Progress, SubmitErro
     let elapsed_s = opened.elapsed(now);
     let mut found = Progress { elapsed_s, ..Progress::default() };
     let mut jobs: BTreeMap<&str, JobProgress> = BTreeMap::new();
-    for instance in opened.scripts.instances() {
+    let instances = opened
+        .scripts
+        .scripts
+        .iter()
+        .flat_map(|script| script.instances.iter().map(|instance| (script.kind == "gpu", instance)));
+    for (is_gpu, instance) in instances {
         let state = opened.state(instance)?;
         let job = opened.jobs.get(&instance.instance);
         let live = job.and_then(|job| queued.get(&job.slurm_job));
@@ -94,7 +99,7 @@ pub fn progress(opened: &Opened, now: SystemTime) -> Result<Progress, SubmitErro
             requests: state.requests,
             answered: state.answered,
             planned_j: instance.energy_j + instance.load_j,
-            measured_j: measured(&opened.dir, &instance.instance),
+            measured_j: measured(&opened.dir, &instance.instance, is_gpu),
             expected_finish_s,
         });
     }
@@ -135,9 +140,9 @@ fn expected_finish(
 }
 
 /// Joules above idle of every run of an instance.
-fn measured(dir: &Path, instance: &str) -> Option<f64> {
-    let runs: Vec<MeterJson> = meter_files(dir, instance).into_iter().map(|(_, meter)| meter).collect();
-    let each: Option<Vec<f64>> = runs.iter().map(net_energy).collect();
+fn measured(dir: &Path, instance: &str, is_gpu: bool) -> Option<f64> {
+    let runs = meter_files(dir, instance);
+    let each: Option<Vec<f64>> = runs.iter().map(|(_, meter)| drawn(meter, is_gpu).net_j).collect();
     each.filter(|each| !each.is_empty()).map(|each| each.iter().sum())
 }
 
@@ -156,12 +161,37 @@ pub fn meter_files(dir: &Path, instance: &str) -> Vec<(String, MeterJson)> {
     runs
 }
 
-/// Above idle: of the devices where they have meters, else of the processors.
-pub fn net_energy(meter: &MeterJson) -> Option<f64> {
-    let of_processors = || {
-        let lines = meter.meters.iter().filter(|line| ["package", "dram"].contains(&line.scope.as_str()));
-        let each: Option<Vec<f64>> = lines.map(|line| line.net_energy_j).collect();
+/// What a run drew.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Drawn {
+    pub gross_j: Option<f64>,
+    /// Above idle.
+    pub net_j: Option<f64>,
+    /// Whether it is not the run's alone, or not of its devices.
+    pub is_estimated: bool,
+}
+
+/// Of its devices, where it ran on such and they have meters; else of the processors, of a shared node the part that its
+/// cores are of all.
+pub fn drawn(meter: &MeterJson, is_gpu: bool) -> Drawn {
+    if is_gpu && meter.gpu_energy_j.is_some() {
+        // Who else used the processors is nothing to the devices.
+        let is_estimated = meter.devices.iter().any(|device| device.status != DeviceStatus::Measured);
+        return Drawn { gross_j: meter.gpu_energy_j, net_j: meter.gpu_net_energy_j, is_estimated };
+    }
+    let lines = || meter.meters.iter().filter(|line| ["package", "dram"].contains(&line.scope.as_str()));
+    let share = |line: &MeterLine| match (line.estimated_share_energy_j, line.energy_j) {
+        (Some(part), Some(all)) if all > 0.0 => part / all,
+        _ => 1.0,
+    };
+    let sum = |of: fn(&MeterLine) -> Option<f64>| -> Option<f64> {
+        let each: Option<Vec<f64>> = lines().map(|line| of(line).map(|joules| share(line) * joules)).collect();
         each.filter(|each| !each.is_empty()).map(|each| each.iter().sum())
     };
-    meter.gpu_net_energy_j.or_else(of_processors)
+    let known = meter.cpu_energy_j.is_some();
+    Drawn {
+        gross_j: sum(|line| line.energy_j).filter(|_| known),
+        net_j: sum(|line| line.net_energy_j).filter(|_| known),
+        is_estimated: is_gpu || !meter.clean,
+    }
 }

@@ -1,5 +1,8 @@
 //! A folder with small inputs of every kind, and the binary run in it.
 
+#[path = "../support/output.rs"]
+mod output;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Output;
@@ -8,6 +11,8 @@ use std::sync::OnceLock;
 use assert_cmd::Command;
 use serde_json::Value;
 use tempfile::TempDir;
+
+pub use output::{assert_code, json, stderr, stdout};
 
 pub const CLUSTER: &str = r#"[[pool]]
 name = "gpu"
@@ -126,27 +131,4 @@ impl Case {
 /// The words of a command line in which none holds a blank.
 pub fn words(line: &str) -> Vec<&str> {
     line.split_whitespace().collect()
-}
-
-pub fn stderr(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
-
-pub fn stdout(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-#[track_caller]
-pub fn assert_code(output: &Output, code: i32) {
-    assert_eq!(output.status.code(), Some(code), "stdout: {}\nstderr: {}", stdout(output), stderr(output));
-    assert!(!stderr(output).contains("panicked"), "{}", stderr(output));
-}
-
-/// stdout is exactly one JSON object.
-#[track_caller]
-pub fn json(output: &Output) -> Value {
-    let value: Value =
-        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", stdout(output)));
-    assert!(value.is_object());
-    value
 }

@@ -210,3 +210,118 @@ fn malformed_samples_and_models_are_refused_with_their_place() {
     assert_code(&twice, 65);
     assert!(stderr(&twice).contains("earlier models file"), "{}", stderr(&twice));
 }
+
+/// Times alone are models to evaluate; to plan with them, somebody has to say a power, and the plan says that somebody did.
+#[test]
+fn samples_without_energy_are_planned_with_only_at_a_stated_power() {
+    let case = Case::new();
+    let text = fs::read_to_string(bundled("profiles/samples/h100_b200_chat_mlenergy_v3.csv")).unwrap();
+    let energy = text.lines().next().unwrap().split(',').position(|column| column == "gpu_energy_j").unwrap();
+    let without = |line: &str| {
+        let cells = line.split(',').enumerate().map(|(at, cell)| if at == energy { "" } else { cell });
+        cells.collect::<Vec<_>>().join(",") + "\n"
+    };
+    let rows = text.lines().skip(1).filter(|line| line.starts_with("Qwen/Qwen3-8B,bfloat16,H100"));
+    let header = text.lines().next().unwrap().to_owned() + "\n";
+    case.write("times.csv", &(header + &rows.map(without).collect::<String>()));
+
+    let output = case.run(&["fit", "times.csv", "--out", "models.json"]);
+    assert_code(&output, 0);
+    assert!(stderr(&output).contains("is missing"), "{}", stderr(&output));
+    let evaluated = case.run(&["evaluate", "--models", "models.json", "times.csv", "--json"]);
+    assert_code(&evaluated, 0);
+    let group = &json(&evaluated)["groups"][0];
+    assert!(group["energy_mape"].is_null() && group["runtime_mape"].as_f64().unwrap() < 0.05, "{group}");
+    let refused = case.plan(&words("--workload w.csv --deadline 1h"));
+    assert_eq!(refused.status.code(), Some(3), "{}", stderr(&refused));
+    assert!(stderr(&refused).contains("its energy is missing; fit it with --assume-power"), "{}", stderr(&refused));
+
+    let stated = ["fit", "times.csv", "--out", "models.json", "--assume-power", "H100=400"];
+    assert_code(&case.run(&stated), 0);
+    let planned = case.plan(&words("--workload w.csv --deadline 1h --json"));
+    assert_code(&planned, 0);
+    assert_eq!(json(&planned)["estimated_share"].as_f64(), Some(1.0));
+    assert_code(&case.run(&["check", "plan"]), 0);
+    for wrong in ["H100", "=4", "H100=-4", "H100=much"] {
+        assert_code(&case.run(&["fit", "times.csv", "--out", "m.json", "--assume-power", wrong]), 2);
+    }
+}
+
+#[test]
+fn models_are_updated_by_what_runs_of_them_took() {
+    let case = Case::new();
+    // Two rows of a family as a run would have them: half as much again of everything, at a known idle power.
+    let bundled = fs::read_to_string(bundled("profiles/samples/h100_b200_chat_mlenergy_v3.csv")).unwrap();
+    let mut lines = bundled.lines();
+    let header: Vec<&str> = lines.next().unwrap().split(',').collect();
+    let column = |name: &str| header.iter().position(|known| *known == name).unwrap();
+    let scaled = |line: &str, factor: f64| {
+        let mut cells: Vec<String> = line.split(',').map(str::to_owned).collect();
+        for name in ["gpu_energy_j", "runtime_s"] {
+            let cell = &mut cells[column(name)];
+            *cell = (factor * cell.parse::<f64>().unwrap()).to_string();
+        }
+        (cells[column("idle_power_w")], cells[column("provenance")]) = ("70".to_owned(), "measured".to_owned());
+        cells.join(",")
+    };
+    let rows: Vec<&str> = lines.filter(|line| line.starts_with("Qwen/Qwen3-8B,bfloat16,H100")).collect();
+    let write = |name: &str, factor: f64| {
+        let runs: Vec<String> = rows[2..4].iter().map(|row| scaled(row, factor)).collect();
+        case.write(name, &format!("{}\n{}\n", header.join(","), runs.join("\n")));
+    };
+    write("night.csv", 1.5);
+    let before = case.read("models.json");
+    let output = case.run(&words("fit night.csv --update=models.json --out new.json --json"));
+    assert_code(&output, 0);
+    let report = json(&output);
+    let updated = report["updated"].as_array().unwrap();
+    assert_eq!((updated.len(), updated[0]["n"].as_u64()), (1, Some(2)), "{report:#}");
+    assert!((updated[0]["time_factor"].as_f64().unwrap() - 1.5).abs() < 0.1, "{report:#}");
+    assert_eq!(updated[0]["operating_points"].as_array().unwrap().len(), 2);
+    assert_eq!(case.read("models.json"), before);
+    let bias = |models: &str, samples: &str| {
+        let evaluated = json(&case.run(&["evaluate", "--models", models, samples, "--json"]));
+        evaluated["groups"][0]["energy_bias"].as_f64().unwrap()
+    };
+    assert!(bias("models.json", "night.csv") < -0.25 && bias("new.json", "night.csv").abs() < 0.02);
+    // Everything else is as it was, and the file says what it comes from.
+    let (old, new) = (case.json("models.json"), case.json("new.json"));
+    let key = |family: &Value| (family["family"]["model"].clone(), family["family"]["device"].clone());
+    for (old, new) in old["families"].as_array().unwrap().iter().zip(new["families"].as_array().unwrap()) {
+        let mut differences = Vec::new();
+        compare("", old, new, &mut differences);
+        assert_eq!(differences.is_empty(), key(old).0 != "Qwen/Qwen3-8B", "{}: {differences:?}", key(old).0);
+        assert_eq!(key(old), key(new));
+    }
+    let sources = new["samples"].as_array().unwrap();
+    assert_eq!((sources.len(), sources.last().unwrap()["path"].as_str()), (3, Some("night.csv")), "{sources:?}");
+
+    // In place, and planned with.
+    let output = case.run(&words("fit night.csv --update --out models.json"));
+    assert_code(&output, 0);
+    assert!(stdout(&output).contains("seconds times") && stdout(&output).contains("batch cap"), "{}", stdout(&output));
+    assert!(stderr(&output).contains("1 model corrected, 0 new"), "{}", stderr(&output));
+    assert_eq!(case.read("models.json"), case.read("new.json"));
+    case.planned();
+
+    write("wrong.csv", 1500.0);
+    // A family of which too little is known for a model of its own.
+    let mut cells: Vec<&str> = rows[0].split(',').collect();
+    (cells[column("model")], cells[column("gpu_energy_j")]) = ("nobody/knows", "");
+    let lone = cells.join(",");
+    case.write("lone.csv", &format!("{}\n{lone}\n", header.join(",")));
+    for (line, code, why) in [
+        ("fit wrong.csv --update --out models.json", 65, "check that they are of this family"),
+        ("fit lone.csv --update --out models.json", 65, "nobody/knows/bfloat16/H100x1"),
+        ("fit night.csv --update --out nothing.json", 66, "nothing.json"),
+        ("fit night.csv --update --out -", 2, "no models at `-`"),
+        ("fit night.csv --update=night.csv --out new.json", 65, "this is no models file"),
+        ("fit night.csv --update --out models.json --cv kfold", 2, "--cv"),
+    ] {
+        let output = case.run(&words(line));
+        assert_code(&output, code);
+        assert!(stderr(&output).contains(why), "{line}: {}", stderr(&output));
+        assert_eq!(case.read("models.json"), case.read("new.json"), "{line}");
+    }
+    assert!(!case.path("nothing.json").exists());
+}

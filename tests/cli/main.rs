@@ -2,9 +2,11 @@
 
 mod case;
 mod check;
+mod collect;
 mod confidence;
 mod exit_codes;
 mod fit;
+mod import;
 mod limits;
 mod names;
 mod plan;

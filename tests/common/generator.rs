@@ -186,6 +186,7 @@ pub fn family(rng: &mut ChaCha8Rng, cluster: &Cluster, index: usize) -> FamilyMo
         kv_bytes_per_token: rng
             .random_bool(0.8)
             .then(|| Figure::estimated(Bytes(memory * 0.6 / 44.7 / rng.random_range(1000.0..4000.0)))),
+        correction: None,
     }
 }
 

@@ -80,7 +80,22 @@ fn a_slow_first_token_shows_in_the_tail() {
     let (outcome, stats) = with_faults(&["--slow-first-share", "0.1", "--slow-first-s", "0.3"], MANY);
     assert!(stats["faults"]["slow_first"].as_u64().unwrap() >= 5);
     let summary = outcome.summary().unwrap();
-    assert!(summary.ttft_p99.0 > 0.29 && summary.ttft_mean.0 < 0.1, "{summary:?}");
+    assert!(summary.ttft_p99.unwrap().0 > 0.29 && summary.ttft_mean.unwrap().0 < 0.1, "{summary:?}");
+}
+
+/// Tokens that are no text are tokens: the answer counts, only when they came is not known.
+#[test]
+fn tokens_that_show_no_text_are_no_failure() {
+    let (outcome, stats) = with_faults(&["--unseen-share", "0.1"], MANY);
+    let unseen = stats["faults"]["unseen"].as_u64().unwrap();
+    assert!(unseen >= 5, "{unseen}");
+    assert_eq!((outcome.completed.len(), outcome.failed.len()), (200, 0));
+    let without_time = outcome.completed.iter().filter(|request| request.ttft().is_none()).count();
+    assert_eq!(without_time as u64, unseen);
+    let summary = outcome.summary().unwrap();
+    assert_eq!((summary.ttft_mean, summary.ttft_p99, summary.tbt_p99), (None, None, None));
+    assert_eq!(summary.output_tokens, 200 * 8);
+    assert!(summary.e2e_mean.0 > 0.0 && outcome.steady.is_none());
 }
 
 #[test]

@@ -1,40 +1,16 @@
-//! A server of its own for each test, on a free port, ended with the test.
+//! The load generator on a server of the test's own, and what that server says it did.
 
-use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+#[path = "../support/server.rs"]
+mod support;
+
 use std::time::{Duration, Instant};
 
 use jouleplan::measure::load::{Endpoint, LoadError, LoadOutcome, LoadPlan, Options, run};
 use serde_json::Value;
 
-pub struct Server {
-    child: Child,
-    pub port: u16,
-}
+pub use support::Server;
 
 impl Server {
-    pub fn start(arguments: &[&str]) -> Self {
-        Self::on_port(0, arguments)
-    }
-
-    pub fn on_port(port: u16, arguments: &[&str]) -> Self {
-        let mut child = Command::new(binary())
-            .arg("--port")
-            .arg(port.to_string())
-            .args(arguments)
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        Self { child, port: line.trim().parse().unwrap() }
-    }
-
-    pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
-    }
-
     pub fn connect(&self, options: Options) -> Result<Endpoint, LoadError> {
         Endpoint::connect(&self.url(), None, options)
     }
@@ -63,24 +39,9 @@ impl Server {
     }
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        drop(self.child.kill());
-        drop(self.child.wait());
-    }
-}
-
 /// Whatever proxy the environment names.
 fn direct() -> ureq::Agent {
     ureq::Agent::new_with_config(ureq::Agent::config_builder().proxy(None).build())
-}
-
-/// Beside this test's own folder, where `cargo test` builds examples.
-fn binary() -> PathBuf {
-    let test = std::env::current_exe().unwrap();
-    let binary = test.parent().and_then(|folder| folder.parent()).unwrap().join("examples/tiny_server");
-    assert!(binary.is_file(), "{} is there once `cargo build --example tiny_server` has run", binary.display());
-    binary
 }
 
 pub const PLAN: LoadPlan = LoadPlan {

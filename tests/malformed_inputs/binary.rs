@@ -40,6 +40,8 @@ fn arguments(kind: Kind) -> Option<Vec<&'static str>> {
         Kind::Releases => workload(&["--releases"]),
         Kind::Tokenizer => Some(vec!["--workload", "batch.jsonl", "--tokenizer", "input.dat"]),
         Kind::Sidecar => Some(vec!["--workload", "batch.jsonl", "--sidecar", "input.dat"]),
+        // Files that `import` reads.
+        Kind::AiperfSummary | Kind::AiperfRequests | Kind::VllmBench => None,
     }
 }
 

@@ -60,6 +60,25 @@ const SIDECAR: &str = "custom_id,input_tokens,output_tokens\nr1,10,20\nr2,30,40\
 pub const TOKENIZER: &str = r#"{"version":"1.0","added_tokens":[],"pre_tokenizer":{"type":"Whitespace"},
 "model":{"type":"WordLevel","vocab":{"a":0,"[UNK]":1},"unk_token":"[UNK]"}}"#;
 
+/// Two requests at a time for a second each, four in all.
+const AIPERF: &str = r#"{
+"aiperf_version": "0.13.0",
+"was_cancelled": false,
+"request_count": {"unit": "requests", "avg": 4.0},
+"benchmark_duration": {"unit": "sec", "avg": 2.0},
+"request_latency": {"unit": "ms", "avg": 1000.0},
+"input_sequence_length": {"unit": "tokens", "avg": 20.0, "std": 10.0},
+"output_sequence_length": {"unit": "tokens", "avg": 5.0, "std": 0.0},
+"telemetry_data": {"endpoints": {"pynvml": {"gpus": {"gpu_0": {"gpu_index": 0, "gpu_name": "NVIDIA H100 80GB HBM3",
+"gpu_uuid": "GPU-a", "metrics": {"nvidia_energy_consumption": {"unit": "MJ", "avg": 0.0006}}}}}}}
+}
+"#;
+const AIPERF_LINE: &str = r#"{"metadata": {"benchmark_phase": "profiling", "was_cancelled": false, "request_start_ns": 1760000000000000000, "request_end_ns": 1760000001000000000}, "metrics": {"input_sequence_length": {"value": 20, "unit": "tokens"}, "output_sequence_length": {"value": 5, "unit": "tokens"}, "time_to_first_token": {"value": 200.0, "unit": "ms"}}, "error": null}"#;
+const VLLM_BENCH: &str = r#"{"model_id": "m", "num_prompts": 8, "duration": 2.0, "completed": 8, "failed": 0,
+"total_input_tokens": 800, "total_output_tokens": 88, "mean_ttft_ms": 300.0, "p99_ttft_ms": 400.0, "mean_tpot_ms": 70.0,
+"mean_itl_ms": 70.0, "median_itl_ms": 69.0, "p99_itl_ms": 90.0}
+"#;
+
 fn batch() -> String {
     (1..=3).map(|n| BATCH_LINE.replace("r1", &format!("r{n}")) + "\n").collect()
 }
@@ -76,6 +95,9 @@ pub fn good() -> Vec<(Kind, String)> {
         (Kind::Workload, CLASSES.to_owned()),
         (Kind::Workload, batch()),
         (Kind::Sidecar, SIDECAR.to_owned()),
+        (Kind::AiperfSummary, AIPERF.to_owned()),
+        (Kind::AiperfRequests, format!("{AIPERF_LINE}\n{AIPERF_LINE}\n")),
+        (Kind::VllmBench, VLLM_BENCH.to_owned()),
     ]
 }
 
@@ -86,6 +108,7 @@ pub fn all() -> Vec<Case> {
     broken_tables(&mut cases);
     broken_documents(&mut cases);
     broken_batches(&mut cases);
+    broken_benchmarks(&mut cases);
     cases.0
 }
 
@@ -369,5 +392,92 @@ fn broken_batches(cases: &mut Cases) {
         ("no JSON", "hello"),
     ] {
         cases.add(Kind::Tokenizer, what, text, "no tokenizer");
+    }
+}
+
+/// Every field that a sample needs renamed and given values that it cannot have, and files cut off anywhere.
+fn broken_benchmarks(cases: &mut Cases) {
+    let averages = ["request_count", "benchmark_duration", "input_sequence_length", "output_sequence_length"];
+    for line in AIPERF.lines().filter(|line| line.contains("\"avg\"") && line.starts_with('"')) {
+        let name = line.split("\": {\"unit\"").next().unwrap().rsplit('"').next().unwrap();
+        if averages.contains(&name) {
+            cases.swap(Kind::AiperfSummary, AIPERF, name, "nothing", name);
+            cases.swap(Kind::AiperfSummary, AIPERF, line, &line.replace("\"avg\"", "\"mean\""), &format!("{name}.avg"));
+            cases.swap(Kind::AiperfSummary, AIPERF, line, &format!("\"{name}\": 7,"), name);
+        }
+        for value in ["\"1\"", "[1]", "true"] {
+            let (start, rest) = line.split_once("\"avg\": ").unwrap();
+            let end = rest.find([',', '}']).unwrap();
+            let broken = format!("{start}\"avg\": {value}{}", &rest[end..]);
+            cases.swap(Kind::AiperfSummary, AIPERF, line, &broken, &format!("{name}.avg"));
+        }
+    }
+    for (from, to, place) in [
+        ("\"sec\"", "\"fortnight\"", "benchmark_duration.unit"),
+        ("\"MJ\"", "\"Wh\"", "nvidia_energy_consumption.unit"),
+        ("0.0006", "0.0", "nvidia_energy_consumption.avg"),
+        ("\"GPU-a\"", "7", "gpu_0.gpu_uuid"),
+        ("\"avg\": 2.0", "\"avg\": 0", "runtime_s"),
+        ("\"avg\": 2.0", "\"avg\": 1e999", "line 5"),
+        ("\"avg\": 4.0", "\"avg\": 1e300", "requests"),
+        ("\"std\": 10.0", "\"std\": 1e300", "input_sq_mean"),
+        ("false", "true", "was_cancelled"),
+    ] {
+        cases.swap(Kind::AiperfSummary, AIPERF, from, to, place);
+    }
+    let lines = format!("{AIPERF_LINE}\n{AIPERF_LINE}\n");
+    for (from, to, place) in [
+        ("\"metadata\"", "\"meta\"", "line 1 (metadata)"),
+        ("\"metrics\"", "\"metric\"", "line 1 (metrics)"),
+        ("\"request_start_ns\"", "\"start\"", "request_start_ns"),
+        ("1760000000000000000", "\"now\"", "request_start_ns"),
+        ("1760000000000000000", "-1", "request_start_ns"),
+        ("1760000001000000000", "1", "request_end_ns"),
+        ("\"output_sequence_length\"", "\"output\"", "output_sequence_length"),
+        ("\"value\": 5", "\"value\": [5]", "output_sequence_length.value"),
+        ("\"ms\"", "\"hours\"", "time_to_first_token.unit"),
+        ("null", "{\"message\": \"x\"}", "1 of 2 requests failed"),
+    ] {
+        cases.swap(Kind::AiperfRequests, &lines, from, to, place);
+    }
+    for name in ["duration", "completed", "total_input_tokens", "total_output_tokens"] {
+        cases.swap(
+            Kind::VllmBench,
+            VLLM_BENCH,
+            &format!("\"{name}\""),
+            "\"nothing\"",
+            if name == "duration" { "no result" } else { name },
+        );
+        let (start, rest) = VLLM_BENCH.split_once(&format!("\"{name}\": ")).unwrap();
+        let end = rest.find(',').unwrap();
+        for value in ["\"8\"", "[]", "{}", "false"] {
+            cases.add(
+                Kind::VllmBench,
+                format!("{name} = {value}"),
+                format!("{start}\"{name}\": {value}{}", &rest[end..]),
+                name,
+            );
+        }
+        for value in ["NaN", "Infinity", "1e999"] {
+            cases.add(
+                Kind::VllmBench,
+                format!("{name} = {value}"),
+                format!("{start}\"{name}\": {value}{}", &rest[end..]),
+                "line ",
+            );
+        }
+    }
+    cases.swap(Kind::VllmBench, VLLM_BENCH, "\"failed\": 0", "\"failed\": 1", "1 of 9 requests failed");
+    for (kind, text) in
+        [(Kind::AiperfSummary, AIPERF), (Kind::AiperfRequests, AIPERF_LINE), (Kind::VllmBench, VLLM_BENCH)]
+    {
+        let text = text.trim_end();
+        for cut in (1..text.len()).step_by(29) {
+            cases.add(kind, format!("cut at byte {cut}"), &text[..cut], "line ");
+        }
+        cases.add(kind, "nested without end", "[".repeat(100_000), "line 1");
+        for other in ["[]", "7", "null", "{}"] {
+            cases.add(kind, other, other, "");
+        }
     }
 }

@@ -1,4 +1,5 @@
-//! Malformed inputs over all formats a plan is made from: each is refused with its file and place, none panics.
+//! Malformed inputs over all formats a plan is made from, and those of load generators: each is refused with its file and
+//! place, none panics.
 //!
 //! Cases are good files with one thing broken, most of them generated: every column and key is removed, renamed, doubled
 //! and given every kind of wrong value. What only looks odd (byte order mark, CRLF, blank lines) is accepted.
@@ -10,8 +11,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use jouleplan::formats::deployment_facts::Facts;
+use jouleplan::formats::vllm_bench::{self, Lengths};
 use jouleplan::formats::workload::{Defaults, Format, ModelPolicy, assemble};
-use jouleplan::formats::{Problems, accuracy_csv, cluster_toml, devices_toml, jobs_toml};
+use jouleplan::formats::{Problems, accuracy_csv, aiperf, cluster_toml, devices_toml, jobs_toml};
 use jouleplan::units::Seconds;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -34,6 +37,10 @@ enum Kind {
     Pinned,
     /// An Azure trace with `--releases`.
     Releases,
+    AiperfSummary,
+    /// Per request; the name of the file says so.
+    AiperfRequests,
+    VllmBench,
 }
 
 impl Kind {
@@ -64,7 +71,31 @@ impl Kind {
             Self::Tokenizer => workload(|defaults, path| defaults.tokenizer = Some(path.to_owned()), &batch()),
             Self::Pinned => workload(|defaults, _| defaults.model_policy = ModelPolicy::Pin, path),
             Self::Releases => workload(|defaults, _| defaults.releases = true, path),
+            Self::AiperfSummary => aiperf::import(&[path.to_owned()], &facts(), None).map(drop),
+            Self::AiperfRequests => {
+                let lines = PathBuf::from(format!("{}.jsonl", path.display()));
+                let _ = fs::remove_file(&lines);
+                let _ = fs::copy(path, &lines);
+                aiperf::import(&[lines], &facts(), None).map(drop)
+            }
+            Self::VllmBench => vllm_bench::import(&[path.to_owned()], &facts(), Lengths::default()).map(drop),
         }
+    }
+}
+
+/// What load generators' files do not say.
+fn facts() -> Facts {
+    Facts {
+        model: Some("m".into()),
+        precision: Some("bfloat16".into()),
+        device: Some("H100".into()),
+        tensor_parallel: Some(1),
+        expert_parallel: 1,
+        data_parallel: 1,
+        pipeline_parallel: 1,
+        engine: Some("vllm".into()),
+        engine_version: Some("0.11.0".into()),
+        ..Facts::default()
     }
 }
 

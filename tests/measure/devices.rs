@@ -4,7 +4,7 @@ use std::process::Command;
 
 use serde_json::json;
 
-use crate::rig::{IDLE, Rig, assert_close, assert_code, assert_no_zero, binary, line, stderr};
+use crate::rig::{IDLE, Rig, assert_close, assert_code, assert_no_zero, binary, line, printed, stderr};
 
 #[test]
 fn energy_is_true_by_counter_and_by_integration() {
@@ -165,7 +165,7 @@ fn devices_are_chosen_by_index_uuid_or_cuda_visible_devices() {
         visible.map(|visible| command.env("CUDA_VISIBLE_DEVICES", visible));
         let output = command.output().unwrap();
         assert_code(&output, 0);
-        let result: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let result = printed(&output);
         result["devices"].as_array().unwrap().iter().map(|device| device["index"].as_u64().unwrap()).collect()
     };
     assert_eq!(indices(&[], None), [0, 1, 2]);

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::rig::{Rig, assert_code};
+use crate::rig::{Rig, assert_code, printed};
 
 #[test]
 fn every_finding_has_its_source_and_every_lack_a_remedy_or_none_to_have() {
@@ -15,7 +15,7 @@ fn every_finding_has_its_source_and_every_lack_a_remedy_or_none_to_have() {
     rig.event("0 process 1");
     let output = rig.run(&["doctor", "--json"]);
     assert_code(&output, 0);
-    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let report = printed(&output);
     let findings = report["findings"].as_array().unwrap();
     assert!(findings.iter().all(|finding| !finding["provenance"].as_str().unwrap().is_empty()));
     let has = |topic: &str, state: &str, words: &str, remedy: &str| {
@@ -50,6 +50,6 @@ fn a_node_without_anything_is_no_error() {
     let rig = Rig::new(&[]);
     let output = rig.command(&["doctor", "--json"]).env("JOULEPLAN_NVML", "/nowhere").env("PATH", "").output().unwrap();
     assert_code(&output, 0);
-    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let report = printed(&output);
     assert!(report["findings"].as_array().unwrap().iter().all(|finding| finding["state"] == "missing"), "{report:#}");
 }

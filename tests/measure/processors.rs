@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::rig::{Rig, assert_close, assert_code, assert_no_zero, binary, line, stderr};
+use crate::rig::{Rig, assert_close, assert_code, assert_no_zero, binary, line, printed, stderr};
 
 /// Range of a real package's counter.
 const RANGE: u64 = 262_143_328_850;
@@ -201,7 +201,7 @@ fn a_share_of_the_cores_gets_an_estimated_share_of_the_energy() {
         command.env("JOULEPLAN_SYSFS_ROOT", rig.path("sys")).output().unwrap()
     });
     assert_code(&output, 0);
-    let result: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let result = printed(&output);
     let share = result["cpu"]["allocated_share"].as_f64().unwrap();
     assert!(share <= 0.5, "{result}");
     let line = line(&result, "rapl:package-0");

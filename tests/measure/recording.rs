@@ -4,9 +4,9 @@ use std::fs;
 use std::thread::sleep;
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::rig::{FULL, IDLE, Rig, assert_close, assert_code, stderr};
+use crate::rig::{FULL, IDLE, Rig, assert_close, assert_code, printed, stderr};
 
 #[test]
 fn devices_are_recorded_and_a_lost_one_leaves_a_gap() {
@@ -26,7 +26,7 @@ fn devices_are_recorded_and_a_lost_one_leaves_a_gap() {
     assert!(stderr(&output).contains("device 1 from now on without power"), "{}", stderr(&output));
     assert_eq!(stderr(&output).matches("without power").count(), 1, "said once");
 
-    let value: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let value = printed(&output);
     let (first, second) = (&value["channels"][0], &value["channels"][1]);
     assert_close(&first["seconds"], 2.0, 0.03);
     assert_close(&first["max_power_w"], FULL, 0.001);
@@ -39,6 +39,6 @@ fn devices_are_recorded_and_a_lost_one_leaves_a_gap() {
     let lost = text.lines().filter(|line| line.contains(",device,1,,,,,,load")).count();
     assert_eq!(lost as u64, second["rows_without_power"].as_u64().unwrap(), "{text}");
     let again = rig.run(&["telemetry", "import", "csv", "t.csv", "--out", "again.csv", "--json"]);
-    let again: Value = serde_json::from_slice(&again.stdout).unwrap();
+    let again = printed(&again);
     assert_eq!(again["channels"][0]["energy_j"], first["energy_j"], "imported as it was recorded");
 }

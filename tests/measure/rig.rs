@@ -1,5 +1,8 @@
 //! Scripted hardware in a folder: a fake NVML, a fake sysfs, and the binary run on them.
 
+#[path = "../support/output.rs"]
+mod output;
+
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -9,6 +12,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
+
+pub use output::{assert_code, json as printed, stderr};
 
 pub struct Rig {
     pub folder: TempDir,
@@ -142,17 +147,6 @@ pub fn now() -> f64 {
 
 fn instant(text: &str) -> f64 {
     humantime::parse_rfc3339(text).unwrap().duration_since(UNIX_EPOCH).unwrap().as_secs_f64()
-}
-
-pub fn stderr(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
-
-#[track_caller]
-pub fn assert_code(output: &Output, code: i32) {
-    let stdout = String::from_utf8_lossy(&output.stdout);
-    assert_eq!(output.status.code(), Some(code), "stdout: {stdout}\nstderr: {}", stderr(output));
-    assert!(!stderr(output).contains("panicked"), "{}", stderr(output));
 }
 
 #[track_caller]

@@ -40,6 +40,18 @@ fn the_region_that_a_program_signals_is_what_is_measured() {
 }
 
 #[test]
+fn what_is_no_text_in_the_pipe_is_passed_over() {
+    let rig = Rig::bare();
+    let program = r#"sh -c 'echo begin > "$JOULEPLAN_REGION"; printf "\377\n" > "$JOULEPLAN_REGION"; sleep 0.05
+        echo end > "$JOULEPLAN_REGION"; sleep 0.3'"#;
+    let more = ["--command", program, "--runtime-only", "--out", "s.csv"];
+    assert_code(&rig.run(&[&NAMED[..], &QUICK, &SMALL, &more].concat()), 0);
+    for sample in rig.samples("s.csv") {
+        assert!(sample.runtime.unwrap().0 < 0.3, "{:?}: the end was heard", sample.runtime);
+    }
+}
+
+#[test]
 fn without_a_meter_it_refuses_unless_runtime_alone_is_wanted() {
     let rig = Rig::bare();
     let more = ["--command", "sleep 0.05", "--out", "s.csv"];

@@ -39,9 +39,10 @@ fn failures(summary: &Value, kind: &str) -> u64 {
 
 #[test]
 fn dropped_connections_refusals_and_wrong_counts_are_never_rows() {
-    let cases: [(&[&str], &[&str]); 4] = [
+    let cases: [(&[&str], &[&str]); 5] = [
         (&["--drop-share", "0.1"], &["connection", "broken_stream", "server_gone"]),
         (&["--short-output-share", "0.1"], &["wrong_output_tokens"]),
+        (&["--wrong-input-share", "0.1"], &["wrong_input_tokens"]),
         (&["--status-429-share", "0.1"], &["status_429"]),
         (&["--status-500-share", "0.1"], &["status_500"]),
     ];
@@ -62,6 +63,17 @@ fn a_slow_first_token_is_measured_not_hidden() {
     assert!(summary["cells"].as_array().unwrap().iter().all(|cell| cell["failed"].as_object().unwrap().is_empty()));
     let slow = rig.samples("s.csv").iter().filter(|sample| sample.ttft_p99.unwrap().0 > 0.25).count();
     assert!(slow > 2, "{slow}");
+}
+
+#[test]
+fn a_first_token_that_no_text_shows_has_no_time() {
+    let rig = Rig::bare();
+    let server = Server::start(&["--step-s", "0.001", "--unseen-share", "1.0"]);
+    let summary = checked(&rig, &server);
+    assert!(summary["cells"].as_array().unwrap().iter().all(|cell| cell["failed"].as_object().unwrap().is_empty()));
+    for sample in rig.samples("s.csv") {
+        assert_eq!((sample.ttft, sample.ttft_p99, sample.tbt_p50, sample.tbt_p99), (None, None, None, None));
+    }
 }
 
 #[test]

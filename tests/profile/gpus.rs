@@ -19,11 +19,16 @@ const FULL: f64 = 400.0;
 
 /// With one device.
 fn rig() -> Rig {
+    rig_of(1.0)
+}
+
+/// Its power is reported `power_scale` times what the counter counts.
+fn rig_of(power_scale: f64) -> Rig {
     let rig = Rig::bare();
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64() - 100.0;
     let device = json!({
         "uuid": "GPU-0a0b1c2d", "name": "NVIDIA H100 80GB HBM3", "idle_w": IDLE, "max_w": FULL, "since": since,
-        "counter_step_s": 0.02
+        "counter_step_s": 0.02, "power_scale": power_scale
     });
     rig.write("script.json", &json!({"devices": [device], "fail": {}}).to_string());
     rig
@@ -63,8 +68,22 @@ fn energy_driver_and_clocks_of_a_device() {
         assert_eq!((sample.device.as_str(), sample.devices), ("H100", 1));
         assert!(sample.driver_version.is_some());
     }
+    assert!(!stderr(&output).contains("do not rely"), "{}", stderr(&output));
     assert_eq!(events(&rig, "clock").last(), Some(&0.0), "undone");
     assert_eq!(std::fs::read_dir(rig.path("state")).unwrap().count(), 0);
+}
+
+#[test]
+fn a_counter_that_disagrees_with_power_is_told_at_the_end() {
+    let rig = rig_of(1.5);
+    let output = command(&rig, &["--command", WORK, "--out", "s.csv", "--json"]).output().unwrap();
+    assert_code(&output, 0);
+    assert!(stderr(&output).contains("do not rely on either"), "{}", stderr(&output));
+    let warnings = summary(&output)["warnings"].clone();
+    assert!(
+        warnings[0].as_str().unwrap().starts_with("device 0 (NVIDIA H100 80GB HBM3): over all trials"),
+        "{warnings}"
+    );
 }
 
 #[test]
@@ -72,7 +91,8 @@ fn a_clock_that_a_killed_study_left_is_undone_on_resume() {
     let rig = rig();
     let arguments = ["--command", WORK, "--clock", "990", "--out", "s.csv", "--resume"];
     let mut child = command(&rig, &arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    while std::fs::read_dir(rig.path("state")).map_or(0, Iterator::count) == 0 {
+    // The note of what to undo comes before what is done.
+    while !std::fs::read_to_string(rig.path("events")).is_ok_and(|text| text.contains(" clock 990")) {
         std::thread::sleep(Duration::from_millis(5));
     }
     child.kill().unwrap();

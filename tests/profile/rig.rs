@@ -1,9 +1,13 @@
 //! A folder with a fake processor package whose counter counts, servers on free ports, and the binary run there.
 
+#[path = "../support/output.rs"]
+mod output;
+#[path = "../support/server.rs"]
+mod server;
+
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -11,8 +15,10 @@ use std::time::{Duration, Instant};
 
 use jouleplan::domain::Sample;
 use jouleplan::formats::samples_csv;
-use serde_json::Value;
 use tempfile::TempDir;
+
+pub use output::{assert_code, json, stderr};
+pub use server::Server;
 
 /// What the package draws; more where a file `busy` is there.
 pub const IDLE: f64 = 80.0;
@@ -108,60 +114,7 @@ impl Drop for Rig {
     }
 }
 
-pub struct Server {
-    child: Child,
-    pub port: u16,
-}
-
-impl Server {
-    pub fn start(arguments: &[&str]) -> Self {
-        Self::on_port(0, arguments)
-    }
-
-    pub fn on_port(port: u16, arguments: &[&str]) -> Self {
-        let program = binary().with_file_name("examples").join("tiny_server");
-        assert!(program.is_file(), "{} is there once `cargo build --example tiny_server` has run", program.display());
-        let mut child = Command::new(program)
-            .args(["--port", &port.to_string()])
-            .args(arguments)
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        Self { child, port: line.trim().parse().unwrap() }
-    }
-
-    pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        drop(self.child.kill());
-        drop(self.child.wait());
-    }
-}
-
 pub fn binary() -> &'static Path {
     static BINARY: std::sync::OnceLock<PathBuf> = std::sync::OnceLock::new();
     BINARY.get_or_init(|| assert_cmd::cargo::cargo_bin("jouleplan"))
-}
-
-pub fn stderr(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
-
-#[track_caller]
-pub fn assert_code(output: &Output, code: i32) {
-    let stdout = String::from_utf8_lossy(&output.stdout);
-    assert_eq!(output.status.code(), Some(code), "stdout: {stdout}\nstderr: {}", stderr(output));
-    assert!(!stderr(output).contains("panicked"), "{}", stderr(output));
-}
-
-/// stdout is exactly one JSON object.
-#[track_caller]
-pub fn json(output: &Output) -> Value {
-    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", stderr(output)))
 }

@@ -19,7 +19,11 @@ pub fn reference(path: &str) -> Option<PathBuf> {
 /// Fitted with the bundled tables.
 pub fn fitted(samples: &[Sample], settings: Settings) -> FitReport {
     let (engines, devices, data_sets) = (engines_toml::builtin(), devices_toml::builtin(), data_sets_toml::builtin());
-    fit(samples, &Context { engines: &engines, devices: &devices, data_sets: &data_sets }, &settings)
+    fit(
+        samples,
+        &Context { engines: &engines, devices: &devices, data_sets: &data_sets, assumed_power: &[] },
+        &settings,
+    )
 }
 
 /// The 9 x 9 grid of arXiv 2407.04014, one trial a cell, warm-up suspects marked.

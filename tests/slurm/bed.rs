@@ -112,14 +112,28 @@ impl Drop for Bed {
     }
 }
 
+/// Nodes of the `h100` kind that are powered down and never come up, beside one that is there.
+pub fn cloud(count: u32) -> Value {
+    let group = |prefix: &str, count: u32, cloud: bool| {
+        json!({"prefix": prefix, "count": count, "cpus": 64, "sockets": 2, "memory_mib": 512_000, "gres": "gpu:h100:8",
+            "features": "h100", "cloud": cloud})
+    };
+    json!([group("there", 1, false), group("big", count, true)])
+}
+
 /// A new bed of seven nodes, and none of another test beside it; `None` where there cannot be one.
 pub fn fresh(database: bool) -> Option<Own> {
+    fresh_of(&seven_nodes(), database)
+}
+
+/// As `fresh`, of other nodes.
+pub fn fresh_of(nodes: &Value, database: bool) -> Option<Own> {
     static ALONE: Mutex<()> = Mutex::new(());
     if !possible() {
         return None;
     }
     let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    Some(Own { bed: Bed::start(&seven_nodes(), database), _alone: alone })
+    Some(Own { bed: Bed::start(nodes, database), _alone: alone })
 }
 
 pub struct Own {

@@ -73,6 +73,10 @@ while [ $# -gt 0 ]; do
   esac
   shift
 done
+# The devices of a scripted NVML work while the engine runs.
+if [ -n "${JOULEPLAN_NVML:-}" ]; then
+  for device in ${CUDA_VISIBLE_DEVICES//,/ }; do printf '%s %s load 0.8\n' "$(date +%s.%N)" "$device" >> "$FAKE_NVML/events"; done
+fi
 exec "$TINY_SERVER" --port "$port" --max-num-seqs "$slots" --model "$model" --step-s "${TINY_STEP_S:-0.002}" \
   --startup-s "${TINY_STARTUP_S:-0.2}"
 "#;
@@ -120,6 +124,22 @@ impl Night {
 
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
+    }
+
+    /// Gives the nodes scripted devices of 60 W at rest and 400 W at most.
+    pub fn with_devices(&mut self, bed: &Bed, nodes: &[&str], devices: u32) {
+        for node in nodes {
+            let folder = bed.path(&format!("dev/nvml.{node}"));
+            fs::create_dir_all(&folder).unwrap();
+            let device = |index: u32| {
+                json!({"uuid": format!("GPU-{node}-{index}"), "name": "Fake H100", "idle_w": 60.0, "max_w": 400.0,
+                    "since": 0.0, "counter_step_s": 0.02})
+            };
+            let script = json!({"devices": (0..devices).map(device).collect::<Vec<_>>(), "fail": {}});
+            fs::write(folder.join("script.json"), script.to_string()).unwrap();
+        }
+        let library = binary().with_file_name("examples").join("libfake_nvml.so");
+        self.environment.insert("JOULEPLAN_NVML".into(), library.display().to_string());
     }
 
     /// Plans into `plan`.

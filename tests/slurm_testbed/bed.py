@@ -2,7 +2,7 @@
 """A real, throw-away Slurm on the loopback interface of one machine, for tests: root, no systemd, no cgroups, no GPUs.
 
 usage: bed.py FOLDER SPEC.json     with {"database": bool, "nodes": [{"prefix", "count", "cpus", "sockets", "memory_mib",
-                                   "gres", "features"}]}
+                                   "gres", "features", "cloud": false}]}
 
 Prints `ready`, or why not, then obeys lines on stdin and answers each with a line:
   watts NODE W          what a node draws from now on
@@ -11,7 +11,9 @@ Prints `ready`, or why not, then obeys lines on stdin and answers each with a li
 End of input, which also comes when whoever started this dies, stops every daemon by its
 process id, and every process that a job left. Energy is scripted twice: in a model-specific register that Slurm's RAPL
 plugin reads, as a file in a mount namespace of each slurmd, and in a powercap tree that JOULEPLAN_SYSFS_ROOT names in
-every job. Names of nodes are not looked up: all have the loopback address and a port of their own.
+every job, with a folder for a scripted NVML beside it. Names of nodes are not looked up: all have the loopback address
+and a port of their own. Nodes of a cloud are powered down and never come up: as many as one likes, for submissions that
+need not run.
 """
 import json
 import os
@@ -102,7 +104,7 @@ class Bed:
     def __init__(self, folder, spec):
         self.folder, self.database = folder, spec["database"]
         self.groups = spec["nodes"]
-        self.names = ["%s%d" % (g["prefix"], k + 1) for g in self.groups for k in range(g["count"])]
+        self.names = ["%s%d" % (g["prefix"], k + 1) for g in self.groups if not g.get("cloud") for k in range(g["count"])]
         ports = free_ports(4 + len(self.names))
         self.ctld_port, self.slurmd_port, self.dbd_port, self.db_port = ports[:4]
         self.ports = dict(zip(self.names, ports[4:]))
@@ -188,8 +190,8 @@ class Bed:
             self.daemon("slurmd." + name, [
                 "unshare", "-m", "--propagation", "private", "sh", "-c", script, "sh", str((os.cpu_count() or 1) - 1),
                 self.energy.registers(name), "slurmd", "-D", "-N", name, "-f", self.conf])
-        idle = lambda: len(self.call("sinfo", "-h", "-N", "-p", "all", "-t", "idle", "-o", "%N").stdout.split())
-        self.wait_for("an idle node each", lambda: idle() == len(self.names))
+        idle = lambda: set(self.call("sinfo", "-h", "-N", "-p", "all", "-t", "idle", "-o", "%N").stdout.split())
+        self.wait_for("an idle node each", lambda: idle() >= set(self.names))
 
     def munge(self):
         self.write("munge/key", "", 0o600)
@@ -205,18 +207,22 @@ class Bed:
         self.wait_for("munged", lambda: self.call("munge", "-n", "--socket=" + socket_path).returncode == 0)
 
     def configure(self):
-        nodes, gres, kinds, types, gpus, cpus = [], ["AutoDetect=off"], set(), set(), [], []
+        nodes, gres, kinds, types, gpus, cpus, all_names = [], ["AutoDetect=off"], set(), set(), [], [], []
         gpus_of = {}
         for group in self.groups:
+            cloud = group.get("cloud", False)
             names = ["%s%d" % (group["prefix"], k + 1) for k in range(group["count"])]
+            if cloud:
+                names = ["%s[1-%d]" % (group["prefix"], group["count"])]
+            all_names.extend(names)
             (gpus if "gpu" in group["gres"] else cpus).extend(names)
             cores = group["cpus"] // group["sockets"]
             for name in names:
+                where = "NodeAddr=127.0.0.1 NodeHostname=%s Port=%d State=UNKNOWN" % (self.host, self.ports.get(name, 0))
                 nodes.append(
-                    "NodeName=%s NodeAddr=127.0.0.1 NodeHostname=%s Port=%d CPUs=%d Sockets=%d CoresPerSocket=%d "
-                    "ThreadsPerCore=1 RealMemory=%d %s Feature=%s State=UNKNOWN" % (
-                        name, self.host, self.ports[name], group["cpus"], group["sockets"], cores, group["memory_mib"],
-                        "Gres=" + group["gres"] if group["gres"] else "", group["features"]))
+                    "NodeName=%s %s CPUs=%d Sockets=%d CoresPerSocket=%d ThreadsPerCore=1 RealMemory=%d %s Feature=%s" % (
+                        name, "State=CLOUD" if cloud else where, group["cpus"], group["sockets"], cores,
+                        group["memory_mib"], "Gres=" + group["gres"] if group["gres"] else "", group["features"]))
                 for part in filter(None, group["gres"].split(",")):
                     words = part.split(":")
                     kind, count, of_type = words[0], int(words[-1]), "".join(words[1:-1])
@@ -225,7 +231,7 @@ class Bed:
                     if of_type:
                         line += " Type=" + of_type
                         types.add("gres/%s:%s" % (kind, of_type))
-                    if kind == "gpu":
+                    if kind == "gpu" and not cloud:
                         first = gpus_of.get(name, 0)
                         gpus_of[name] = first + count
                         for k in range(count):
@@ -243,7 +249,7 @@ class Bed:
                      "AccountingStoragePort=%d" % self.dbd_port, "AccountingStoragePass=" + self.path("run/munge.sock"),
                      "AccountingStoreFlags=job_comment",
                      "AccountingStorageTRES=" + ",".join(["gres/gpu"] + sorted(types))]
-        partitions = ["PartitionName=all Nodes=%s Default=YES" % ",".join(self.names)]
+        partitions = ["PartitionName=all Nodes=%s Default=YES" % ",".join(all_names)]
         if gpus:
             partitions.append("PartitionName=gpu Nodes=" + ",".join(gpus))
         if cpus:
@@ -271,7 +277,6 @@ TaskPlugin=task/none
 JobAcctGatherType=jobacct_gather/linux
 JobAcctGatherFrequency=task=1,energy=1
 AcctGatherEnergyType=acct_gather_energy/rapl
-AcctGatherNodeFreq=1
 SwitchType=switch/none
 MpiDefault=none
 ReturnToService=2
@@ -291,14 +296,16 @@ MaxJobCount=20000
 """.format(host=self.host, ctld=self.ctld_port, slurmd=self.slurmd_port, folder=self.folder).splitlines()
         if kinds:
             lines.append("GresTypes=" + ",".join(sorted(kinds)))
+        if any(group.get("cloud") for group in self.groups):
+            lines += ["SuspendProgram=/bin/true", "ResumeProgram=/bin/true", "SuspendTime=3600", "ResumeTimeout=3600"]
         usual = " MaxTime=7-0 DefMemPerCPU=100 State=UP"
         lines += store + nodes + [partition + usual for partition in partitions]
         self.write("etc/slurm.conf", "\n".join(lines) + "\n")
         self.write("etc/gres.conf", "\n".join(gres) + "\n")
         self.write("etc/cgroup.conf", "CgroupPlugin=cgroup/v1\n")
         # Every task of a job finds the powercap tree of its node.
-        self.write("etc/task_prolog", '#!/bin/sh\necho "export JOULEPLAN_SYSFS_ROOT=%s.$SLURMD_NODENAME"\n' % (
-            self.path("dev/sysfs")), 0o755)
+        self.write("etc/task_prolog", '#!/bin/sh\necho "export JOULEPLAN_SYSFS_ROOT=%s.$SLURMD_NODENAME"\n'
+                   'echo "export FAKE_NVML=%s.$SLURMD_NODENAME"\n' % (self.path("dev/sysfs"), self.path("dev/nvml")), 0o755)
 
     def accounting(self):
         data, db_socket = self.path("db"), self.path("db/db.sock")
@@ -372,9 +379,10 @@ MaxJobCount=20000
         if words[0] in ("start", "restart"):
             self.start(words[1])
             if words[1] == "slurmctld":
+                # Within seconds it asks the nodes what they have. Not so where AcctGatherNodeFreq lets them say their power
+                # more often than they are pinged: Slurm 22.05 then takes them for answered, and devices of jobs that ended
+                # while it was away count as used until `scontrol reconfigure`.
                 self.wait_for("slurmctld", lambda: self.call("scontrol", "ping").returncode == 0)
-                # It asks daemons that have names of their own for what they have; these must be told to say it.
-                self.call("scontrol", "reconfigure")
         return "ok"
 
 

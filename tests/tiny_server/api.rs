@@ -126,7 +126,8 @@ async fn generate(
         prompt_tokens: counted + usize::from(fault == Fault::WrongInput),
         output_tokens,
         drop_after,
-        chunk_tokens: server.arguments.chunk_tokens.max(1),
+        chunk_tokens: if fault == Fault::Unseen { output_tokens } else { server.arguments.chunk_tokens.max(1) },
+        unseen: fault == Fault::Unseen,
         usage: !usage && (body["stream"] != true || options["include_usage"] == true),
         continuous_usage: !usage && options["continuous_usage_stats"] == true && !server.arguments.no_continuous_usage,
     };

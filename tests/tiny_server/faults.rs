@@ -22,6 +22,9 @@ pub struct Shares {
     /// Answers that count a prompt token too many.
     #[arg(long, default_value_t = 0.0)]
     wrong_input_share: f64,
+    /// Answers whose tokens show no text, as halves of characters do: one chunk, which ends them.
+    #[arg(long, default_value_t = 0.0)]
+    unseen_share: f64,
     #[arg(long, default_value_t = 0.0)]
     status_429_share: f64,
     #[arg(long, default_value_t = 0.0)]
@@ -36,6 +39,7 @@ pub enum Fault {
     SlowFirst,
     ShortOutput,
     WrongInput,
+    Unseen,
     Status(u16),
 }
 
@@ -47,6 +51,7 @@ impl Fault {
             Self::SlowFirst => "slow_first",
             Self::ShortOutput => "short_output",
             Self::WrongInput => "wrong_input",
+            Self::Unseen => "unseen",
             Self::Status(429) => "status_429",
             Self::Status(_) => "status_500",
         }
@@ -54,12 +59,13 @@ impl Fault {
 }
 
 impl Shares {
-    fn list(self, at: f64) -> [(f64, Fault); 6] {
+    fn list(self, at: f64) -> [(f64, Fault); 7] {
         [
             (self.drop_share, Fault::Drop(at)),
             (self.slow_first_share, Fault::SlowFirst),
             (self.short_output_share, Fault::ShortOutput),
             (self.wrong_input_share, Fault::WrongInput),
+            (self.unseen_share, Fault::Unseen),
             (self.status_429_share, Fault::Status(429)),
             (self.status_500_share, Fault::Status(500)),
         ]

@@ -18,6 +18,8 @@ pub struct Answer {
     /// The connection breaks once so many tokens were sent.
     pub drop_after: Option<u32>,
     pub chunk_tokens: u32,
+    /// No token shows as text.
+    pub unseen: bool,
     pub usage: bool,
     pub continuous_usage: bool,
 }
@@ -84,7 +86,7 @@ impl Answer {
             }
         }
         let last = made == self.output_tokens;
-        let text: String = (sent + 1..=made).map(letter).collect();
+        let text: String = (sent + 1..=made).filter(|_| !self.unseen).map(letter).collect();
         let mut event = self.chunk(if self.chat { json!({"content": text}) } else { json!(text) }, last);
         if self.continuous_usage {
             event["usage"] = self.counts(made);

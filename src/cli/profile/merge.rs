@@ -47,10 +47,10 @@ pub fn run(arguments: &Arguments, output: &Output) -> anyhow::Result<()> {
             "files": files.len(), "samples": kept.len(), "repeated": repeated, "families": families, "out": arguments.out,
         }))?;
     } else if !to_stdout {
-        let (samples, families) = (count(kept.len() as u64, "sample"), families.len());
         output.note(&format!(
-            "{samples} of {families} {} in {}; {repeated} were there twice",
-            if families == 1 { "family" } else { "families" },
+            "{} of {} in {}; {repeated} were there twice",
+            count(kept.len() as u64, "sample"),
+            count(families.len() as u64, "family"),
             arguments.out.display()
         ));
     }

@@ -118,6 +118,9 @@ impl Summary<'_> {
                 count(u64::from(self.report.warm_starts), "trial")
             ));
         }
+        for warning in &self.report.warnings {
+            output.warn(warning);
+        }
         if self.arguments.json {
             return Ok(output.json(&self.json())?);
         }
@@ -200,6 +203,7 @@ impl Summary<'_> {
             "trials_before": self.past.samples.iter().filter(|sample| !sample.warmup).count(),
             "trials_of_fixed_25": measured * FIXED_TRIALS,
             "warm_starts": self.report.warm_starts,
+            "warnings": self.report.warnings,
             "level": LEVEL,
             "ci": self.arguments.ci,
             "seed": self.study.seed,

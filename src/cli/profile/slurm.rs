@@ -37,7 +37,7 @@ pub fn run(arguments: &StudyArguments, output: &Output) -> anyhow::Result<()> {
     if written.is_empty() {
         return Err(Failure::bad_data(format!("{}: no pool has {} devices a node", path.display(), study.devices)));
     }
-    let scripts = format!("{} job array{}", written.len(), if written.len() == 1 { "" } else { "s" });
+    let scripts = count(written.len() as u64, "job array");
     let tasks = count(study.models.len() as u64, "task");
     let out = arguments.out.display();
     output.note(&format!(

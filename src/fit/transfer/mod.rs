@@ -243,9 +243,10 @@ fn assemble(
         clocks: None,
         idle_power,
         load_time: machine.load_time(),
-        load_power: machine.load_power(idle_power.value),
+        load_power: machine.load_power(idle_power),
         weights: machine.weights(),
         kv_bytes_per_token: machine.kv_bytes_per_token(),
+        correction: None,
     }
 }
 

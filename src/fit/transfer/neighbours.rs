@@ -8,7 +8,7 @@
 use super::process::Point;
 use crate::domain::{Architecture, DeviceType, FamilyKey, FamilyModel, Feature, Form, Provenance, Term};
 use crate::fit::hardware::Machine;
-use crate::fit::{Context, engine_of, is_named};
+use crate::fit::{Context, engine_of};
 
 /// Output tokens over which a fitted constant is spread.
 const TYPICAL_OUTPUT: f64 = 512.0;
@@ -35,7 +35,7 @@ pub struct Member<'a> {
 impl<'a> Member<'a> {
     /// `None` if the device, the architecture or the size of a weight is unknown.
     pub fn new(key: &'a FamilyKey, context: &Context<'a>) -> Option<Self> {
-        let device = context.devices.iter().find(|device| is_named(device, &key.device))?;
+        let device = context.devices.iter().find(|device| device.is_named(&key.device))?;
         let engine = engine_of(context.engines, key)?;
         let machine =
             Machine { device: Some(device), engine: Some(engine), precision: &key.precision, devices: key.devices };

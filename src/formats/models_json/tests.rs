@@ -52,6 +52,7 @@ fn model() -> FamilyModel {
         load_power: Figure::estimated(Watts(250.0)),
         weights: Some(Figure::estimated(Bytes(1e10))),
         kv_bytes_per_token: None,
+        correction: Some(Correction { net_energy: 1.1, time: 0.9, samples: 3 }),
     }
 }
 
@@ -168,4 +169,15 @@ fn doubles_truncation_and_other_versions_are_refused() {
     assert!(problems_of(&text.replacen("\"schema_version\": 1", "\"schema_version\": 9", 1)).contains("version 9"));
     assert!(problems_of("").contains("no models file"));
     assert!(problems_of("{\"schema_version\": 1, \"samples\": [], \"families\": []}").contains("no model"));
+}
+
+#[test]
+fn a_model_of_times_alone_has_no_energy_and_says_so() {
+    let nothing = Quality { samples: 0, r2: None, r2_uncentred: None, ..model().energy_quality };
+    let of_times = FamilyModel { energy: Vec::new(), energy_quality: nothing, clocks: None, ..model() };
+    let text = write(std::slice::from_ref(&of_times), &[]);
+    assert_eq!(parse(text.as_bytes(), Path::new("m.json")).unwrap(), std::slice::from_ref(&of_times));
+    let measured = FamilyModel { energy_quality: model().energy_quality, ..of_times };
+    let lost = parse(write(&[measured], &[]).as_bytes(), Path::new("m.json")).unwrap_err().to_string();
+    assert!(lost.contains("families[0].energy_j: there is no term"), "{lost}");
 }

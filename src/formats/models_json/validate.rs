@@ -4,10 +4,11 @@
 use std::collections::BTreeSet;
 
 use super::{
-    BatchPointJson, FamilyModelJson, FigureJson, QualityJson, TermJson, clocks, form_from_name, support_from_json,
+    BatchPointJson, CorrectionJson, FamilyModelJson, FigureJson, QualityJson, TermJson, clocks, form_from_name,
+    support_from_json,
 };
 use crate::domain::features::BatchCurve;
-use crate::domain::{BatchPoint, FamilyKey, FamilyModel, Feature, Figure, Form, Provenance, Quality, Term};
+use crate::domain::{BatchPoint, Correction, FamilyKey, FamilyModel, Feature, Figure, Form, Provenance, Quality, Term};
 use crate::formats::problems::Collector;
 use crate::formats::table::range;
 use crate::units::{Bytes, Seconds, Watts};
@@ -26,7 +27,14 @@ pub fn family(json: &FamilyModelJson, place: &str, problems: &mut Collector) -> 
         checks.fail("form", format!("`{}` is unknown", json.form), "phase or bilinear");
     }
     let non_negative = form != Some(Form::Bilinear);
+    // Of times alone, if nobody measured its energy.
+    if json.energy_j.is_empty() && json.energy_quality.samples > 0 {
+        checks.fail("energy_j", "there is no term".into(), REFIT);
+    }
     let energy = terms(&json.energy_j, "energy_j", non_negative, &mut checks);
+    if json.runtime_s.is_empty() {
+        checks.fail("runtime_s", "there is no term".into(), REFIT);
+    }
     let runtime = terms(&json.runtime_s, "runtime_s", non_negative, &mut checks);
     for (name, range) in [
         ("input_tokens", json.support.input_tokens),
@@ -59,6 +67,7 @@ pub fn family(json: &FamilyModelJson, place: &str, problems: &mut Collector) -> 
         load_power: Figure::new(Watts(load_power.value), load_power.provenance),
         weights: weights.map(|figure| Figure::new(Bytes(figure.value), figure.provenance)),
         kv_bytes_per_token: kv.map(|figure| Figure::new(Bytes(figure.value), figure.provenance)),
+        correction: json.correction.map(|json| correction(json, &mut checks)),
     };
     if checks.sound && non_negative {
         possible_power(&model, &mut checks);
@@ -70,6 +79,14 @@ pub fn family(json: &FamilyModelJson, place: &str, problems: &mut Collector) -> 
         }
     }
     checks.sound.then_some(model)
+}
+
+fn correction(json: CorrectionJson, checks: &mut Checks<'_>) -> Correction {
+    let CorrectionJson { net_energy, time, samples } = json;
+    for (name, factor) in [("net_energy", net_energy), ("time", time)] {
+        checks.in_range(&format!("correction.{name}"), factor, f64::MIN_POSITIVE, LARGEST);
+    }
+    Correction { net_energy, time, samples }
 }
 
 pub(super) struct Checks<'a> {
@@ -116,9 +133,6 @@ fn key(json: &FamilyModelJson, checks: &mut Checks<'_>) -> FamilyKey {
 }
 
 fn terms(list: &[TermJson], name: &str, non_negative: bool, checks: &mut Checks<'_>) -> Vec<Term> {
-    if list.is_empty() {
-        checks.fail(name, "there is no term".into(), REFIT);
-    }
     let mut terms = Vec::new();
     for (index, json) in list.iter().enumerate() {
         let at = |field: &str| format!("{name}[{index}].{field}");
@@ -267,7 +281,7 @@ fn possible_power(model: &FamilyModel, checks: &mut Checks<'_>) {
             let (energy, runtime) =
                 (model.energy(input, output, point.batch_size), model.runtime(input, output, point.batch_size));
             let idle = model.idle_power.value * runtime;
-            if !(runtime.0 > 0.0 && energy.0 >= idle.0 * (1.0 - 1e-6)) {
+            if !(runtime.0 > 0.0 && (energy.0 >= idle.0 * (1.0 - 1e-6) || !model.has_energy())) {
                 let what = format!(
                     "a request of {input} and {output} tokens at batch {:.0} takes {:.3e} s and {:.3e} J, below idle power",
                     point.batch_size, runtime.0, energy.0

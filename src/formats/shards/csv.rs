@@ -3,10 +3,12 @@
 use std::io;
 
 use super::sink::Sink;
-use super::{Planned, ShardError, changed};
+use super::{COUNT, Planned, ShardError, changed};
 use crate::formats::blocks::{self, BLOCK_BYTES, Block};
+use crate::formats::problems::Problems;
 use crate::formats::table::{Row, Table};
 use crate::formats::text::{open_text, reading_failed};
+use crate::formats::workload::{Format, WorkloadFile};
 
 /// Hands the rows of a file to the shards of its requests, cells in order of `header`. `count`: the column that says for
 /// how many requests a row stands.
@@ -21,8 +23,7 @@ pub fn split(
 ) -> Result<(), ShardError> {
     let path = planned.path;
     let mut table = Table::open(path)?;
-    let cells = header.iter().map(|name| table.column(name)).collect();
-    let mut columns = Columns { cells, count: None };
+    let mut columns = Columns::of(&table, header);
     if let Some(count) = count {
         columns.count = table.require(count);
         return row_by_row(table, &columns, planned, shards);
@@ -78,14 +79,40 @@ fn row_by_row(
     Ok(table.finish(())?)
 }
 
-struct Columns {
+/// The rows of a workload's file as they stand in shards, in order, one for each request.
+///
+/// # Errors
+/// What cannot be read.
+pub fn for_each_row(file: &WorkloadFile, header: &[String], mut take: impl FnMut(&[u8])) -> Result<(), Problems> {
+    let mut table = Table::open(&file.path)?;
+    let mut columns = Columns::of(&table, header);
+    if file.format == Format::ClassTable {
+        columns.count = table.require(COUNT);
+    }
+    let mut record = Vec::new();
+    while let Some(mut row) = table.next_row() {
+        let times = columns.count.map_or(1, |count| row.whole(Some(count), 0, u32::MAX).unwrap_or(0));
+        record.clear();
+        columns.append(&row, &mut record);
+        (0..times).for_each(|_| take(&record));
+    }
+    table.finish(())
+}
+
+/// Where the columns of a shard stand in a file.
+pub struct Columns {
     /// Where each cell of a shard's row stands in the file's, if there.
     cells: Vec<Option<usize>>,
     count: Option<usize>,
 }
 
 impl Columns {
-    fn append(&self, row: &Row<'_>, buffer: &mut Vec<u8>) {
+    pub fn of(table: &Table<'_>, header: &[String]) -> Self {
+        Self { cells: header.iter().map(|name| table.column(name)).collect(), count: None }
+    }
+
+    /// Appends a row of the file as a row of a shard.
+    pub fn append(&self, row: &Row<'_>, buffer: &mut Vec<u8>) {
         append_record(buffer, || self.cells.iter().map(|column| column.map_or(&[][..], |column| row.raw(column))));
     }
 }

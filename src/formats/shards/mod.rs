@@ -12,6 +12,7 @@ mod sink;
 use std::fs;
 use std::path::Path;
 
+pub use self::csv::{Columns, append_record, for_each_row};
 use self::sink::Sink;
 use super::problems::{Collector, Problems};
 use super::table::Table;
@@ -52,7 +53,7 @@ pub struct Split<'a> {
 pub fn write(dir: &Path, files: &[WorkloadFile], split: &Split<'_>) -> Result<Vec<Vec<String>>, ShardError> {
     let folder = dir.join(FOLDER);
     fs::create_dir_all(&folder).map_err(|source| WriteError::Cannot { path: folder.clone(), source })?;
-    let header = csv_header(files)?;
+    let header = columns(files)?;
     let mut header_line = Vec::new();
     if !header.is_empty() {
         csv::append_record(&mut header_line, || header.iter().map(String::as_bytes));
@@ -80,7 +81,7 @@ pub fn write(dir: &Path, files: &[WorkloadFile], split: &Split<'_>) -> Result<Ve
 
 /// The columns of all CSV files together, in order of appearance: with one file, its own. How many requests a class
 /// stands for has no meaning in a row of one request and is left out.
-fn csv_header(files: &[WorkloadFile]) -> Result<Vec<String>, Problems> {
+pub fn columns(files: &[WorkloadFile]) -> Result<Vec<String>, Problems> {
     let mut header: Vec<String> = Vec::new();
     for file in files.iter().filter(|file| file.format != Format::OpenaiBatch) {
         for column in Table::open(&file.path)?.header() {

@@ -26,7 +26,7 @@ use crate::units::Seconds;
 pub use endpoint::{Api, Endpoint, Options, PromptMethod};
 pub use engine::Engine;
 pub use error::LoadError;
-pub use outcome::{Completed, Failed, FailureKind, Gap, LoadOutcome, Steady, Summary};
+pub use outcome::{Arrival, Completed, Failed, FailureKind, Gap, LoadOutcome, Steady, Summary};
 pub use run::{LoadPlan, Mark, MarkKind, run};
 
 fn seconds_between(from: Instant, to: Instant) -> Seconds {

@@ -19,7 +19,7 @@ pub struct LoadOutcome {
     pub unsent: u32,
     /// How often the server was away and came back.
     pub restarts: u32,
-    /// When the load was full; `None` where it never was or anything failed.
+    /// When the load was full; `None` where it never was, anything failed, or tokens came unseen.
     pub steady: Option<Steady>,
     /// The first request was sent, the last one ended.
     pub started_at: Instant,
@@ -34,12 +34,19 @@ pub struct Completed {
     pub input_tokens: u32,
     pub output_tokens: u32,
     pub sent_at: Instant,
+    /// The answer was whole.
+    pub ended_at: Instant,
+    /// `None` where no token showed: the answer's tokens are no text.
+    pub arrival: Option<Arrival>,
+}
+
+/// When the tokens of an answer came, as far as its text shows.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Arrival {
     /// The first token was here (TTFT is `first_token_at - sent_at`).
     pub first_token_at: Instant,
     /// The last token was here.
     pub last_token_at: Instant,
-    /// The answer was whole.
-    pub ended_at: Instant,
     /// Mean time between tokens after the first chunk; `None` where there is no second chunk.
     pub tbt_mean: Option<Seconds>,
     /// What came after the first chunk. `None` where chunks carry several tokens and the server does not say how
@@ -150,9 +157,10 @@ pub struct Summary {
     pub output_tokens: u64,
     /// From the first request sent to the last one's end.
     pub runtime: Seconds,
-    pub ttft_mean: Seconds,
-    pub ttft_p99: Seconds,
-    /// Mean time between tokens, which is known whatever the chunks carry. `None` where no request made two tokens.
+    /// `None` where a request's first token came unseen.
+    pub ttft_mean: Option<Seconds>,
+    pub ttft_p99: Option<Seconds>,
+    /// Mean time between tokens, which is known whatever the chunks carry. `None` where no request showed two tokens.
     pub tbt_mean: Option<Seconds>,
     /// `None` where a request's gaps are not known one by one.
     pub tbt_p50: Option<Seconds>,
@@ -163,20 +171,22 @@ pub struct Summary {
     pub output_throughput_tok_s: f64,
     /// Requests sent and not ended, averaged over the runtime.
     pub mean_in_flight: f64,
-    /// Requests between first and last token, averaged over the runtime.
-    pub mean_decoding: f64,
+    /// Requests between first and last token, averaged over the runtime. `None` where a request's tokens came unseen.
+    pub mean_decoding: Option<f64>,
 }
 
 impl Completed {
-    pub fn ttft(&self) -> Seconds {
-        seconds_between(self.sent_at, self.first_token_at)
+    pub fn ttft(&self) -> Option<Seconds> {
+        Some(seconds_between(self.sent_at, self.arrival.as_ref()?.first_token_at))
     }
 
     /// End to end.
     pub fn e2e(&self) -> Seconds {
         seconds_between(self.sent_at, self.ended_at)
     }
+}
 
+impl Arrival {
     /// Tokens that came after the first chunk: estimated from the mean where chunks do not say what they carry.
     fn tokens_after_first(&self) -> f64 {
         match (&self.gaps, self.tbt_mean) {
@@ -198,10 +208,10 @@ impl Completed {
 
     /// Tokens that came in [from, to]: of chunks that do not say what they carry, evenly over the time between the first and
     /// the last.
-    fn tokens_within(&self, from: Instant, to: Instant) -> f64 {
+    fn tokens_within(&self, from: Instant, to: Instant, output_tokens: u32) -> f64 {
         let within = |at: Instant| from <= at && at <= to;
         let after_first = self.tokens_after_first();
-        let first = if within(self.first_token_at) { f64::from(self.output_tokens) - after_first } else { 0.0 };
+        let first = if within(self.first_token_at) { f64::from(output_tokens) - after_first } else { 0.0 };
         let Some(gaps) = &self.gaps else {
             let decoding = self.decoding();
             let share = if decoding.0 > 0.0 { self.decoding_within(from, to) / decoding } else { 0.0 };
@@ -229,8 +239,12 @@ impl Steady {
         if seconds.0 <= 0.0 {
             return None;
         }
-        let tokens: f64 = completed.iter().map(|request| request.tokens_within(from, to)).sum();
-        let decoding: Seconds = completed.iter().map(|request| request.decoding_within(from, to)).sum();
+        let arrivals: Vec<(&Arrival, u32)> = completed
+            .iter()
+            .map(|request| Some((request.arrival.as_ref()?, request.output_tokens)))
+            .collect::<Option<_>>()?;
+        let tokens: f64 = arrivals.iter().map(|(arrival, output)| arrival.tokens_within(from, to, *output)).sum();
+        let decoding: Seconds = arrivals.iter().map(|(arrival, _)| arrival.decoding_within(from, to)).sum();
         Some(Self {
             from,
             to,
@@ -248,18 +262,16 @@ impl LoadOutcome {
         if !self.failed.is_empty() || self.unsent > 0 || self.completed.is_empty() {
             return None;
         }
-        let over = |seconds_of: &dyn Fn(&Completed) -> Seconds| -> Vec<f64> {
-            self.completed.iter().map(|request| seconds_of(request).0).collect()
-        };
-        let ttft = over(&Completed::ttft);
-        let e2e = over(&Completed::e2e);
-        let decoding = over(&Completed::decoding);
+        let e2e: Vec<f64> = self.completed.iter().map(|request| request.e2e().0).collect();
+        let ttft: Option<Vec<f64>> = self.completed.iter().map(|request| Some(request.ttft()?.0)).collect();
+        let arrivals = || self.completed.iter().map(|request| request.arrival.as_ref());
+        let decoding: Option<Seconds> = arrivals().map(|arrival| Some(arrival?.decoding())).sum();
         // Each token after a first chunk counts once, whatever request it is of.
         let timed =
-            || self.completed.iter().filter_map(|request| Some((request.tbt_mean?.0, request.tokens_after_first())));
+            || arrivals().flatten().filter_map(|arrival| Some((arrival.tbt_mean?.0, arrival.tokens_after_first())));
         let tokens_timed: f64 = timed().map(|(_, tokens)| tokens).sum();
         let tbt: Option<Vec<f64>> =
-            self.completed.iter().map(Completed::token_gaps).collect::<Option<Vec<_>>>().map(|gaps| gaps.concat());
+            arrivals().map(|arrival| arrival?.token_gaps()).collect::<Option<Vec<_>>>().map(|gaps| gaps.concat());
         let runtime = seconds_between(self.started_at, self.ended_at);
         let output_tokens: u64 = self.completed.iter().map(|request| u64::from(request.output_tokens)).sum();
         Some(Summary {
@@ -267,8 +279,8 @@ impl LoadOutcome {
             input_tokens: self.completed.iter().map(|request| u64::from(request.input_tokens)).sum(),
             output_tokens,
             runtime,
-            ttft_mean: Seconds(mean(&ttft)?),
-            ttft_p99: Seconds(quantile(&ttft, 0.99)?),
+            ttft_mean: ttft.as_deref().and_then(mean).map(Seconds),
+            ttft_p99: ttft.as_deref().and_then(|ttft| quantile(ttft, 0.99)).map(Seconds),
             tbt_mean: (tokens_timed > 0.0)
                 .then(|| Seconds(timed().map(|(tbt, tokens)| tbt * tokens).sum::<f64>() / tokens_timed)),
             tbt_p50: tbt.as_deref().and_then(|gaps| quantile(gaps, 0.5)).map(Seconds),
@@ -277,7 +289,7 @@ impl LoadOutcome {
             e2e_p99: Seconds(quantile(&e2e, 0.99)?),
             output_throughput_tok_s: output_tokens as f64 / runtime.0,
             mean_in_flight: e2e.iter().sum::<f64>() / runtime.0,
-            mean_decoding: decoding.iter().sum::<f64>() / runtime.0,
+            mean_decoding: decoding.map(|decoding| decoding / runtime),
         })
     }
 

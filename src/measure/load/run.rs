@@ -163,11 +163,8 @@ impl Loop<'_> {
                     input_tokens: answer.usage.prompt_tokens,
                     output_tokens: answer.usage.completion_tokens,
                     sent_at,
-                    first_token_at: answer.first_token_at,
-                    last_token_at: answer.last_token_at,
                     ended_at,
-                    tbt_mean: answer.tbt_mean,
-                    gaps: answer.gaps,
+                    arrival: answer.arrival,
                 }),
                 Err(failure) => {
                     let (kind, lost) = self.kind(failure.kind, ended_at);

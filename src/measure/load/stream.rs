@@ -2,16 +2,16 @@
 //! says in the end.
 //!
 //! A chunk may carry several tokens. Where the server counts them in each chunk, or sends as many chunks as tokens, every
-//! gap is known; else only the mean is.
+//! gap is known; else only the mean is. Tokens that show no text (halves of characters) come unseen: llama.cpp sends no
+//! chunk for them, and an answer of nothing else is whole without a time of its first token.
 
 use std::io::{BufRead, BufReader, Read};
 use std::time::{Duration, Instant};
 
 use super::client::{Client, Failure, in_answer};
-use super::outcome::{FailureKind, Gap};
+use super::outcome::{Arrival, FailureKind, Gap};
 use super::seconds_between;
 use crate::formats::completion_api::{Completion, Usage};
-use crate::units::Seconds;
 
 /// More than any chunk: a server that never ends its line must not fill the memory.
 const LINE: u64 = 1 << 20;
@@ -20,11 +20,9 @@ const LINE: u64 = 1 << 20;
 #[derive(Debug)]
 pub struct Answer {
     pub usage: Usage,
-    pub first_token_at: Instant,
-    pub last_token_at: Instant,
     pub ended_at: Instant,
-    pub tbt_mean: Option<Seconds>,
-    pub gaps: Option<Vec<Gap>>,
+    /// `None` where no token showed.
+    pub arrival: Option<Arrival>,
 }
 
 /// Sends a streaming request and reads its answer to the end.
@@ -46,6 +44,7 @@ fn read(stream: impl Read) -> Result<Answer, Failure> {
     let mut chunks: Vec<Chunk> = Vec::new();
     let mut usage = None;
     let mut done = false;
+    let mut ends = false;
     loop {
         line.clear();
         let length = lines.by_ref().take(LINE).read_until(b'\n', &mut line).map_err(|error| in_answer(&error))?;
@@ -67,6 +66,7 @@ fn read(stream: impl Read) -> Result<Answer, Failure> {
             return Err(Failure { kind: FailureKind::BrokenStream, detail: error });
         }
         usage = completion.usage.or(usage);
+        ends |= completion.ends();
         chunks.push(Chunk { at, shows_tokens: completion.carries_tokens(), so_far: completion.tokens_so_far() });
     }
     if !done {
@@ -75,26 +75,30 @@ fn read(stream: impl Read) -> Result<Answer, Failure> {
     }
     let usage = usage.ok_or_else(|| Failure { kind: FailureKind::NoUsage, detail: String::new() })?;
     let ended_at = Instant::now();
-    let counted = counted(&chunks, usage.completion_tokens);
+    let arrival = arrival(&chunks, usage.completion_tokens);
+    if arrival.is_none() && !ends {
+        return Err(malformed("an answer that shows no tokens and does not end"));
+    }
+    Ok(Answer { usage, ended_at, arrival })
+}
+
+fn arrival(chunks: &[Chunk], output_tokens: u32) -> Option<Arrival> {
+    let counted = counted(chunks, output_tokens);
     let arrivals: Vec<(Instant, u32)> = match &counted {
         Some(counted) => counted.clone(),
         None => chunks.iter().filter(|chunk| chunk.shows_tokens).map(|chunk| (chunk.at, 0)).collect(),
     };
-    let (Some(first), Some(last)) = (arrivals.first(), arrivals.last()) else {
-        return Err(malformed("an answer without a chunk that carries tokens"));
-    };
+    let (first, last) = (arrivals.first()?, arrivals.last()?);
     // Tokens of the first chunk are no gap's; where unknown, all chunks are taken for alike.
     let in_first = match counted {
         Some(_) => f64::from(first.1),
-        None => f64::from(usage.completion_tokens) / arrivals.len() as f64,
+        None => f64::from(output_tokens) / arrivals.len() as f64,
     };
-    let after_first = f64::from(usage.completion_tokens) - in_first;
+    let after_first = f64::from(output_tokens) - in_first;
     let between = seconds_between(first.0, last.0);
-    Ok(Answer {
-        usage,
+    Some(Arrival {
         first_token_at: first.0,
         last_token_at: last.0,
-        ended_at,
         tbt_mean: (arrivals.len() > 1 && after_first > 0.0).then(|| between / after_first),
         gaps: counted.map(|counted| counted.windows(2).map(gap).collect()),
     })
@@ -116,7 +120,8 @@ fn counted(chunks: &[Chunk], output_tokens: u32) -> Option<Vec<(Instant, u32)>> 
                 before = so_far;
             }
         }
-        return Some(arrivals);
+        // More than were made in the end: these counts are not of tokens.
+        return (before <= output_tokens).then_some(arrivals);
     }
     let arrivals: Vec<(Instant, u32)> = showing().map(|chunk| (chunk.at, 1)).collect();
     (arrivals.len() == output_tokens as usize).then_some(arrivals)
@@ -148,11 +153,21 @@ mod tests {
 
     #[test]
     fn chunks_that_carry_unknown_numbers_of_tokens_leave_gaps_unknown() {
-        let some = answer(&[A, A, USAGE, "[DONE]"]).unwrap();
-        assert_eq!((some.usage.completion_tokens, some.gaps.is_none(), some.tbt_mean.is_some()), (4, true, true));
-        assert_eq!(answer(&[A, A, A, A, USAGE, "[DONE]"]).unwrap().gaps.unwrap().len(), 3);
-        let one = answer(&[A, USAGE, "[DONE]"]).unwrap();
+        let arrival = |events: &[&str]| answer(events).unwrap().arrival.unwrap();
+        let some = arrival(&[A, A, USAGE, "[DONE]"]);
+        assert_eq!((some.gaps.is_none(), some.tbt_mean.is_some()), (true, true));
+        assert_eq!(arrival(&[A, A, A, A, USAGE, "[DONE]"]).gaps.unwrap().len(), 3);
+        let one = arrival(&[A, USAGE, "[DONE]"]);
         assert_eq!((one.tbt_mean, one.gaps), (None, None));
+    }
+
+    /// As llama.cpp ends an answer whose bytes are no characters.
+    #[test]
+    fn tokens_that_show_no_text_have_no_time() {
+        let last = r#"{"choices":[{"text":"","finish_reason":"length"}],"timings":{"predicted_n":4}}"#;
+        let unseen = answer(&[last, USAGE, "[DONE]"]).unwrap();
+        assert_eq!((unseen.usage.completion_tokens, unseen.arrival), (4, None));
+        assert!(answer(&[A, last, USAGE, "[DONE]"]).unwrap().arrival.is_some());
     }
 
     #[test]
@@ -161,8 +176,10 @@ mod tests {
             format!(r#"{{"choices":[{{"text":"ab"}}],"usage":{{"prompt_tokens":3,"completion_tokens":{so_far}}}}}"#)
         };
         let got = answer(&[&chunk(1), &chunk(3), &chunk(3), &chunk(4), USAGE, "[DONE]"]).unwrap();
-        let tokens: Vec<u32> = got.gaps.unwrap().iter().map(|gap| gap.tokens).collect();
+        let tokens: Vec<u32> = got.arrival.unwrap().gaps.unwrap().iter().map(|gap| gap.tokens).collect();
         assert_eq!(tokens, [2, 1]);
+        let beyond = answer(&[&chunk(1), &chunk(u32::MAX), USAGE, "[DONE]"]).unwrap();
+        assert_eq!((beyond.usage.completion_tokens, beyond.arrival.unwrap().gaps), (4, None));
     }
 
     #[test]
@@ -171,7 +188,7 @@ mod tests {
         assert_eq!(kind(&[A, r#"{"error":{"message":"died"}}"#, "[DONE]"]), FailureKind::BrokenStream);
         assert_eq!(kind(&[A, "[DONE]"]), FailureKind::NoUsage);
         assert_eq!(kind(&["{", "[DONE]"]), FailureKind::Malformed);
-        assert_eq!(kind(&[USAGE, "[DONE]"]), FailureKind::Malformed, "no token came");
+        assert_eq!(kind(&[USAGE, "[DONE]"]), FailureKind::Malformed, "nothing came");
         assert_eq!(kind(&[r#"{"choices":[{"text":7}]}"#]), FailureKind::Malformed);
         assert_eq!(read(&b"data: \xff\n"[..]).unwrap_err().kind, FailureKind::Malformed);
     }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::domain::Sample;
+use crate::domain::{Moments, Sample};
 
 /// Equal requests, `batch` of them in flight at a time, at a clock or at the device's own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -24,6 +24,13 @@ impl Cell {
             batch: sample.max_num_seqs?,
             sm_clock_mhz: sample.sm_clock_mhz,
         })
+    }
+
+    /// Writes into a row that it is of this cell.
+    pub fn name_in(&self, sample: &mut Sample) {
+        sample.tokens = Moments::constant(f64::from(self.input_tokens), f64::from(self.output_tokens));
+        sample.max_num_seqs = Some(self.batch);
+        sample.sm_clock_mhz = self.sm_clock_mhz;
     }
 }
 
@@ -73,7 +80,7 @@ impl Grid {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{Measurement, Moments};
+    use crate::domain::Measurement;
 
     #[test]
     fn a_row_knows_its_cell() {
@@ -87,13 +94,9 @@ mod tests {
         assert_eq!(cells.len(), 8);
         let cell = cells[3];
         assert_eq!(cell.to_string(), "8 in, 32 out, batch 4, 1410 MHz");
-        let sample = Sample {
-            tokens: Moments::constant(8.0, 32.0),
-            max_num_seqs: Some(4),
-            sm_clock_mhz: Some(1410),
-            batch_size: 3.9,
-            ..Sample::empty(Measurement::Trial)
-        };
+        let mut sample = Sample { batch_size: 3.9, ..Sample::empty(Measurement::Trial) };
+        cell.name_in(&mut sample);
+        assert_eq!((sample.tokens, sample.max_num_seqs), (Moments::constant(8.0, 32.0), Some(4)));
         assert_eq!(Cell::of(&sample), Some(cell));
         assert_eq!(Cell::of(&Sample { tokens: Moments::constant(8.5, 32.0), ..sample.clone() }), None);
         assert_eq!(Cell::of(&Sample { max_num_seqs: None, ..sample }), None);

@@ -20,7 +20,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::metering::{Metering, Region};
 use super::trial::{Order, Stop, TrialError, TrialRunner};
-use crate::domain::{Moments, Sample};
+use crate::domain::Sample;
 use crate::formats::profile_journal::RegionReport;
 use crate::units::Seconds;
 
@@ -58,6 +58,10 @@ impl TrialRunner for CommandRunner {
         self.metering.cool_down(stop)
     }
 
+    fn warnings(&self) -> Vec<String> {
+        self.metering.warnings()
+    }
+
     fn run(&mut self, order: &Order, stop: &Stop) -> Result<Sample, TrialError> {
         let (words, timeout, started) = (&self.words, self.timeout, &mut self.started);
         let (report, result) = self
@@ -66,10 +70,8 @@ impl TrialRunner for CommandRunner {
         let mut sample = self.template.clone();
         self.metering.fill(&result, &mut sample);
         let cell = order.cell;
-        sample.max_num_seqs = Some(cell.batch);
+        cell.name_in(&mut sample);
         sample.batch_size = report.batch_size.unwrap_or(f64::from(cell.batch));
-        sample.sm_clock_mhz = cell.sm_clock_mhz;
-        sample.tokens = Moments::constant(f64::from(cell.input_tokens), f64::from(cell.output_tokens));
         sample.requests = f64::from(order.requests);
         let time = |seconds: Option<f64>| seconds.map(Seconds);
         sample.ttft = time(report.ttft_s);
@@ -170,14 +172,15 @@ fn follow(
                 // Its last words may still be in the pipe.
                 pipe.close();
             }
-            Ok(Event::Over) => {
+            // Without a listener, which a pipe that cannot be read ends, nothing more is to be read either.
+            Ok(Event::Over) | Err(RecvTimeoutError::Disconnected) => {
                 let Some((status, at)) = exit else { continue };
                 if ended.is_none() {
                     region.end(at, status.code(), status.signal());
                 }
                 return Ok((status, ended.unwrap_or_default()));
             }
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
+            Err(RecvTimeoutError::Timeout) => {}
         }
     }
 }
@@ -213,7 +216,12 @@ fn listen(pipe: File, events: Sender<Event>) {
     thread::spawn(move || {
         for line in BufReader::new(pipe).lines() {
             let at = Instant::now();
-            let Ok(line) = line else { return };
+            let line = match line {
+                Ok(line) => line,
+                // A line that is no text is none of ours.
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => continue,
+                Err(_) => return,
+            };
             let line = line.trim();
             let event = match line.split_once(char::is_whitespace).unwrap_or((line, "")) {
                 (OVER, _) => {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::metering::Metering;
 use super::trial::{Order, Stop, TrialError, TrialRunner};
-use crate::domain::{Moments, Sample};
+use crate::domain::Sample;
 use crate::measure::load::{self, Endpoint, LoadOutcome, LoadPlan, MarkKind};
 use crate::units::Seconds;
 
@@ -24,6 +24,10 @@ pub struct EndpointRunner {
 impl TrialRunner for EndpointRunner {
     fn cool_down(&mut self, stop: &Stop) -> bool {
         self.metering.cool_down(stop)
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        self.metering.warnings()
     }
 
     fn run(&mut self, order: &Order, stop: &Stop) -> Result<Sample, TrialError> {
@@ -57,16 +61,14 @@ impl TrialRunner for EndpointRunner {
         let mut sample = self.template.clone();
         self.metering.fill(&result, &mut sample);
         let batch = f64::from(cell.batch);
-        sample.max_num_seqs = Some(cell.batch);
+        cell.name_in(&mut sample);
         sample.batch_size = if summary.mean_in_flight >= FULL * batch { batch } else { summary.mean_in_flight };
-        sample.sm_clock_mhz = cell.sm_clock_mhz;
-        sample.tokens = Moments::constant(f64::from(cell.input_tokens), f64::from(cell.output_tokens));
         sample.requests = f64::from(summary.requests);
         sample.runtime = Some(summary.runtime);
         sample.output_throughput_tok_s = Some(summary.output_throughput_tok_s);
         let positive = |time: Seconds| (time.0 > 0.0).then_some(time);
-        sample.ttft = positive(summary.ttft_mean);
-        sample.ttft_p99 = positive(summary.ttft_p99);
+        sample.ttft = summary.ttft_mean.and_then(positive);
+        sample.ttft_p99 = summary.ttft_p99.and_then(positive);
         sample.tbt_p50 = summary.tbt_p50.and_then(positive);
         sample.tbt_p99 = summary.tbt_p99.and_then(positive);
         Ok(sample)

@@ -5,7 +5,7 @@
 //! that is neither ours nor was there before, and where a clock that was asked for was not held. Others' work on
 //! processors cannot be told from the server's and is left to whoever runs the study.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Mutex, PoisonError};
@@ -66,6 +66,16 @@ pub struct Metering {
     pub driver_version: Option<String>,
     /// Who was on the devices before the first trial: the server.
     residents: Residents,
+    /// By the index of the device.
+    compared: BTreeMap<u32, Compared>,
+}
+
+/// The energy of a device over all trials, which is known in two ways.
+#[derive(Debug)]
+struct Compared {
+    device: String,
+    counted: Joules,
+    integrated: Joules,
 }
 
 #[derive(Debug, Default)]
@@ -137,6 +147,7 @@ impl Metering {
             idle_power: None,
             driver_version: None,
             residents: Residents::default(),
+            compared: BTreeMap::new(),
         };
         if covered != Covered::Nothing {
             metering.observe_idle(stop);
@@ -207,6 +218,7 @@ impl Metering {
         self.session.fine(false);
         let result = self.session.result();
         self.accept(&result)?;
+        self.compare(&result);
         Ok((done, result))
     }
 
@@ -223,11 +235,26 @@ impl Metering {
         sample.runtime = result.seconds.map(Seconds);
     }
 
-    /// Where counter and power of a device differ too much: its figures are of the counter.
-    pub fn disagreement(result: &MeterJson) -> Option<String> {
-        let off = |device: &&DeviceJson| device.disagreement.is_some_and(|off| off.abs() > DISAGREEMENT);
-        let device = result.devices.iter().find(off)?;
-        Some(format!("device {}: the energy counter and integrated power disagree", device.index))
+    /// Devices whose counter and integrated power differ too much over all trials; the rows hold the counter's figures.
+    /// Over one short trial they may differ by a reading or two, which tells nothing.
+    pub fn warnings(&self) -> Vec<String> {
+        let disagree = |by: &&Compared| (by.integrated / by.counted - 1.0).abs() > DISAGREEMENT;
+        let say = |by: &Compared| {
+            format!(
+                "{}: over all trials the energy counter says {:.0} J and integrated power {:.0} J; do not rely on either",
+                by.device, by.counted.0, by.integrated.0
+            )
+        };
+        self.compared.values().filter(disagree).map(say).collect()
+    }
+
+    fn compare(&mut self, result: &MeterJson) {
+        for device in &result.devices {
+            let (Some(counted), Some(difference)) = (device.energy_j, device.disagreement) else { continue };
+            let by = self.compared.entry(device.index).or_insert_with(|| Compared::new(device));
+            by.counted += Joules(counted);
+            by.integrated += Joules(counted * (1.0 + difference));
+        }
     }
 
     /// For `time`, and on until every meter has read what it must.
@@ -284,6 +311,13 @@ fn read_finely_at_first(session: &Mutex<&mut Session>, paces: mpsc::Receiver<Pac
                 return session.lock().unwrap_or_else(PoisonError::into_inner).fine(false);
             }
         }
+    }
+}
+
+impl Compared {
+    fn new(device: &DeviceJson) -> Self {
+        let device = format!("device {} ({})", device.index, device.name);
+        Self { device, counted: Joules(0.0), integrated: Joules(0.0) }
     }
 }
 

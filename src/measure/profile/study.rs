@@ -48,6 +48,8 @@ pub struct Report {
     pub trials: u32,
     /// Trials that began before the device was idle again.
     pub warm_starts: u32,
+    /// What to know of how they were measured.
+    pub warnings: Vec<String>,
     /// Why it ended before its cells were done.
     pub ended: Option<TrialError>,
 }
@@ -97,7 +99,7 @@ pub fn run(
         loop_.out_of_time();
     }
     let cells = loop_.states.into_iter().map(|state| state.report).collect();
-    Ok(Report { cells, trials: loop_.trials, warm_starts: loop_.warm_starts, ended })
+    Ok(Report { cells, trials: loop_.trials, warm_starts: loop_.warm_starts, warnings: runner.warnings(), ended })
 }
 
 struct Loop<'a> {

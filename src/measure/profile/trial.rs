@@ -27,6 +27,9 @@ pub trait TrialRunner {
     /// # Errors
     /// Why there is no row.
     fn run(&mut self, order: &Order, stop: &Stop) -> Result<Sample, TrialError>;
+
+    /// What whoever relies on the rows so far has to know of how they were measured.
+    fn warnings(&self) -> Vec<String>;
 }
 
 /// Why a trial is none. Nothing of it is ever averaged.

@@ -14,12 +14,12 @@ use crate::plan::columns::{Column, columns_at};
 use crate::plan::hints::used;
 use crate::plan::price::Priced;
 use crate::plan::prices::{Objective, PassResult, request_pass};
-use crate::plan::relaxation::{ClassProblem, ClassSolution};
+use crate::plan::relaxation::{Charge, ClassProblem, ClassSolution};
 use crate::plan::{Phase, PlanError};
 
 /// Rounds of splitting, at most; they end sooner when merging costs less than this share of the gap asked for.
 const SPLIT_ROUNDS: usize = 6;
-const MERGING_OF_GAP: f64 = 0.2;
+pub(super) const MERGING_OF_GAP: f64 = 0.2;
 /// Deployments times windows up to which the relaxation begins with all deployments.
 const ALL_AT_ONCE: usize = 1000;
 
@@ -27,6 +27,8 @@ const ALL_AT_ONCE: usize = 1000;
 pub(super) struct Relaxed {
     pub(super) classes: Classes,
     pub(super) columns: Vec<Column>,
+    /// Rows (3b) in it.
+    pub(super) charges: Vec<Charge>,
     /// Deployments it was solved over; the prices of the others are such that they would not help.
     pub(super) offered: Vec<bool>,
     pub(super) solution: ClassSolution,
@@ -72,7 +74,15 @@ impl Solver<'_> {
                     asked = true;
                     let found = feasibility::over_classes(ground, &classes, &columns, self.deadline)?;
                     if let Some(shortage) = found.filter(|found| found.is_clear(ground.problem)) {
-                        return Ok(Relaxed { classes, columns, offered, solution, pass, shortage: Some(shortage) });
+                        return Ok(Relaxed {
+                            classes,
+                            columns,
+                            charges: Vec::new(),
+                            offered,
+                            solution,
+                            pass,
+                            shortage: Some(shortage),
+                        });
                     }
                 }
                 if splits < SPLIT_ROUNDS && classes.split_disagreeing(ground.problem, &pass.cheapest, MOST_CLASSES) > 0
@@ -82,7 +92,7 @@ impl Solver<'_> {
                 }
             }
             if !changed {
-                return Ok(Relaxed { classes, columns, offered, solution, pass, shortage: None });
+                return Ok(Relaxed { classes, columns, charges: Vec::new(), offered, solution, pass, shortage: None });
             }
             seed = columns_at(ground.problem, &classes, &solution.prices);
         }

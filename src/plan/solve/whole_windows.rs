@@ -8,11 +8,13 @@ use std::time::Instant;
 
 use super::Solver;
 use super::relax::Relaxed;
+use crate::domain::Pool;
 use crate::plan::capacity::{CapacityInput, Purpose};
 use crate::plan::hints::{tighten, used};
 use crate::plan::place::{self, Shape, Unplaced};
 use crate::plan::price::Priced;
 use crate::plan::prices::Objective;
+use crate::plan::problem::PlanProblem;
 use crate::plan::relaxation::ClassProblem;
 use crate::plan::settle::Settled;
 use crate::plan::{PlanError, assign, dive, tail};
@@ -44,6 +46,8 @@ impl Solver<'_> {
         let mut slack = SLACK;
         let in_use = |v: usize| relaxed.solution.instances[v].iter().any(|&n| n > 1e-6);
         let mut offered: Vec<bool> = (0..ground.offered.len()).map(|v| ground.offered[v] && in_use(v)).collect();
+        // Charged for starts, the relaxation has instances that are worth rounding up; of use where they can be.
+        let roomy = can_be_rounded_up(ground.problem, &relaxed.solution.instances);
         let until = self.started + self.settings.time_limit.mul_f64(0.8);
         for _ in 0..MOST_ROUNDS {
             if Instant::now() >= until || self.done() {
@@ -52,6 +56,9 @@ impl Solver<'_> {
             let purpose = Purpose::WholeWindows { slack, reserve: &reserve };
             let capacity = CapacityInput { offered: &offered, purpose, ..ground.capacity(ground.scale, &usable) };
             let mut class_problem = ClassProblem::new(capacity, &relaxed.classes, Objective::Energy, &relaxed.columns)?;
+            if roomy {
+                class_problem.charge(&relaxed.charges)?;
+            }
             let worth = 0.02 * self.settings.gap * self.bound;
             let whole = dive::dive(ground.problem, &mut class_problem, worth, self.deadline)?;
             if whole.unserved > 1e-6 {
@@ -89,11 +96,26 @@ impl Solver<'_> {
                 Err(Unplaced::NoRoom { shortages, .. }) => tighten(ground.problem, &mut usable, &shortages),
                 Err(_) => slack *= 2.0,
             }
-            let gain = before - self.best.as_ref().map_or(f64::INFINITY, Priced::objective);
-            if gain.is_finite() && gain <= 0.1 * self.settings.gap * self.bound {
+            // What the next round could gain on this one is what placing has lost.
+            let placed = self.best.as_ref().map_or(f64::INFINITY, Priced::objective);
+            let lost = placed - whole.objective;
+            if lost.min(before - placed) <= 0.1 * self.settings.gap * self.bound {
                 break;
             }
         }
         Ok(())
     }
+}
+
+/// Whether every pool has devices for all its instances, by (deployment, window), rounded up.
+fn can_be_rounded_up(problem: &PlanProblem, instances: &[Vec<f64>]) -> bool {
+    let mut wanted = vec![vec![0.0; problem.windows.len()]; problem.cluster.pools.len()];
+    for (deployment, row) in problem.deployments().iter().zip(instances) {
+        for (wanted, n) in wanted[deployment.pool].iter_mut().zip(row) {
+            *wanted += f64::from(deployment.devices) * (n - 1e-6).ceil().max(0.0);
+        }
+    }
+    let devices = |pool: &Pool| (0..pool.nodes.len()).map(|node| pool.free_devices(node).len()).sum::<usize>() as f64;
+    let mut pools = problem.cluster.pools.iter().zip(&wanted);
+    pools.all(|(pool, wanted)| wanted.iter().all(|wanted| *wanted <= devices(pool)))
 }

@@ -61,6 +61,10 @@ impl TrialRunner for Simulated<'_> {
             ..template()
         })
     }
+
+    fn warnings(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 struct Silent;

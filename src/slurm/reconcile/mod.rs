@@ -1,22 +1,25 @@
 //! What a plan really took against what it said, and why: by the meter in each job, by Slurm's accounting, by the answers.
 //!
-//! Joules are compared above idle, as the plan charges them to an instance. Slurm counts whole nodes and only for steps, so
-//! its figure stands beside the meter's and replaces nothing. A node that others used at the same time gives an estimate, no
-//! measurement, and no sample.
+//! Joules are compared above idle, as the plan charges them to an instance. Slurm counts whole nodes, only for steps and in
+//! whole seconds, so its figure stands beside the meter's and replaces nothing. A node that others used at the same time gives an estimate, no
+//! measurement, and no sample (`sample`).
+
+mod sample;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 
 use super::RESULTS;
-use super::progress::{meter_files, net_energy};
+use super::progress::{Drawn, drawn, meter_files};
 use super::submit::{Opened, SubmitError};
 use super::tools::{self, ToolError};
-use crate::domain::{FamilyKey, Measurement, Moments, Provenance, Sample};
+use crate::domain::Sample;
 use crate::formats::job_scripts::{InstanceScript, JobScript};
-use crate::formats::meter_json::{DeviceStatus, MeterJson, PhaseJson};
+use crate::formats::meter_json::MeterJson;
 use crate::formats::plan_json::{DeploymentJson, PlanJson};
 use crate::formats::run_record::{self, RunRecord};
 use crate::formats::sacct::{self, Accounted};
-use crate::units::{Joules, Seconds, Watts};
 
 /// A clock that differs by more from what was planned was not honoured; devices step by 15 MHz.
 const CLOCK_MARGIN_MHZ: f64 = 30.0;
@@ -128,7 +131,8 @@ fn row(
 ) -> Result<InstanceRow, SubmitError> {
     let state = opened.state(instance)?;
     let runs = meter_files(&opened.dir, &instance.instance);
-    let all = |value: fn(&MeterJson) -> Option<f64>| -> Option<f64> {
+    let is_gpu = script.kind == "gpu";
+    let all = |value: &dyn Fn(&MeterJson) -> Option<f64>| -> Option<f64> {
         let each: Option<Vec<f64>> = runs.iter().map(|(_, meter)| value(meter)).collect();
         each.filter(|each| !each.is_empty()).map(|each| each.iter().sum())
     };
@@ -139,8 +143,8 @@ fn row(
     }
     for (run, meter) in &runs {
         let record = run_record::read(&opened.dir.join(RESULTS).join(format!("{run}.run.json")));
-        causes.extend(why(deployment, meter, record.as_ref()));
-        samples.extend(record.and_then(|record| sample(deployment, script, meter, &record, run)));
+        causes.extend(why(deployment, is_gpu, meter, record.as_ref()));
+        samples.extend(record.and_then(|record| sample::of_run(deployment, is_gpu, meter, &record, run)));
     }
     causes.dedup();
     let nodes = runs.last().map(|(_, meter)| meter.node.clone());
@@ -154,10 +158,10 @@ fn row(
         answered: state.answered,
         predicted_j: instance.energy_j + instance.load_j,
         predicted_s: instance.end_s - instance.start_s,
-        measured_j: all(net_energy),
-        gross_j: all(|meter| meter.gpu_energy_j.or(meter.cpu_energy_j)),
-        seconds: all(|meter| meter.seconds),
-        is_estimated: runs.iter().any(|(_, meter)| !meter.clean),
+        measured_j: all(&|meter| drawn(meter, is_gpu).net_j),
+        gross_j: all(&|meter| drawn(meter, is_gpu).gross_j),
+        seconds: all(&|meter| meter.seconds),
+        is_estimated: runs.iter().any(|(_, meter)| drawn(meter, is_gpu).is_estimated),
         slurm_gross_j: job.and_then(|job| job.step_energy_j),
         slurm_seconds: job.and_then(|job| job.step_seconds),
         causes,
@@ -165,12 +169,10 @@ fn row(
 }
 
 /// Why a run took other than planned, as far as it shows.
-fn why(deployment: &DeploymentJson, meter: &MeterJson, record: Option<&RunRecord>) -> Vec<String> {
+fn why(deployment: &DeploymentJson, is_gpu: bool, meter: &MeterJson, record: Option<&RunRecord>) -> Vec<String> {
     let mut causes = Vec::new();
-    if let Some(wanted) = deployment.sm_clock_mhz {
-        let seen = meter.devices.iter().filter_map(|device| device.sm_clock_mhz);
-        let off = seen.map(|clock| clock.mean).find(|mean| (mean - f64::from(wanted)).abs() > CLOCK_MARGIN_MHZ);
-        causes.extend(off.map(|mean| format!("clock not honoured: {mean:.0} MHz instead of {wanted}")));
+    if let Some((mean, wanted)) = other_clock(deployment, meter) {
+        causes.push(format!("clock not honoured: {mean:.0} MHz instead of {wanted}"));
     }
     if let Some(record) = record {
         let planned = deployment.batch_size.min(record.sent as f64);
@@ -192,89 +194,24 @@ fn why(deployment: &DeploymentJson, meter: &MeterJson, record: Option<&RunRecord
     if !reasons.is_empty() {
         causes.push(format!("throttled: {}", reasons.join(", ")));
     }
-    if !meter.clean {
-        causes.push("others used the node or a device".to_owned());
+    match drawn(meter, is_gpu) {
+        Drawn { gross_j: Some(_), is_estimated: true, .. } if is_gpu && meter.gpu_energy_j.is_none() => {
+            causes.push("no meter of its devices: those of the processors stand in".to_owned());
+        }
+        Drawn { is_estimated: true, .. } if is_gpu && meter.gpu_energy_j.is_some() => {
+            causes.push("others used a device, or its meters disagree".to_owned());
+        }
+        Drawn { is_estimated: true, .. } if !is_gpu => causes.push("others used the node".to_owned()),
+        _ => {}
     }
     causes
 }
 
-/// A trial: what was answered between ready and the last answer, at the energy of that time. `None` where any of it is not
-/// known, or not this run's alone.
-fn sample(
-    deployment: &DeploymentJson,
-    script: &JobScript,
-    meter: &MeterJson,
-    record: &RunRecord,
-    run: &str,
-) -> Option<Sample> {
-    let phase = meter.phases.iter().find(|phase| phase.name == "serve")?;
-    if !meter.clean || record.answered == 0 || record.failed > 0 {
-        return None;
-    }
-    let family = FamilyKey::from(&deployment.family);
-    let requests = record.answered as f64;
-    let mean = |sum: Option<f64>| sum.map(|sum| sum / requests);
-    let tokens = Moments {
-        input: mean(record.input_tokens),
-        output: mean(record.output_tokens)?,
-        input_sq: mean(record.input_sq),
-        output_sq: mean(record.output_sq),
-        input_output: mean(record.input_output),
-    };
-    let (engine, version) = family.engine.split_once('-').unwrap_or((&family.engine, ""));
-    let mut sample = Sample {
-        model: family.model.clone(),
-        precision: family.precision.clone(),
-        device: family.device.clone(),
-        node: Some(meter.node.clone()),
-        devices: family.devices,
-        parallel: family.parallel,
-        max_num_seqs: Some(deployment.max_num_seqs),
-        batch_size: record.mean_in_flight.max(1.0),
-        sm_clock_mhz: deployment.sm_clock_mhz,
-        kv_cache: family.kv_cache,
-        tokens,
-        requests,
-        runtime: Some(Seconds(phase.seconds)),
-        engine: Some(engine.to_owned()),
-        engine_version: Some(version.to_owned()).filter(|version| !version.is_empty()),
-        driver_version: meter.driver_version.clone(),
-        provenance: Provenance::Measured,
-        source: Some(format!("reconcile {run}")),
-        measured_at: Some(meter.started_at.clone()),
-        ..Sample::empty(Measurement::Trial)
-    };
-    if script.kind == "gpu" {
-        sample.gpu_energy = Some(Joules(devices_energy(meter, phase, family.devices)?));
-        sample.idle_power = meter.gpu_idle_power_w.map(Watts);
-    } else {
-        let lines = || meter.meters.iter().filter(|line| ["package", "dram"].contains(&line.scope.as_str()));
-        let each: Option<Vec<f64>> = lines().map(|line| phase.energy_j.get(&line.name).copied()).collect();
-        let idle: Option<Vec<f64>> = lines().map(|line| line.idle_before_w).collect();
-        sample.cpu_energy = Some(Joules(each.filter(|each| !each.is_empty())?.iter().sum()));
-        sample.cpu_energy_scope = meter.cpu_energy_scope.clone();
-        sample.idle_power = idle.map(|idle| Watts(idle.iter().sum()));
-    }
-    Some(sample)
-}
-
-/// Of the devices that the meter chose a way for, if those are the deployment's.
-fn devices_energy(meter: &MeterJson, phase: &PhaseJson, devices: u32) -> Option<f64> {
-    let measured: Vec<_> = meter
-        .devices
-        .iter()
-        .filter(|device| device.status == DeviceStatus::Measured && device.method.is_some())
-        .collect();
-    if measured.len() != devices as usize {
-        return None;
-    }
-    let of = |device: &&crate::formats::meter_json::DeviceJson| {
-        let line = meter.meters.iter().find(|line| {
-            line.device_index == Some(device.index) && device.method.as_deref() == Some(line.method.as_str())
-        })?;
-        phase.energy_j.get(&line.name).copied()
-    };
-    measured.iter().map(of).sum()
+/// The mean clock of a device and the one planned, where they differ.
+fn other_clock(deployment: &DeploymentJson, meter: &MeterJson) -> Option<(f64, u32)> {
+    let wanted = deployment.sm_clock_mhz?;
+    let mut seen = meter.devices.iter().filter_map(|device| device.sm_clock_mhz).map(|clock| clock.mean);
+    Some((seen.find(|mean| (mean - f64::from(wanted)).abs() > CLOCK_MARGIN_MHZ)?, wanted))
 }
 
 /// What Slurm accounts for the jobs, where it keeps accounts.

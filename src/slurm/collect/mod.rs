@@ -1,8 +1,9 @@
 //! Answers put together again: one file a job of the workload, with the caller's ids in the caller's order.
 //!
 //! A request finds its line in its instance's shard by its custom_id, and the answer names that line. What was answered more
-//! than once counts once. Rows of CSV files have no text to answer: what a command made of a shard of those stays in
-//! `results` as the command wrote it.
+//! than once counts once. What a command made of rows of CSV files is put beside them (`rows`).
+
+mod rows;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use self::rows::Rows;
 use super::shard_state::{answers, for_each_line, result_of};
 use crate::formats::Problems;
 use crate::formats::job_scripts::{InstanceScript, JobScripts};
@@ -38,7 +40,8 @@ pub struct Asked<'a> {
     /// Names of the jobs, and the job of each request.
     pub jobs: &'a [String],
     pub job: &'a [usize],
-    /// The instance of each request.
+    /// The name and the instance of each request.
+    pub id: &'a [String],
     pub instance: &'a [String],
 }
 
@@ -46,11 +49,12 @@ pub struct Asked<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Collected {
     pub job: String,
-    pub file: PathBuf,
+    /// One; of a job with requests both as text and as rows, one of each.
+    pub files: Vec<PathBuf>,
     pub requests: u64,
     pub answered: u64,
-    /// Requests of CSV files, whose answers stay with their command's.
-    pub without_text: u64,
+    /// Rows whose command is done and wrote no output of its own.
+    pub elsewhere: u64,
 }
 
 /// Where an answer stands.
@@ -61,7 +65,7 @@ struct Place {
     bytes: usize,
 }
 
-/// Writes `<job>.jsonl` into `out` for every job.
+/// Writes `<job>.jsonl` or `<job>.csv` into `out` for every job, as its requests came.
 ///
 /// # Errors
 /// Files that cannot be read or written; a workload that is not the one that was planned.
@@ -76,28 +80,21 @@ pub fn collect(
     for instance in scripts.instances() {
         shards.insert(&instance.instance, Shard::read(dir, instance, &mut results)?);
     }
-    let names = file_names(asked.jobs);
     let mut collected: Vec<Collected> = asked
         .jobs
         .iter()
-        .zip(&names)
-        .map(|(job, name)| Collected {
-            job: job.clone(),
-            file: out.join(name),
-            requests: 0,
-            answered: 0,
-            without_text: 0,
-        })
+        .map(|job| Collected { job: job.clone(), files: Vec::new(), requests: 0, answered: 0, elsewhere: 0 })
         .collect();
+    let mut rows = Rows::read(dir, scripts, asked.files)?;
+    let (mut with_text, mut with_rows) = (vec![false; asked.jobs.len()], vec![false; asked.jobs.len()]);
     let mut places: Vec<Vec<Place>> = vec![Vec::new(); asked.jobs.len()];
+    let mut lines: Vec<Vec<u8>> = vec![Vec::new(); asked.jobs.len()];
     for file in asked.files {
         let requests = file.first_request..file.first_request + file.requests;
         let jobs = |request: usize| asked.job.get(request).copied().unwrap_or(0);
         if file.format != Format::OpenaiBatch {
-            for request in requests {
-                collected[jobs(request)].requests += 1;
-                collected[jobs(request)].without_text += 1;
-            }
+            requests.for_each(|request| with_rows[jobs(request)] = true);
+            rows.gather(file, asked, &mut collected, &mut lines)?;
             continue;
         }
         let mut request = requests.start;
@@ -113,6 +110,7 @@ pub fn collect(
             let Some(answer) = shards.get(instance).and_then(|shard| shard.answer(&id)) else {
                 return Err(CollectError::NotInShard { id, instance: instance.to_owned() });
             };
+            with_text[job] = true;
             collected[job].requests += 1;
             collected[job].answered += u64::from(answer.is_some());
             places[job].extend(answer);
@@ -120,9 +118,16 @@ pub fn collect(
         }
     }
     fs::create_dir_all(out).map_err(|source| WriteError::Cannot { path: out.to_owned(), source })?;
-    for (collected, places) in collected.iter().zip(&places) {
-        if collected.without_text < collected.requests {
-            write(&collected.file, places, &results)?;
+    for (job, name) in file_names(asked.jobs).iter().enumerate() {
+        if with_text[job] {
+            let path = out.join(format!("{name}.jsonl"));
+            write(&path, &places[job], &results)?;
+            collected[job].files.push(path);
+        }
+        if with_rows[job] && collected[job].elsewhere < collected[job].requests {
+            let path = out.join(format!("{name}.csv"));
+            rows.write(&path, &lines[job])?;
+            collected[job].files.push(path);
         }
     }
     Ok(collected)
@@ -194,7 +199,7 @@ fn custom_id(line: &[u8]) -> Option<String> {
     serde_json::from_slice::<Line<'_>>(line).ok().map(|line| line.custom_id.into_owned())
 }
 
-/// A file for each job, named as the job is where that is a file's name.
+/// A name for the file of each job, the job's own where that is a file's name; what kind of file follows.
 fn file_names(jobs: &[String]) -> Vec<String> {
     let mut taken = BTreeSet::new();
     let mut names = Vec::new();
@@ -204,10 +209,10 @@ fn file_names(jobs: &[String]) -> Vec<String> {
         if plain.starts_with(['.', '-']) || plain.is_empty() {
             plain.insert(0, '_');
         }
-        let mut name = format!("{plain}.jsonl");
+        let mut name = plain.clone();
         let mut number = 2;
         while !taken.insert(name.to_lowercase()) {
-            name = format!("{plain}-{number}.jsonl");
+            name = format!("{plain}-{number}");
             number += 1;
         }
         names.push(name);
@@ -223,18 +228,7 @@ mod tests {
     fn jobs_have_files_of_their_own() {
         let jobs = ["night", "Night", "../../etc/passwd", "-rf", ".hidden", "a\nb", ""].map(str::to_owned);
         let names = file_names(&jobs);
-        assert_eq!(
-            names,
-            [
-                "night.jsonl",
-                "Night-2.jsonl",
-                "_.._.._etc_passwd.jsonl",
-                "_-rf.jsonl",
-                "_.hidden.jsonl",
-                "a_b.jsonl",
-                "_.jsonl"
-            ]
-        );
+        assert_eq!(names, ["night", "Night-2", "_.._.._etc_passwd", "_-rf", "_.hidden", "a_b", "_"]);
     }
 
     #[test]
@@ -279,6 +273,7 @@ mod tests {
             files: &[file(0), file(1)],
             jobs: &["one".to_owned(), "two".to_owned()],
             job: &[0, 0, 1, 1],
+            id: &["a", "b", "c", "d"].map(str::to_owned),
             instance: &vec!["i0001".to_owned(); 4],
         };
         let out = dir.path().join("out");
