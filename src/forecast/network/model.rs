@@ -214,7 +214,7 @@ mod tests {
 
     const SHAPE: Shape = Shape { inputs: 3, hidden: 8, outputs: 3 };
 
-    /// The difference of the first and the last step of an input, which every family can learn.
+    /// A mix of the first and the last step of an input, which every family can learn.
     #[test]
     fn every_family_learns_and_is_the_same_twice() {
         let mut random = ChaCha8Rng::seed_from_u64(3);

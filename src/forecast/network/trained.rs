@@ -183,7 +183,7 @@ pub(super) mod tests {
     use crate::domain::{Scope, Timestamp};
     use crate::forecast::{Recording, Step};
 
-    /// A load that jumps 7 s before a forecast comes back after 20 s, which no average knows.
+    /// A load of 20 s that comes back every 61 s, which no average knows.
     pub fn pulses(group: usize, steps: usize) -> Recording {
         let step = |at: usize| {
             let power = if (at + 11 * group) % 61 < 20 { 300.0 } else { 100.0 };

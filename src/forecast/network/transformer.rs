@@ -1,7 +1,7 @@
 //! A small Transformer encoder (Vaswani et al. 2017): one block of two heads, normalised first, with learned places.
 //!
-//! Only the last step is asked for, so that only it attends to the others, which is all that a single block needs. The first
-//! line of every step gives its place: sequences are all equally long.
+//! Only the last step is asked for, so that only it attends to the others, which is all that a single block needs. A place
+//! each is learned, since all sequences are equally long.
 
 use candle_core::{D, Result, Tensor};
 use candle_nn::{LayerNorm, Linear, Module, VarBuilder, layer_norm, linear, ops};
