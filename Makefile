@@ -30,6 +30,7 @@ test: lint
 bench: build target/bench-venv
 	python3 benches/plan.py
 	target/bench-venv/bin/python benches/compare.py
+	$(WITH_TOOLS) cargo bench --bench forecast
 
 target/bench-venv: benches/requirements.txt
 	python3 -m venv --clear $@

@@ -13,6 +13,7 @@ mod evaluate;
 mod exit;
 mod explain;
 mod fit;
+mod forecast;
 mod import;
 mod incumbent;
 mod inputs;
@@ -70,6 +71,7 @@ enum Verb {
     Profile(Box<profile::Arguments>),
     Doctor(doctor::Arguments),
     Telemetry(telemetry::Arguments),
+    Forecast(forecast::Arguments),
     Schema(schema::Arguments),
     Completions(completions::Arguments),
     Man(man::Arguments),
@@ -103,6 +105,7 @@ pub fn run() -> ExitCode {
         Verb::Profile(arguments) => profile::run(&arguments, &output),
         Verb::Doctor(arguments) => doctor::run(&arguments, &output),
         Verb::Telemetry(arguments) => telemetry::run(&arguments, &output),
+        Verb::Forecast(arguments) => forecast::run(&arguments, &output),
         Verb::Schema(arguments) => schema::run(&arguments, &output),
         Verb::Completions(arguments) => completions::run(&arguments, &output),
         Verb::Man(arguments) => man::run(&arguments, &output),

@@ -31,6 +31,7 @@ pub mod options_csv;
 pub mod options_plan;
 pub mod plan_dir;
 pub mod plan_json;
+pub mod power_log;
 pub mod problems;
 pub mod profile_journal;
 pub mod prometheus_json;

@@ -26,6 +26,12 @@ const MOST_TICKS: usize = 7;
 #[error("cannot draw a chart: {0}")]
 pub struct ChartError(String);
 
+impl ChartError {
+    pub(super) fn new(error: impl std::fmt::Display) -> Self {
+        Self(error.to_string())
+    }
+}
+
 /// Points and straight lines over two axes. What is no finite number, or not above 0 on a logarithmic axis, is not drawn.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Chart {
@@ -248,7 +254,7 @@ fn label(value: f64) -> String {
 }
 
 fn error(error: impl std::fmt::Display) -> ChartError {
-    ChartError(error.to_string())
+    ChartError::new(error)
 }
 
 #[cfg(test)]

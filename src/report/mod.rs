@@ -9,6 +9,7 @@ pub mod claims;
 pub mod estimates;
 pub mod explain;
 pub mod fit_quality;
+pub mod forecast_chart;
 pub mod frontier;
 pub mod infeasible;
 pub mod limits;
