@@ -126,7 +126,7 @@ fn what_is_wrong_with_the_arguments_is_said_before_anything_runs() {
         (&["--command", "true"], "--model"),
         (&["--model", "m", "--command", "echo 'a"], "open quote"),
         (&["--model", "m", "--command", "true", "--endpoint", "http://x"], "cannot be used with"),
-        (&["--model", "m", "--command", "true", "--ci", "5"], "0.001 to 0.5"),
+        (&["--model", "m", "--command", "true", "--ci", "5"], "0.000001 to 0.5"),
         (&["--model", "m,n", "--command", "true", "--precision", "p", "--device", "d"], "--slurm"),
     ];
     for (arguments, words) in cases {

@@ -219,6 +219,6 @@ fn tokens() -> clap::builder::RangedI64ValueParser<u32> {
 }
 
 fn half_width(text: &str) -> Result<f64, String> {
-    let value = text.parse::<f64>().ok().filter(|value| (0.001..=0.5).contains(value));
-    value.ok_or_else(|| "not a fraction from 0.001 to 0.5 (0.05 is 5 %)".to_owned())
+    let value = text.parse::<f64>().ok().filter(|value| (1e-6..=0.5).contains(value));
+    value.ok_or_else(|| "not a fraction from 0.000001 to 0.5 (0.05 is 5 %)".to_owned())
 }
