@@ -17,7 +17,7 @@ pub use self::clocks::{ClockPointJson, ClocksJson, PhaseFactorsJson};
 use super::plan_json::FamilyJson;
 use super::problems::{Collector, Problems};
 use crate::domain::features::BatchCurve;
-use crate::domain::{BatchPoint, Box2, Correction, FamilyModel, Feature, Figure, Form, Quality, Term};
+use crate::domain::{BatchPoint, Box2, Correction, FamilyModel, Feature, Figure, Form, Provenance, Quality, Term};
 use crate::units::{Bytes, Seconds, Watts};
 
 pub const SCHEMA_VERSION: u32 = 1;
@@ -157,7 +157,9 @@ pub struct BatchPointJson {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FigureJson {
-    pub value: f64,
+    /// Absent where the provenance is `missing`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<f64>,
     pub provenance: String,
 }
 
@@ -321,7 +323,8 @@ fn point_to_json(point: &BatchPoint) -> BatchPointJson {
 }
 
 fn figure_to_json<T: Copy>(figure: Figure<T>, number: impl Fn(T) -> f64) -> FigureJson {
-    FigureJson { value: number(figure.value), provenance: figure.provenance.to_string() }
+    let value = (figure.provenance != Provenance::Missing).then(|| number(figure.value));
+    FigureJson { value, provenance: figure.provenance.to_string() }
 }
 
 fn support_from_json(support: &SupportJson) -> Box2 {

@@ -1,13 +1,14 @@
 //! The lower bound at request level that knows whole instances.
 //!
 //! A master problem over the capacity decisions alone, with a column for what the requests cost and a cut per request
-//! pass. For any prices pi, mu >= 0 and any set of open deployments S,
+//! pass. For any prices pi, mu, sigma >= 0 and any set of open deployments S,
 //!
 //! ```text
-//! cost >= Q - sum pi_vw c_vw - sum over v outside S of gain_v o_v
+//! cost >= Q - sum pi_vw c_vw - sum sigma_vw s_vw - sum over v outside S of gain_v o_v
 //! ```
 //!
-//! where Q is the pass over S and gain_v what the requests could save at most if v opened too. Each cut is exact at
+//! where Q is the pass over S, sigma_vw what a start earns of the requests at most, and gain_v what they could save at most
+//! if v opened too. Each cut is exact at
 //! request level, so the dual bound of the master MIP bounds every plan, whole requests and whole instances included.
 
 use super::PlanError;

@@ -1,7 +1,7 @@
 //! One pass over the requests at given prices: the first sum of the bound, each request's cheapest
 //! option, and what closed deployments would gain.
 //!
-//! Exact at request level: no class is involved, so any prices give a valid bound. Sums are compensated per block and
+//! Exact at request level: classes only say who shares the price of a start, so any prices and classes give a valid bound. Sums are compensated per block and
 //! rounded down.
 
 use rayon::prelude::*;

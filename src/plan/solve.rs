@@ -1,5 +1,5 @@
-//! The order of work: classes, relaxation and request pass (`relax`), whole instances and placement (`whole`); then bound
-//! and plan improve each other (`cuts`) until the gap or the time limit is met.
+//! The order of work: classes, relaxation and request pass (`relax`), which pay for whole starts (`charge`), whole instances
+//! and placement (`whole`); then bound and plan improve each other (`cuts`) until the gap or the time limit is met.
 //!
 //! The plan always comes out of placement and the bound always out of request passes, so a poor guess anywhere costs
 //! quality, never truth.
@@ -170,8 +170,7 @@ impl Solver<'_> {
         }
         self.charge_starts(&mut relaxed)?;
         self.class_lp = relaxed.solution.objective;
-        let root = charge::root(&relaxed.solution, &relaxed.pass);
-        self.prove(root - 1e-6 * root.abs(), "request pass at the relaxation's prices");
+        self.prove_root(&relaxed);
 
         self.report(Phase::Placement);
         self.plan_whole_instances(&relaxed)?;
@@ -179,8 +178,7 @@ impl Solver<'_> {
             self.sharpen(&mut relaxed)?;
         }
         let prices = &relaxed.solution.prices;
-        let root = charge::root(&relaxed.solution, &relaxed.pass);
-        self.prove(root - 1e-6 * root.abs(), "request pass at the relaxation's prices");
+        let root = self.prove_root(&relaxed);
         let worthwhile = self.worthwhile(&relaxed, root);
         self.search(prices, &worthwhile);
 
@@ -189,6 +187,13 @@ impl Solver<'_> {
         self.cut(&relaxed, &offered)?;
         self.search(prices, &offered);
         Ok(None)
+    }
+
+    /// The bound of the relaxation, taken with a margin for the solver's tolerances.
+    fn prove_root(&mut self, relaxed: &Relaxed) -> f64 {
+        let root = charge::root(&relaxed.solution, &relaxed.pass);
+        self.prove(root - 1e-6 * root.abs(), "request pass at the relaxation's prices");
+        root
     }
 
     /// Takes a bound that is higher than the best so far.

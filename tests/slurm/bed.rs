@@ -1,8 +1,11 @@
 //! The Slurm of `tests/slurm_testbed/bed.py`, a new one for each test: it is there in half a second, with a database in five,
 //! and what one test did to it is nothing to the next.
 //!
-//! It ends with the test, and with this program, however that ends: the pipe to its stdin closes. Needs root and Debian's packages; without
-//! them a test skips, loudly, unless JOULEPLAN_REQUIRE_SLURM is set.
+//! It ends with the test, and with this program, however that ends: the pipe to its stdin closes. Needs root and Debian's
+//! packages; without them a test skips, loudly, unless JOULEPLAN_REQUIRE_SLURM is set.
+
+#[path = "../support/output.rs"]
+mod output;
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -12,6 +15,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
+
+pub use output::{assert_code, json as json_of, stderr, stdout};
 
 /// Seven nodes of five kinds.
 pub fn seven_nodes() -> Value {
@@ -186,18 +191,4 @@ pub fn wait_for(what: &str, patience: Duration, mut done: impl FnMut() -> bool) 
         assert!(start.elapsed() < patience, "waited {patience:?} for {what}");
         std::thread::sleep(Duration::from_millis(50));
     }
-}
-
-pub fn stderr(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
-
-pub fn stdout(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-#[track_caller]
-pub fn assert_code(output: &Output, code: i32) {
-    assert_eq!(output.status.code(), Some(code), "stdout: {}\nstderr: {}", stdout(output), stderr(output));
-    assert!(!stderr(output).contains("panicked"), "{}", stderr(output));
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::bed::{Bed, assert_code, binary, stderr, stdout, wait_for};
+use super::bed::{Bed, assert_code, binary, json_of, stderr, wait_for};
 
 /// Pools of the bed, with figures of power that nobody measured.
 pub const CLUSTER: &str = r#"[[pool]]
@@ -172,7 +172,7 @@ impl Night {
     pub fn json(&self, bed: &Bed, arguments: &[&str]) -> Value {
         let output = self.run(bed, &[arguments, &["--json"]].concat());
         assert_code(&output, 0);
-        serde_json::from_str(&stdout(&output)).unwrap_or_else(|error| panic!("{error}: {}", stdout(&output)))
+        json_of(&output)
     }
 
     /// Waits until Slurm has nothing alive of the plan.

@@ -150,18 +150,20 @@ impl Case {
             group: vec![0; requests],
             ids: RequestIds::Rows(vec![(String::new(), 0)]),
         };
-        let (deployments, cluster, engines) = (&self.deployments, &self.cluster, &self.engines);
-        let scripts = Scripts {
-            schedule: &schedule,
-            deployments,
-            cluster,
-            engines,
-            shards: &shards,
-            requests: &requests,
-            served: &[],
-        };
-        slurm::write(dir, &scripts)?;
+        self.scripts(&schedule, &shards, &requests)?;
         Ok(dir.join("slurm/i0001.sbatch"))
+    }
+
+    /// Writes the scripts of these instances.
+    pub fn scripts(
+        &self,
+        schedule: &Schedule,
+        shards: &[Vec<String>],
+        requests: &Requests,
+    ) -> Result<(), slurm::SlurmError> {
+        let (deployments, cluster, engines) = (&self.deployments, &self.cluster, &self.engines);
+        let scripts = Scripts { schedule, deployments, cluster, engines, shards, requests, served: &[] };
+        slurm::write(self.dir.path(), &scripts)
     }
 
     pub fn read(&self, name: &str) -> String {

@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 
 use jouleplan::domain::*;
 use jouleplan::formats::workload::Format;
-use jouleplan::slurm::{self, Scripts};
 use jouleplan::units::Seconds;
 use serde_json::Value;
 
@@ -321,17 +320,7 @@ fn alike_instances_share_a_script_and_know_their_predecessors() {
     let shards: Vec<Vec<String>> = (1..=4).map(|k| vec![format!("shards/i000{k}.jsonl")]).collect();
     let requests =
         Requests { input_tokens: vec![], output_tokens: vec![], group: vec![], ids: RequestIds::Rows(vec![]) };
-    let (deployments, cluster, engines) = (&case.deployments, &case.cluster, &case.engines);
-    let scripts = Scripts {
-        schedule: &schedule,
-        deployments,
-        cluster,
-        engines,
-        shards: &shards,
-        requests: &requests,
-        served: &[],
-    };
-    slurm::write(case.dir.path(), &scripts).unwrap();
+    case.scripts(&schedule, &shards, &requests).unwrap();
     let jobs: Value = serde_json::from_str(&case.read("slurm/jobs.json")).unwrap();
     let line = |script: &Value| {
         let of = |instance: &Value| format!("{}<{}", instance["instance"], instance["after"]).replace('"', "");

@@ -181,3 +181,15 @@ fn a_model_of_times_alone_has_no_energy_and_says_so() {
     let lost = parse(write(&[measured], &[]).as_bytes(), Path::new("m.json")).unwrap_err().to_string();
     assert!(lost.contains("families[0].energy_j: there is no term"), "{lost}");
 }
+
+#[test]
+fn what_is_missing_has_no_value() {
+    let unknown = FamilyModel { idle_power: Figure::new(Watts(0.0), Provenance::Missing), ..model() };
+    let text = write(std::slice::from_ref(&unknown), &[]);
+    let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(json["families"][0]["idle_power_w"], serde_json::json!({"provenance": "missing"}));
+    assert_eq!(parse(text.as_bytes(), Path::new("m.json")).unwrap()[0].idle_power, unknown.idle_power);
+    let nameless = text.replacen(r#""provenance": "missing""#, r#""provenance": "measured""#, 1);
+    let problems = parse(nameless.as_bytes(), Path::new("m.json")).unwrap_err().to_string();
+    assert!(problems.contains("idle_power_w.value") && problems.contains("is absent"), "{problems}");
+}

@@ -259,8 +259,17 @@ fn quality(json: &QualityJson, name: &str, checks: &mut Checks<'_>) -> Quality {
 }
 
 fn figure(json: &FigureJson, name: &str, least: f64, checks: &mut Checks<'_>) -> Figure<f64> {
-    checks.in_range(&format!("{name}.value"), json.value, least, LARGEST);
-    Figure::new(json.value, provenance(&json.provenance, &format!("{name}.provenance"), checks))
+    let provenance = provenance(&json.provenance, &format!("{name}.provenance"), checks);
+    match json.value {
+        Some(value) => checks.in_range(&format!("{name}.value"), value, least, LARGEST),
+        None if provenance == Provenance::Missing => {}
+        None => checks.fail(
+            &format!("{name}.value"),
+            "is absent".into(),
+            "give it, or say that its provenance is `missing`",
+        ),
+    }
+    Figure::new(json.value.unwrap_or(0.0), provenance)
 }
 
 pub(super) fn provenance(text: &str, field: &str, checks: &mut Checks<'_>) -> Provenance {
