@@ -9,10 +9,16 @@ cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
 tools=target/tools
 mkdir -p "$tools"
 
+# libclang itself under the names that bindgen looks for; libclang-cpp, which other packages bring, is another library.
 has_libclang() {
+  local folder name
   [ -z "${LIBCLANG_PATH:-}" ] || return 0
-  compgen -G '/usr/lib/llvm-*/lib/libclang*.so*' >/dev/null || compgen -G '/usr/lib*/libclang*.so*' >/dev/null ||
-    compgen -G '/usr/lib/*-linux-gnu/libclang*.so*' >/dev/null || compgen -G '/usr/local/lib/libclang*.so*' >/dev/null
+  for folder in '/usr/lib/llvm-*/lib' '/usr/lib*' '/usr/lib/*-linux-gnu' '/usr/local/lib'; do
+    for name in 'libclang.so' 'libclang.so.*' 'libclang-[0-9]*.so*'; do
+      if compgen -G "$folder/$name" >/dev/null; then return 0; fi
+    done
+  done
+  return 1
 }
 # `--version`, because a wrapper without a program behind it is found too.
 has() { "$1" --version >/dev/null 2>&1; }
