@@ -16,6 +16,9 @@ use crate::domain::{Features, features};
 /// Neighbouring cells are merged until no more classes than this are left, or they are `MOST_MERGES` times twice as wide.
 const STARTING_CLASSES: usize = 1500;
 const MOST_MERGES: u32 = 3;
+/// Share of what merging loses whose classes are split at a time, and beyond which the parts of one class are halved.
+const SPLIT_LOSS: f64 = 0.95;
+const HALVED: f64 = 0.002;
 
 #[derive(Clone, Debug)]
 pub struct Class {
@@ -142,6 +145,89 @@ impl Classes {
             }
         }
         candidates.len()
+    }
+
+    /// Splits the classes that lose most by being merged, `losses` by class, up to `most` classes: where an `offered`
+    /// deployment has memory for some members only, there; else into those who prefer the same deployment, and these again in
+    /// halves where a class alone loses a good part of all. Returns how many were split.
+    pub fn split_losing(
+        &mut self,
+        problem: &PlanProblem,
+        losses: &[f64],
+        cheapest: &[u16],
+        offered: &[bool],
+        most: usize,
+    ) -> usize {
+        let total: f64 = losses.iter().map(|loss| loss.max(0.0)).sum();
+        let mut order: Vec<usize> =
+            (0..self.list.len()).filter(|&c| self.list[c].count > 1 && losses[c] > 0.0).collect();
+        order.sort_by(|&a, &b| losses[b].total_cmp(&losses[a]).then(a.cmp(&b)));
+        let mut room = most.saturating_sub(self.list.len());
+        let mut covered = 0.0;
+        let mut parts_of: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+        for c in order {
+            if room == 0 || covered >= SPLIT_LOSS * total {
+                break;
+            }
+            covered += losses[c];
+            let class = self.list[c].clone();
+            let cuts = self.memory_cuts(problem, &class, cheapest, offered);
+            let tokens = |request: u32| {
+                let (input, output) = problem.lengths(request as usize);
+                f64::from(input) + f64::from(output)
+            };
+            let part = |request: u32| match &cuts[..] {
+                [] => usize::from(cheapest[request as usize]),
+                cuts => cuts.partition_point(|&cut| cut < tokens(request)),
+            };
+            let range = &mut self.members[class.first..class.first + class.count];
+            range.sort_by_key(|&request| part(request));
+            let runs: Vec<usize> = range.chunk_by(|&a, &b| part(a) == part(b)).map(<[u32]>::len).collect();
+            let mut parts = Vec::new();
+            let mut first = class.first;
+            for count in runs {
+                let alone = count == class.count || (cuts.is_empty() && losses[c] > HALVED * total);
+                let lower = if alone && count > 1 { self.split_point(problem, first, count) } else { 0 };
+                parts.extend([lower, count - lower].into_iter().filter(|&count| count > 0));
+                first += count;
+            }
+            room = room.saturating_sub(parts.len() - 1);
+            parts_of.insert(c, parts);
+        }
+        for (c, class) in std::mem::take(&mut self.list).into_iter().enumerate() {
+            let Some(parts) = parts_of.get(&c) else {
+                self.list.push(class);
+                continue;
+            };
+            let mut first = class.first;
+            for &count in parts {
+                self.push(problem, first, count);
+                first += count;
+            }
+        }
+        parts_of.len()
+    }
+
+    /// Tokens that deployments have memory for, where that is some members of the class only: of those offered, and those
+    /// that members prefer. Ascending.
+    fn memory_cuts(&self, problem: &PlanProblem, class: &Class, cheapest: &[u16], offered: &[bool]) -> Vec<f64> {
+        let members = self.members(class);
+        let tokens = members.iter().map(|&request| {
+            let (input, output) = problem.lengths(request as usize);
+            f64::from(input) + f64::from(output)
+        });
+        let (least, most) =
+            tokens.fold((f64::INFINITY, 0.0f64), |(least, most), tokens| (least.min(tokens), most.max(tokens)));
+        let wanted =
+            |v: usize| offered[v] || members.iter().any(|&request| usize::from(cheapest[request as usize]) == v);
+        let options = problem.kinds[class.kind].options.iter();
+        let mut cuts: Vec<f64> = options
+            .filter(|&&v| (least..most).contains(&problem.deployments()[v].max_tokens) && wanted(v))
+            .map(|&v| problem.deployments()[v].max_tokens)
+            .collect();
+        cuts.sort_by(f64::total_cmp);
+        cuts.dedup();
+        cuts
     }
 
     /// Moves the members that prefer the most common deployment to the front, and counts them.

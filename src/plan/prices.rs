@@ -123,6 +123,8 @@ pub struct PassResult {
     pub total: f64,
     /// Deployment each request prefers among the open ones; any it may use if none is open, `NONE` if there is none.
     pub cheapest: Vec<u16>,
+    /// What each request costs there; 0 where there is none.
+    pub costs: Vec<f64>,
     /// By deployment: how much the total falls at most if it opens; 0 for open ones.
     pub gains: Vec<f64>,
     /// Requests that no deployment can serve.
@@ -133,7 +135,7 @@ pub struct PassResult {
 pub const NONE: u16 = u16::MAX;
 
 /// Cells that one task reads.
-const CELLS_AT_ONCE: usize = 16;
+pub(super) const CELLS_AT_ONCE: usize = 16;
 
 /// `open`: the deployments requests may choose from; all if `None`.
 pub fn request_pass(problem: &PlanProblem, prices: &Prices, open: Option<&[bool]>, objective: Objective) -> PassResult {
@@ -157,6 +159,7 @@ pub fn request_pass(problem: &PlanProblem, prices: &Prices, open: Option<&[bool]
     let mut gains = vec![0.0; deployments];
     let mut unservable = Vec::new();
     let mut cheapest = vec![NONE; problem.workload.requests.len()];
+    let mut costs = vec![0.0; cheapest.len()];
     for (part, cells) in parts.into_iter().zip(problem.cells.list.chunks(CELLS_AT_ONCE)) {
         total.add(part.total.value());
         total.magnitude += part.total.magnitude;
@@ -164,23 +167,25 @@ pub fn request_pass(problem: &PlanProblem, prices: &Prices, open: Option<&[bool]
             *gain += more;
         }
         unservable.extend(part.unservable);
-        for (&request, choice) in problem.cells.requests[cells[0].first..].iter().zip(part.cheapest) {
-            cheapest[request as usize] = choice;
+        let choices = part.cheapest.into_iter().zip(part.costs);
+        for (&request, (choice, cost)) in problem.cells.requests[cells[0].first..].iter().zip(choices) {
+            (cheapest[request as usize], costs[request as usize]) = (choice, cost);
         }
     }
     unservable.sort_unstable();
     for (job, points) in problem.floor_points.iter().enumerate() {
         total.add(points.unwrap_or(0.0) * prices.accuracy[job]);
     }
-    PassResult { total: total.rounded_down(), cheapest, gains, unservable }
+    PassResult { total: total.rounded_down(), cheapest, costs, gains, unservable }
 }
 
 /// What some cells contribute.
 #[derive(Default)]
 struct Part {
     total: CompensatedSum,
-    /// In the order of the cells' requests.
+    /// In the order of the cells' requests, as `costs`.
     cheapest: Vec<u16>,
+    costs: Vec<f64>,
     /// Empty where nobody asks.
     gains: Vec<f64>,
     unservable: Vec<usize>,
@@ -190,27 +195,24 @@ impl Part {
     fn add(&mut self, problem: &PlanProblem, table: &CohortTable, starts: &StartPrices, cell: &Cell) {
         let members = cell.first..cell.first + cell.count;
         let requests = &problem.cells.requests[members.clone()];
-        let charged = starts.charged_among(requests);
-        let most = |v: usize| charged.iter().map(|&class| starts.charge(class, v)).fold(0.0, f64::max);
-        let table = table.for_cell(cell, most);
-        let charges_of = |&class: &u32| -> (u32, Vec<f64>) {
-            (class, table.options.iter().map(|option| starts.charge(class, option.deployment)).collect())
-        };
-        let charges: Vec<(u32, Vec<f64>)> = charged.iter().map(charges_of).collect();
+        let charging = starts.charging(requests);
+        let table = table.for_cell(cell, |v| charging.contains(&v));
         let mut costs = vec![0.0; table.options.len()];
         for (&request, &(input, output)) in requests.iter().zip(&problem.cells.lengths[members]) {
             table.costs(problem, request as usize, input, output, &mut costs);
-            if !charges.is_empty() {
-                let class = starts.class_of(request);
-                let own = charges.iter().filter(|(charged, _)| Some(*charged) == class);
-                own.for_each(|(_, charges)| costs.iter_mut().zip(charges).for_each(|(cost, charge)| *cost += charge));
+            for &(v, charge) in starts.charges(request) {
+                let charged =
+                    table.options.iter().zip(&mut costs).filter(|(option, _)| option.deployment == usize::from(v));
+                charged.for_each(|(_, cost)| *cost += charge);
             }
             let Some((best, cost)) = table.cheapest(&costs) else {
                 self.unservable.push(request as usize);
                 self.cheapest.push(NONE);
+                self.costs.push(0.0);
                 continue;
             };
             self.cheapest.push(table.options[best].deployment as u16);
+            self.costs.push(cost);
             self.total.add(cost);
             if !self.gains.is_empty() {
                 // A deployment gains by its best window only.
@@ -230,24 +232,24 @@ impl Part {
 
 /// Where joules are weighted an option is there once for each window that may be its cheapest, side by side.
 #[derive(Clone, Copy)]
-struct PricedOption {
-    deployment: usize,
+pub(super) struct PricedOption {
+    pub(super) deployment: usize,
     /// Its index in `Kind::options`.
     index: usize,
-    open: bool,
+    pub(super) open: bool,
     max_tokens: f64,
     /// Some request of the cohort may exceed its slot limit.
     tight: bool,
 }
 
 /// One cohort's options with their priced coefficients, a column a feature so that the inner loop vectorises.
-struct CohortTable {
-    options: Vec<PricedOption>,
+pub(super) struct CohortTable {
+    pub(super) options: Vec<PricedOption>,
     coefficients: [Vec<f64>; 6],
 }
 
 impl CohortTable {
-    fn new(
+    pub(super) fn new(
         problem: &PlanProblem,
         cohort: &Cohort,
         prices: &Prices,
@@ -281,19 +283,20 @@ impl CohortTable {
 
     /// The options that some request of the cell may prefer to `reference`, an open one that serves all of them: those
     /// whose cost less the reference's has a Bernstein coefficient on the cell that is not positive. A polynomial is
-    /// nowhere below the least of them. `charge`: the most that any of them pays for a start of a deployment.
-    fn for_cell(&self, cell: &Cell, charge: impl Fn(usize) -> f64) -> Self {
+    /// nowhere below the least of them. No deployment that `charges` some of them for a start is the reference.
+    pub(super) fn for_cell(&self, cell: &Cell, charges: impl Fn(usize) -> bool) -> Self {
         let most_tokens = f64::from(cell.input.1) + f64::from(cell.output.1);
         let least_tokens = f64::from(cell.input.0) + f64::from(cell.output.0);
         let controls = control_points(cell);
-        let serves_all = |option: &PricedOption| option.open && !option.tight && option.max_tokens >= most_tokens;
+        let serves_all = |option: &PricedOption| {
+            option.open && !option.tight && option.max_tokens >= most_tokens && !charges(option.deployment)
+        };
         let values = |k: usize| controls.map(|point| (0..6).map(|f| self.coefficients[f][k] * point[f]).sum::<f64>());
-        let charge = |k: usize| charge(self.options[k].deployment);
-        let middle = |k: usize| charge(k) + (0..6).map(|f| self.coefficients[f][k] * controls[4][f]).sum::<f64>();
+        let middle = |k: usize| (0..6).map(|f| self.coefficients[f][k] * controls[4][f]).sum::<f64>();
         let reference = (0..self.options.len())
             .filter(|&k| serves_all(&self.options[k]))
             .min_by(|&a, &b| middle(a).total_cmp(&middle(b)))
-            .map(|k| values(k).map(|value| value + charge(k)));
+            .map(values);
         let may_win = |k: usize| {
             let beats = |reference: [f64; 9]| {
                 values(k).iter().zip(reference).any(|(own, other)| *own <= other + 1e-12 * other.abs())
@@ -308,7 +311,7 @@ impl CohortTable {
     }
 
     /// Cost of the request by option; infinite where it cannot be served.
-    fn costs(&self, problem: &PlanProblem, request: usize, input: u32, output: u32, costs: &mut [f64]) {
+    pub(super) fn costs(&self, problem: &PlanProblem, request: usize, input: u32, output: u32, costs: &mut [f64]) {
         let (i, o) = (f64::from(input), f64::from(output));
         let (io, ii, oo, tokens) = (i * o, i * i, o * o, i + o);
         let n = costs.len();

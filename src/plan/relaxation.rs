@@ -36,6 +36,8 @@ pub struct ClassProblem<'a> {
     known: BTreeSet<Column>,
     /// Rows (3b), by class and option.
     start_rows: BTreeMap<Charge, RowId>,
+    /// Starts of groups of deployments, as columns.
+    counted: Vec<ColId>,
     /// Rows of the classes, and columns of the capacity block.
     sizes: (usize, usize),
     unserved_columns: Vec<ColId>,
@@ -75,6 +77,7 @@ impl<'a> ClassProblem<'a> {
             column_ids: Vec::new(),
             known: BTreeSet::new(),
             start_rows: BTreeMap::new(),
+            counted: Vec::new(),
             sizes,
             unserved_columns: Vec::new(),
             unserved_costs: Vec::new(),
@@ -234,6 +237,19 @@ impl<'a> ClassProblem<'a> {
         Ok(())
     }
 
+    /// Counts the starts of these deployments together, for `limit_starts`; groups are numbered as they are counted.
+    pub fn count_starts(&mut self, members: &[usize]) -> Result<(), PlanError> {
+        let starts = members.iter().flat_map(|&v| &self.capacity.starts[v]);
+        let row = self.lp.add_row(0.0, 0.0, &starts.map(|&start| (start, 1.0)).collect::<Vec<_>>())?;
+        self.counted.push(self.lp.add_column(0.0, (0.0, f64::INFINITY), false, &[(row, -1.0)])?);
+        Ok(())
+    }
+
+    /// How often the deployments of a group may start altogether.
+    pub fn limit_starts(&mut self, group: usize, (least, most): (f64, f64)) -> Result<(), PlanError> {
+        self.lp.set_bounds(self.counted[group], least, most)
+    }
+
     /// Column generation to optimality or until `deadline`. What it costs to leave requests unserved grows until none is
     /// or it is a thousandfold: at once so dear, it would drown the joules in the solver's arithmetic.
     /// `None` if the instances it was fixed to have not even room for their loads.
@@ -308,6 +324,29 @@ impl<'a> ClassProblem<'a> {
             new.extend(fresh.take(COLUMNS_PER_CLASS));
         }
         (new, left_out)
+    }
+
+    /// By deployment that is not offered: by how much the classes that would rather be served there, at its prices in
+    /// `solution`, lower the objective together.
+    pub fn asked_for(&self, solution: &ClassSolution) -> Vec<f64> {
+        let problem = self.input.problem;
+        let mut asked = vec![0.0; problem.deployments().len()];
+        for (class, dual) in self.classes.list.iter().zip(&solution.class_duals) {
+            let kind = &problem.kinds[class.kind];
+            for &option in &class.options {
+                let v = kind.options[option as usize];
+                if self.input.offered[v] {
+                    continue;
+                }
+                let rates = &problem.deployments()[v].rates;
+                let (energy, seconds) = (dot(&rates.net_energy, &class.sums), dot(&rates.busy_time, &class.sums));
+                let points =
+                    kind.mean_job.map_or(0.0, |job| solution.prices.accuracy[job] * kind.accuracy[option as usize]);
+                let cost = solution.prices.cheapest(problem, v, kind, energy, seconds) - points * class.count as f64;
+                asked[v] += (dual - cost).max(0.0);
+            }
+        }
+        asked
     }
 
     /// Joules per unit of the objective; 1 where it counts requests.

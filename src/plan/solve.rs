@@ -4,6 +4,7 @@
 //! The plan always comes out of placement and the bound always out of request passes, so a poor guess anywhere costs
 //! quality, never truth.
 
+mod branch;
 mod charge;
 mod cuts;
 pub mod feasibility;
@@ -13,6 +14,7 @@ mod whole_windows;
 
 use std::time::{Duration, Instant};
 
+use self::branch::Branching;
 use self::relax::Relaxed;
 use super::capacity::{CapacityInput, Integers, Purpose, Scale};
 use super::limits::shadow_prices::{ShadowPrice, shadow_prices};
@@ -24,6 +26,11 @@ use super::relaxation::scale;
 use super::search;
 use super::{Infeasibility, Phase, Plan, PlanError, Progress, Settings, Verdict};
 
+/// Share of the time limit after which no further node is branched on: in large queues before the first plan and after it,
+/// and in small ones.
+const FIRST_BRANCHING: f64 = 0.45;
+const BRANCHING: f64 = 0.9;
+const SMALL_BRANCHING: f64 = 0.3;
 /// Classes after splitting, at most.
 const MOST_CLASSES: usize = 4000;
 
@@ -173,10 +180,7 @@ impl Solver<'_> {
         self.prove_root(&relaxed);
 
         self.report(Phase::Placement);
-        self.plan_whole_instances(&relaxed)?;
-        if !self.done() {
-            self.sharpen(&mut relaxed)?;
-        }
+        self.branch_and_plan(&relaxed)?;
         let prices = &relaxed.solution.prices;
         let root = self.prove_root(&relaxed);
         let worthwhile = self.worthwhile(&relaxed, root);
@@ -187,6 +191,34 @@ impl Solver<'_> {
         self.cut(&relaxed, &offered)?;
         self.search(prices, &offered);
         Ok(None)
+    }
+
+    /// Branches on dear starts. A large queue is planned where they are whole, as often as that may better the plan; a small
+    /// one once, before.
+    fn branch_and_plan(&mut self, relaxed: &Relaxed) -> Result<(), PlanError> {
+        let large = self.is_large();
+        if !large {
+            self.plan_whole_instances(relaxed)?;
+        }
+        let mut branching = if self.done() { None } else { Branching::new(self, relaxed)? };
+        loop {
+            let share = match (large, &self.best) {
+                (false, _) => SMALL_BRANCHING,
+                (true, None) => FIRST_BRANCHING,
+                (true, Some(_)) => BRANCHING,
+            };
+            let until = (self.started + self.settings.time_limit.mul_f64(share)).min(self.deadline);
+            let leaf = match &mut branching {
+                Some(branching) => branching.leaf(self, relaxed, until)?,
+                None => None,
+            };
+            if large && (leaf.is_some() || self.best.is_none()) {
+                self.plan_whole_windows(relaxed, leaf.as_ref())?;
+            }
+            if leaf.is_none() || self.done() {
+                return Ok(());
+            }
+        }
     }
 
     /// The bound of the relaxation, taken with a margin for the solver's tolerances.

@@ -23,6 +23,11 @@ pub struct ClassSolution {
     pub shares: Vec<(Column, f64)>,
     /// n by (deployment, window).
     pub instances: Vec<Vec<f64>>,
+    /// By class: what the dual pays to have it served. Where it is more than the requests' own cheapest costs come to, at
+    /// `prices`, merging them loses the difference.
+    pub class_duals: Vec<f64>,
+    /// s by deployment, of all windows.
+    pub starts: Vec<f64>,
     /// a by (deployment, window), in seconds.
     pub loaded: Vec<Vec<f64>>,
     /// Requests' worth of classes that no column could serve; 0 if the relaxation is feasible.
@@ -107,7 +112,7 @@ impl ClassProblem<'_> {
         let loaded = self.capacity.loaded.iter().map(|columns| columns.iter().map(seconds).collect()).collect();
         let joules = self.joules();
         let dual = |row: &RowId| solution.row_duals[row.0];
-        let classes_dual: f64 = self.class_rows.iter().map(dual).sum();
+        let classes_dual: f64 = self.class_rows.iter().map(&dual).sum();
         let floors_dual: f64 = self
             .accuracy_rows
             .iter()
@@ -134,6 +139,8 @@ impl ClassProblem<'_> {
             prices,
             shares,
             instances,
+            class_duals: self.class_rows.iter().map(|row| dual(row) * joules).collect(),
+            starts: self.capacity.starts.iter().map(|columns| columns.iter().map(value).sum()).collect(),
             loaded,
             unserved,
             requests_dual: (classes_dual + floors_dual) * joules,

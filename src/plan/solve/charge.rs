@@ -7,11 +7,13 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
+use rayon::prelude::*;
+
 use super::relax::{MERGING_OF_GAP, Relaxed};
 use super::{MOST_CLASSES, Solver};
 use crate::plan::PlanError;
 use crate::plan::capacity::CapacityInput;
-use crate::plan::classes::Classes;
+use crate::plan::classes::{Class, Classes};
 use crate::plan::columns::{Column, columns_at};
 use crate::plan::prices::{NONE, Objective, PassResult, Prices, request_pass};
 use crate::plan::problem::PlanProblem;
@@ -21,12 +23,16 @@ use crate::plan::start_prices::StartPrices;
 /// Rounds of adding rows; they end sooner when one gains less than this share of the gap asked for.
 const ROUNDS: usize = 20;
 const GAIN_OF_GAP: f64 = 0.02;
+/// Deployments that would gain more than this share of the gap are taken up.
+const ASKED_OF_GAP: f64 = 0.01;
 /// Rounds of splitting classes.
-const SPLITS: usize = 3;
+const SPLITS: usize = 8;
 /// Passes over the requests to price floors.
-const FLOOR_PASSES: usize = 12;
+const FLOOR_PASSES: usize = 8;
+/// Factor by which a floor's price is moved until its best is bracketed.
+const FLOOR_STEP: f64 = 1.1;
 /// Share of the time limit for each relaxation.
-const SHARE_OF_TIME: f64 = 0.15;
+const SHARE_OF_TIME: f64 = 0.3;
 
 /// The relaxation with its rows.
 struct Charged {
@@ -35,43 +41,54 @@ struct Charged {
     pass: PassResult,
     charges: Vec<Charge>,
     columns: Vec<Column>,
+    /// What deployments that were not offered would gain, at most.
+    asked_for: Vec<f64>,
 }
 
 impl Solver<'_> {
-    /// Adds the rows that the relaxation violates, where that raises its bound.
+    /// Adds the rows that the relaxation violates, takes up the deployments that requests then ask for, and splits the
+    /// classes that lose most by being merged, as long as that raises the bound.
     pub(super) fn charge_starts(&self, relaxed: &mut Relaxed) -> Result<(), PlanError> {
-        let charged = self.charged(relaxed, &relaxed.classes, &relaxed.columns, &[])?;
-        let Some(Charged { solution, pass, charges, columns }) = charged else { return Ok(()) };
-        if root(&solution, &pass) > root(&relaxed.solution, &relaxed.pass) {
-            (relaxed.solution, relaxed.pass) = (solution, pass);
-            (relaxed.charges, relaxed.columns) = (charges, columns);
-        }
-        Ok(())
-    }
-
-    /// Splits classes whose members disagree at its prices, for better ones.
-    pub(super) fn sharpen(&self, relaxed: &mut Relaxed) -> Result<(), PlanError> {
         let problem = self.ground.problem;
+        let until = (Instant::now() + self.settings.time_limit.mul_f64(SHARE_OF_TIME)).min(self.deadline);
         let mut classes = relaxed.classes.clone();
-        let (mut columns, mut charges) = (relaxed.columns.clone(), relaxed.charges.clone());
-        let (mut solution, mut pass) = (relaxed.solution.clone(), relaxed.pass.clone());
+        let (mut offered, mut columns, mut charges) =
+            (relaxed.offered.clone(), relaxed.columns.clone(), relaxed.charges.clone());
         for _ in 0..SPLITS {
+            let Some(charged) = self.charged(&offered, &classes, &columns, &charges, until)? else { break };
+            let Charged { solution, pass, .. } = &charged;
+            let losses = losses(&classes, solution, pass);
             let missed = solution.requests_dual - pass.total;
             let before = classes.clone();
-            if missed <= MERGING_OF_GAP * self.settings.gap * solution.objective.abs()
-                || Instant::now() >= self.deadline
-                || classes.split_disagreeing(problem, &pass.cheapest, MOST_CLASSES) == 0
-            {
+            let mut wanted = offered.clone();
+            let worth = ASKED_OF_GAP * self.settings.gap * solution.objective.abs();
+            wanted
+                .iter_mut()
+                .zip(&charged.asked_for)
+                .zip(&self.ground.offered)
+                .for_each(|((wanted, &asked), &offered)| *wanted |= offered && asked > worth);
+            let taken_up = wanted != offered;
+            let split = classes.split_losing(problem, &losses, &pass.cheapest, &wanted, MOST_CLASSES);
+            let next = inherited(&before, &classes, &charged.columns, &charged.charges);
+            let more = columns_at(problem, &classes, &solution.prices);
+            let fine = missed <= MERGING_OF_GAP * self.settings.gap * solution.objective.abs();
+            if root(solution, pass) > root(&relaxed.solution, &relaxed.pass) {
+                let Charged { solution, pass, charges, columns, .. } = charged;
+                let shortage = relaxed.shortage.take();
+                *relaxed = Relaxed { classes: before, columns, charges, offered, solution, pass, shortage };
+            }
+            if fine && !taken_up || !(taken_up || split > 0) || Instant::now() >= until {
                 break;
             }
-            (columns, charges) = inherited(&before, &classes, &columns, &charges);
-            columns.extend(columns_at(problem, &classes, &solution.prices));
-            let Some(charged) = self.charged(relaxed, &classes, &columns, &charges)? else { break };
-            columns = charged.solution.shares.iter().map(|(column, _)| *column).collect();
-            (solution, pass, charges) = (charged.solution, charged.pass, charged.charges);
-            if root(&solution, &pass) > root(&relaxed.solution, &relaxed.pass) {
-                (relaxed.solution, relaxed.pass) = (solution.clone(), pass.clone());
-            }
+            (columns, charges) = next;
+            columns.extend(more);
+            offered = wanted;
+        }
+        let mut solution = relaxed.solution.clone();
+        solution.prices.starts = StartPrices::default();
+        let pass = self.charge_requests(&relaxed.classes, &mut solution, None, FLOOR_PASSES, until);
+        if pass.total > relaxed.pass.total {
+            (relaxed.solution, relaxed.pass) = (solution, pass);
         }
         Ok(())
     }
@@ -80,16 +97,16 @@ impl Solver<'_> {
     /// leaves requests unserved.
     fn charged(
         &self,
-        relaxed: &Relaxed,
+        offered: &[bool],
         classes: &Classes,
         columns: &[Column],
         charges: &[Charge],
+        until: Instant,
     ) -> Result<Option<Charged>, PlanError> {
         let ground = self.ground;
-        let capacity = CapacityInput { offered: &relaxed.offered, ..ground.capacity(ground.scale, &ground.unlimited) };
+        let capacity = CapacityInput { offered, ..ground.capacity(ground.scale, &ground.unlimited) };
         let mut class_problem = ClassProblem::new(capacity, classes, Objective::Energy, columns)?;
         class_problem.charge(charges)?;
-        let until = (Instant::now() + self.settings.time_limit.mul_f64(SHARE_OF_TIME)).min(self.deadline);
         let solve = |problem: &mut ClassProblem| match problem.solve(until) {
             Err(PlanError::OutOfTime) => Ok(None),
             solved => solved.map(|solution| solution.filter(all_served)),
@@ -106,33 +123,67 @@ impl Solver<'_> {
                 break;
             }
         }
-        let starts = StartPrices::new(ground.problem, classes, &solution.start_prices);
-        solution.prices = Prices { starts, ..solution.prices };
-        let pass = self.price_floors(&mut solution.prices, until);
+        let asked_for = class_problem.asked_for(&solution);
+        let pass = self.charge_requests(classes, &mut solution, None, 0, until);
         let (charges, columns) = (class_problem.charges(), class_problem.columns().to_vec());
-        Ok(Some(Charged { solution, pass, charges, columns }))
+        Ok(Some(Charged { solution, pass, charges, columns, asked_for }))
+    }
+
+    /// Divides the prices of starts among requests and finds the best prices of floors, in turn; both go into the solution's
+    /// prices. Returns the pass at these prices. Requests choose among `open` deployments, among all if `None`.
+    pub(super) fn charge_requests(
+        &self,
+        classes: &Classes,
+        solution: &mut ClassSolution,
+        open: Option<&[bool]>,
+        floor_passes: usize,
+        until: Instant,
+    ) -> PassResult {
+        let problem = self.ground.problem;
+        let started = started(&solution.instances);
+        let shared = |prices: &Prices| {
+            let starts = StartPrices::new(problem, classes, &solution.start_prices, prices, &started, open);
+            Prices { starts, ..prices.clone() }
+        };
+        let mut prices = shared(&solution.prices);
+        let mut pass = self.price_floors(&mut prices, open, floor_passes, until);
+        if !solution.start_prices.is_empty() && prices.accuracy != solution.prices.accuracy {
+            let again = shared(&prices);
+            let at = request_pass(problem, &again, open, Objective::Energy);
+            if at.total > pass.total {
+                (prices, pass) = (again, at);
+            }
+        }
+        solution.prices = prices;
+        pass
     }
 
     /// The pass at the best prices of mean floors that a few passes find, the other prices as they are. Single requests reach
     /// a floor with fewer joules than whole classes do, so that a point is worth less to them. Each price only concerns the
     /// requests of its job: all of them are bracketed at once.
-    fn price_floors(&self, prices: &mut Prices, until: Instant) -> PassResult {
+    pub(super) fn price_floors(
+        &self,
+        prices: &mut Prices,
+        open: Option<&[bool]>,
+        passes: usize,
+        until: Instant,
+    ) -> PassResult {
         let problem = self.ground.problem;
-        let mut best = request_pass(problem, prices, None, Objective::Energy);
+        let mut best = request_pass(problem, prices, open, Objective::Energy);
         let (mut trial, mut points) = (prices.clone(), reached(problem, &best.cheapest));
         let mut brackets = vec![(0.0, f64::INFINITY); points.len()];
-        for _ in 0..FLOOR_PASSES {
+        for _ in 0..passes {
             let jobs = trial.accuracy.iter_mut().zip(&mut brackets).zip(problem.floor_points.iter().zip(&points));
             for ((price, (low, high)), (floor, points)) in jobs {
                 let Some(floor) = floor else { continue };
                 *(if points < floor { &mut *low } else { &mut *high }) = *price;
                 *price = match (*low, *high) {
-                    (low, f64::INFINITY) => 1.2 * low,
-                    (0.0, high) => 0.8 * high,
+                    (low, f64::INFINITY) => FLOOR_STEP * low,
+                    (0.0, high) => high / FLOOR_STEP,
                     (low, high) => 0.5 * (low + high),
                 };
             }
-            let pass = request_pass(problem, &trial, None, Objective::Energy);
+            let pass = request_pass(problem, &trial, open, Objective::Energy);
             points = reached(problem, &pass.cheapest);
             if pass.total > best.total {
                 best = pass;
@@ -144,6 +195,27 @@ impl Solver<'_> {
         }
         best
     }
+}
+
+/// What has started of each deployment before the end of each window, at least, by instances alive.
+fn started(instances: &[Vec<f64>]) -> Vec<Vec<f64>> {
+    let rows = instances.iter().map(|row| {
+        let mut before = 0.0;
+        let risen = row.iter().map(|&now| (now - std::mem::replace(&mut before, now)).max(0.0));
+        risen
+            .scan(0.0, |sum, risen| {
+                *sum += risen;
+                Some(*sum)
+            })
+            .collect()
+    });
+    rows.collect()
+}
+
+/// By class: what the relaxation's dual pays for it beyond what its requests cost at the same prices.
+fn losses(classes: &Classes, solution: &ClassSolution, pass: &PassResult) -> Vec<f64> {
+    let own = |class: &Class| classes.members(class).iter().map(|&request| pass.costs[request as usize]).sum::<f64>();
+    classes.list.par_iter().zip(&solution.class_duals).map(|(class, dual)| dual - own(class)).collect()
 }
 
 /// Percent points that requests reach at these deployments, by job.
@@ -178,6 +250,6 @@ pub(super) fn root(solution: &ClassSolution, pass: &PassResult) -> f64 {
     solution.objective - solution.requests_dual + pass.total
 }
 
-fn all_served(solution: &ClassSolution) -> bool {
+pub(super) fn all_served(solution: &ClassSolution) -> bool {
     solution.unserved <= 1e-6
 }

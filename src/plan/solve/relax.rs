@@ -99,7 +99,7 @@ impl Solver<'_> {
     }
 
     /// Deployments in use that some node can hold.
-    fn restricted(&self, assignment: &[u16]) -> Vec<bool> {
+    pub(super) fn restricted(&self, assignment: &[u16]) -> Vec<bool> {
         let used = used(self.ground.problem, assignment);
         self.ground.offered.iter().zip(used).map(|(&offered, used)| offered && used).collect()
     }

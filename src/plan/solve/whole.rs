@@ -26,9 +26,6 @@ const MOST_SLACK: f64 = 0.05;
 impl Solver<'_> {
     /// Whole instances by diving, placed; with less of a pool each time placement finds no room there.
     pub(super) fn plan_whole_instances(&mut self, relaxed: &Relaxed) -> Result<(), PlanError> {
-        if self.is_large() {
-            return self.plan_whole_windows(relaxed);
-        }
         let ground = self.ground;
         let mut usable = ground.unlimited.clone();
         let mut enough = usable.clone();

@@ -7,6 +7,7 @@
 use std::time::Instant;
 
 use super::Solver;
+use super::branch::Leaf;
 use super::relax::Relaxed;
 use crate::domain::Pool;
 use crate::plan::capacity::{CapacityInput, Purpose};
@@ -37,17 +38,21 @@ impl Solver<'_> {
     }
 
     /// Whole instances by diving, and requests settled on them, until a round gains less than the gap asked for.
-    pub(super) fn plan_whole_windows(&mut self, relaxed: &Relaxed) -> Result<(), PlanError> {
+    /// Begins with the starts of `leaf` where there is one, else with the relaxation's.
+    pub(super) fn plan_whole_windows(&mut self, relaxed: &Relaxed, leaf: Option<&Leaf>) -> Result<(), PlanError> {
         let ground = self.ground;
+        let solution = leaf.map_or(&relaxed.solution, |leaf| &leaf.solution);
+        let columns = leaf.map_or(&relaxed.columns, |leaf| &leaf.columns);
+        let charges = leaf.map_or(&relaxed.charges, |leaf| &leaf.charges);
         let mut usable = ground.unlimited.clone();
-        let relaxed_assignment = assign::from_shares(ground.problem, &relaxed.classes, &relaxed.solution);
+        let relaxed_assignment = assign::from_shares(ground.problem, &relaxed.classes, solution);
         // Seconds of an instance that serve no request, by deployment.
-        let mut reserve = tail::tails(ground.problem, &relaxed_assignment, &relaxed.solution.instances);
+        let mut reserve = tail::tails(ground.problem, &relaxed_assignment, &solution.instances);
         let mut slack = SLACK;
-        let in_use = |v: usize| relaxed.solution.instances[v].iter().any(|&n| n > 1e-6);
+        let in_use = |v: usize| solution.instances[v].iter().any(|&n| n > 1e-6);
         let mut offered: Vec<bool> = (0..ground.offered.len()).map(|v| ground.offered[v] && in_use(v)).collect();
         // Charged for starts, the relaxation has instances that are worth rounding up; of use where they can be.
-        let roomy = can_be_rounded_up(ground.problem, &relaxed.solution.instances);
+        let roomy = can_be_rounded_up(ground.problem, &solution.instances);
         let until = self.started + self.settings.time_limit.mul_f64(0.8);
         for _ in 0..MOST_ROUNDS {
             if Instant::now() >= until || self.done() {
@@ -55,9 +60,13 @@ impl Solver<'_> {
             }
             let purpose = Purpose::WholeWindows { slack, reserve: &reserve };
             let capacity = CapacityInput { offered: &offered, purpose, ..ground.capacity(ground.scale, &usable) };
-            let mut class_problem = ClassProblem::new(capacity, &relaxed.classes, Objective::Energy, &relaxed.columns)?;
+            let mut class_problem = ClassProblem::new(capacity, &relaxed.classes, Objective::Energy, columns)?;
             if roomy {
-                class_problem.charge(&relaxed.charges)?;
+                class_problem.charge(charges)?;
+            }
+            for (group, (members, most)) in leaf.iter().flat_map(|leaf| &leaf.most).enumerate() {
+                class_problem.count_starts(members)?;
+                class_problem.limit_starts(group, (0.0, *most))?;
             }
             let worth = 0.02 * self.settings.gap * self.bound;
             let whole = dive::dive(ground.problem, &mut class_problem, worth, self.deadline)?;
