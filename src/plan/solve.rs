@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use self::branch::Branching;
 use self::relax::Relaxed;
+use self::whole_windows::is_crowded;
 use super::capacity::{CapacityInput, Integers, Purpose, Scale};
 use super::limits::shadow_prices::{ShadowPrice, shadow_prices};
 use super::place::Unplaced;
@@ -30,7 +31,7 @@ use super::{Infeasibility, Phase, Plan, PlanError, Progress, Settings, Verdict};
 /// and in small ones.
 const FIRST_BRANCHING: f64 = 0.45;
 const BRANCHING: f64 = 0.9;
-const SMALL_BRANCHING: f64 = 0.3;
+const SMALL_BRANCHING: f64 = 0.15;
 /// Classes after splitting, at most.
 const MOST_CLASSES: usize = 4000;
 
@@ -194,11 +195,13 @@ impl Solver<'_> {
     }
 
     /// Branches on dear starts. A large queue is planned where they are whole, as often as that may better the plan; a small
-    /// one once, before.
+    /// one before, as one that devices hardly suffice for: which starts are dear then matters less than what fits.
     fn branch_and_plan(&mut self, relaxed: &Relaxed) -> Result<(), PlanError> {
         let large = self.is_large();
         if !large {
             self.plan_whole_instances(relaxed)?;
+        } else if is_crowded(self.ground.problem, &relaxed.solution.instances) {
+            self.plan_whole_windows(relaxed, None)?;
         }
         let mut branching = if self.done() { None } else { Branching::new(self, relaxed)? };
         loop {

@@ -10,6 +10,7 @@ use std::time::Instant;
 use rayon::prelude::*;
 
 use super::relax::{MERGING_OF_GAP, Relaxed};
+use super::whole_windows::is_crowded;
 use super::{MOST_CLASSES, Solver};
 use crate::plan::PlanError;
 use crate::plan::capacity::CapacityInput;
@@ -31,8 +32,9 @@ const SPLITS: usize = 8;
 const FLOOR_PASSES: usize = 8;
 /// Factor by which a floor's price is moved until its best is bracketed.
 const FLOOR_STEP: f64 = 1.1;
-/// Share of the time limit for each relaxation.
+/// Share of the time limit for it; where devices hardly suffice, placing needs the time more.
 const SHARE_OF_TIME: f64 = 0.3;
+const SHARE_WHERE_CROWDED: f64 = 0.1;
 
 /// The relaxation with its rows.
 struct Charged {
@@ -50,7 +52,9 @@ impl Solver<'_> {
     /// classes that lose most by being merged, as long as that raises the bound.
     pub(super) fn charge_starts(&self, relaxed: &mut Relaxed) -> Result<(), PlanError> {
         let problem = self.ground.problem;
-        let until = (Instant::now() + self.settings.time_limit.mul_f64(SHARE_OF_TIME)).min(self.deadline);
+        let crowded = is_crowded(problem, &relaxed.solution.instances);
+        let share = if crowded { SHARE_WHERE_CROWDED } else { SHARE_OF_TIME };
+        let until = (Instant::now() + self.settings.time_limit.mul_f64(share)).min(self.deadline);
         let mut classes = relaxed.classes.clone();
         let (mut offered, mut columns, mut charges) =
             (relaxed.offered.clone(), relaxed.columns.clone(), relaxed.charges.clone());

@@ -26,6 +26,8 @@ const MANY_REQUESTS: usize = 200_000;
 const MOST_ROUNDS: usize = 24;
 /// Seconds of an instance below which nothing is held back.
 const LEAST_RESERVE: f64 = 0.5;
+/// Share of a pool in use beyond which it is crowded.
+const CROWDED: f64 = 0.9;
 /// Share by which work is planned longer than it is: whole requests do not fill instances exactly.
 const SLACK: f64 = 5e-4;
 
@@ -38,7 +40,8 @@ impl Solver<'_> {
     }
 
     /// Whole instances by diving, and requests settled on them, until a round gains less than the gap asked for.
-    /// Begins with the starts of `leaf` where there is one, else with the relaxation's.
+    /// Begins with the starts of `leaf` where there is one, and starts no more of what is dear as long as that serves all;
+    /// else with the relaxation's.
     pub(super) fn plan_whole_windows(&mut self, relaxed: &Relaxed, leaf: Option<&Leaf>) -> Result<(), PlanError> {
         let ground = self.ground;
         let solution = leaf.map_or(&relaxed.solution, |leaf| &leaf.solution);
@@ -54,6 +57,7 @@ impl Solver<'_> {
         // Charged for starts, the relaxation has instances that are worth rounding up; of use where they can be.
         let roomy = can_be_rounded_up(ground.problem, &solution.instances);
         let until = self.started + self.settings.time_limit.mul_f64(0.8);
+        let mut most = leaf.filter(|_| roomy).map_or(&[][..], |leaf| &leaf.most);
         for _ in 0..MOST_ROUNDS {
             if Instant::now() >= until || self.done() {
                 break;
@@ -64,12 +68,16 @@ impl Solver<'_> {
             if roomy {
                 class_problem.charge(charges)?;
             }
-            for (group, (members, most)) in leaf.iter().flat_map(|leaf| &leaf.most).enumerate() {
+            for (group, (members, most)) in most.iter().enumerate() {
                 class_problem.count_starts(members)?;
                 class_problem.limit_starts(group, (0.0, *most))?;
             }
             let worth = 0.02 * self.settings.gap * self.bound;
             let whole = dive::dive(ground.problem, &mut class_problem, worth, self.deadline)?;
+            if whole.unserved > 1e-6 && !most.is_empty() {
+                most = &[];
+                continue;
+            }
             if whole.unserved > 1e-6 {
                 // Too tight: with less held back, and with all deployments if nothing is.
                 if reserve.iter().all(|&seconds| seconds < LEAST_RESERVE) && usable == ground.unlimited {
@@ -118,13 +126,26 @@ impl Solver<'_> {
 
 /// Whether every pool has devices for all its instances, by (deployment, window), rounded up.
 fn can_be_rounded_up(problem: &PlanProblem, instances: &[Vec<f64>]) -> bool {
+    most_in_use(problem, instances, |n| (n - 1e-6).ceil().max(0.0)) <= 1.0
+}
+
+/// Whether instances, by (deployment, window), fill some pool so far that what fits is what matters.
+pub(super) fn is_crowded(problem: &PlanProblem, instances: &[Vec<f64>]) -> bool {
+    most_in_use(problem, instances, |n| n) > CROWDED
+}
+
+/// The largest share of a pool's devices that instances of it hold in a window, each number of them as `counted`.
+fn most_in_use(problem: &PlanProblem, instances: &[Vec<f64>], counted: impl Fn(f64) -> f64) -> f64 {
     let mut wanted = vec![vec![0.0; problem.windows.len()]; problem.cluster.pools.len()];
     for (deployment, row) in problem.deployments().iter().zip(instances) {
         for (wanted, n) in wanted[deployment.pool].iter_mut().zip(row) {
-            *wanted += f64::from(deployment.devices) * (n - 1e-6).ceil().max(0.0);
+            *wanted += f64::from(deployment.devices) * counted(*n);
         }
     }
     let devices = |pool: &Pool| (0..pool.nodes.len()).map(|node| pool.free_devices(node).len()).sum::<usize>() as f64;
-    let mut pools = problem.cluster.pools.iter().zip(&wanted);
-    pools.all(|(pool, wanted)| wanted.iter().all(|wanted| *wanted <= devices(pool)))
+    let shares = problem.cluster.pools.iter().zip(&wanted).flat_map(|(pool, wanted)| {
+        let devices = devices(pool);
+        wanted.iter().filter(|wanted| **wanted > 0.0).map(move |wanted| wanted / devices)
+    });
+    shares.fold(0.0, f64::max)
 }
