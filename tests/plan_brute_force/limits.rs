@@ -139,7 +139,7 @@ fn and_under_a_power_cap() {
 /// A cap at which queues of this size have to wait for power.
 fn scarce(small: &mut Small, rng: &mut ChaCha8Rng) {
     small.cap(rng);
-    let (awake, share) = (awake(small), rng.random_range(0.02..0.4));
+    let (awake, share) = (awake(small), rng.random_range(0.3..1.0));
     let cap = small.cluster.site.power_cap.take();
     small.cluster.site.power_cap = cap.map(|cap| cap.lowered(awake).scaled(share).lowered(-awake));
 }
@@ -147,7 +147,7 @@ fn scarce(small: &mut Small, rng: &mut ChaCha8Rng) {
 /// `kinds`: deadlines, accuracy, nodes, and power where there is a cap.
 fn compare_prices(change: impl Fn(&mut Small, &mut ChaCha8Rng), kinds: usize) {
     let (mut found, mut priced, mut nodes) = ([[0; 4]; 2], [[0; 4]; 2], Vec::new());
-    for seed in 0..60 {
+    for seed in 0..if kinds > 3 { 180 } else { 60 } {
         let rng = &mut ChaCha8Rng::seed_from_u64(seed);
         let mut small = Small::new(rng);
         // Among many nodes one more is a small change.
@@ -186,7 +186,11 @@ fn compare_prices(change: impl Fn(&mut Small, &mut ChaCha8Rng), kinds: usize) {
                 };
                 priced[at][kind] += 1;
                 let tolerance = 2e-3 * price.saved + 1e-5 * base / if kind == 3 { watts } else { 1.0 };
-                let loosened = trial.with(&price.limit, step, objective).unwrap();
+                let Some(loosened) = trial.with(&price.limit, step, objective) else {
+                    // A node that never sleeps may take the power that is left.
+                    assert!(kind == 2 && problem.power_room().is_some(), "seed {seed}, {at}: {price:?}");
+                    continue;
+                };
                 let saved = (base - loosened) / step / unit;
                 // Convex in most limits: the next unit saves no more than the price says.
                 assert!(saved <= price.saved + tolerance, "seed {seed}, {at}: {price:?} saves {saved}");
