@@ -286,15 +286,15 @@ impl CohortTable {
         self.kept_at(&control_points(cell), cell, charge)
     }
 
-    /// Whether an option may win is judged at these points alone.
+    /// Whether an option may win is judged at these points alone; the reference is the cheapest at the middle one.
     fn kept_at(&self, points: &[Features], cell: &Cell, charge: impl Fn(usize) -> f64) -> Self {
         let most_tokens = f64::from(cell.input.1) + f64::from(cell.output.1);
         let least_tokens = f64::from(cell.input.0) + f64::from(cell.output.0);
         let serves_all = |option: &PricedOption| option.open && !option.tight && option.max_tokens >= most_tokens;
         let value = |k: usize, point: &Features| (0..6).map(|f| self.coefficients[f][k] * point[f]).sum::<f64>();
         let charge = |k: usize| charge(self.options[k].deployment);
-        let middle_point = control_points(cell)[MIDDLE];
-        let middle = |k: usize| charge(k) + value(k, &middle_point);
+        let middle_point = &points[points.len() / 2];
+        let middle = |k: usize| charge(k) + value(k, middle_point);
         let reference = (0..self.options.len())
             .filter(|&k| serves_all(&self.options[k]))
             .min_by(|&a, &b| middle(a).total_cmp(&middle(b)))
@@ -346,10 +346,7 @@ impl CohortTable {
     }
 }
 
-/// Of the control points.
-const MIDDLE: usize = 4;
-
-/// The features of the nine control points of degree (2, 2) over the cell's box.
+/// The features of the nine control points of degree (2, 2) over the cell's box; the fifth is the middle one.
 fn control_points(cell: &Cell) -> [Features; 9] {
     let powers = |(low, high): (u32, u32)| {
         let (low, high) = (f64::from(low), f64::from(high));

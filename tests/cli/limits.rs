@@ -150,9 +150,9 @@ fn a_frontier_over_the_power_cap_ends_where_it_no_longer_binds() {
 fn a_cap_too_low_is_raised_to_what_is_needed() {
     let case = Case::new();
     case.write("w.csv", &workload(3000));
-    // Less than the nodes draw by themselves, and so little more that the queue is not done in time.
+    // Less than the nodes draw by themselves, and so little more that too few instances can run.
     for (cap, reason) in [(STANDING - 500.0, "nodes that never sleep draw"), (STANDING + 750.0, "it is proved")] {
-        let common = "--workload w.csv --deadline 2min --baselines none --time-limit 20s";
+        let common = "--workload w.csv --deadline 100s --baselines none --time-limit 40s";
         let output = case.plan(&words(&format!("{common} --power-cap-w {cap} --json")));
         assert_code(&output, 3);
         let said = stderr(&output);
