@@ -49,6 +49,8 @@ pub fn frontier(problem: &PlanProblem, limit: &Limit, plan: &Plan, settings: &Se
     let until = started + settings.time_limit.mul_f64(ENDS);
     let tightest = tightest(problem, limit, slack.min(0.0), &mut trial, until);
     let mut amounts = amounts(problem, limit, tightest, slack);
+    // The limit as given is there once, and exactly.
+    amounts.retain(|amount| amount.abs() > 1e-9);
     amounts.push(0.0);
     amounts.sort_by(f64::total_cmp);
     amounts.dedup_by(|a, b| (*a - *b).abs() <= 1e-9 * (1.0 + b.abs()));
