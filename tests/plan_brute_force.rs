@@ -10,6 +10,8 @@
 
 #[path = "plan_brute_force/limits.rs"]
 mod limits;
+#[path = "plan_brute_force/loosening.rs"]
+mod loosening;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -156,7 +158,11 @@ impl Small {
     }
 
     fn goal(&self) -> Goal {
-        if self.cluster.site.carbon.is_some() { Goal::Carbon } else { Goal::Energy }
+        match &self.cluster.site {
+            Site { carbon: Some(_), .. } => Goal::Carbon,
+            Site { price: Some(_), .. } => Goal::Cost,
+            _ => Goal::Energy,
+        }
     }
 
     fn options(&self) -> Options {

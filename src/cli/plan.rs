@@ -244,7 +244,7 @@ pub fn run(arguments: &Arguments, output: &Output) -> anyhow::Result<()> {
             return NoPlan::unknown(&tried).tell(&problem, &warnings, &run(started), arguments, output);
         }
     };
-    let what_if = WhatIf::of(&problem, &plan, &baselines, &settings, arguments, &inputs, &line);
+    let what_if = WhatIf::of(&problem, &plan, &baselines, &settings, arguments, &inputs, &line)?;
     let circumstances = Circumstances {
         baselines: baselines
             .iter()

@@ -75,30 +75,34 @@ pub struct PlanJson {
     pub run: Run,
 }
 
-/// What one more unit of a limit would save, to first order and with divisible instances.
+/// What one more unit of a limit would save, to first order.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Price {
-    /// `deadline`, `accuracy` or `devices`.
+    /// `deadline`, `accuracy`, `devices` or `power`.
     pub constraint: String,
-    /// Jobs, all of whose deadlines move together; a job; or a pool.
+    /// Jobs, all of whose deadlines move together; a job; a pool; or nothing, for the power cap of the site.
     pub of: Vec<String>,
+    /// With as many instances as it takes, in fractions.
     pub price: f64,
-    /// `kJ/h`, `kJ/point` or `kJ/device`.
+    /// With the instances of this plan, between which only requests move; absent where time ran out first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub price_same_instances: Option<f64>,
+    /// Of what is minimised, `kJ`, `gCO2` or `money`, per `h`, `point`, `device` or `kW`: `kJ/h`, `gCO2/kW`.
     pub unit: String,
 }
 
 /// A change of one limit under which there is a plan, where there is none as things are.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Relaxation {
-    /// `deadline`, `accuracy` or `devices`.
+    /// `deadline`, `accuracy`, `devices` or `power`.
     pub kind: String,
-    /// Absent where it concerns all jobs, or a pool.
+    /// Absent where it concerns all jobs, a pool or the whole site.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub job: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pool: Option<String>,
     pub amount: f64,
-    /// `h`, `points` or `nodes`.
+    /// `h`, `points`, `nodes` or `W`.
     pub unit: String,
     /// A plan was found and checked with this amount. If not, it is what the linear programme
     /// says, and time was too short to plan with it.
@@ -111,13 +115,14 @@ pub struct Relaxation {
 /// A plan with one limit moved, all jobs together; a row of frontier.csv.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct FrontierPoint {
-    /// `deadline` or `accuracy`.
+    /// `deadline`, `accuracy` or `power`.
     pub limit: String,
-    /// The last deadline in hours, or the mean floor over the requests that have one, in percent.
+    /// The last deadline in hours, the mean floor over the requests that have one in percent, or the lowest power cap in
+    /// watts.
     pub value: f64,
     /// By how much it is looser than given; negative where tighter.
     pub loosened: f64,
-    /// `h` or `%`.
+    /// `h`, `%` or `W`.
     pub unit: String,
     pub objective_j: f64,
     pub bound_j: f64,

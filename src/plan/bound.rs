@@ -39,6 +39,16 @@ impl<'a> Master<'a> {
         let mut lp = Lp::new();
         let input = CapacityInput { integers: Integers::Required, ..input };
         let capacity = Capacity::add(&mut lp, &input, None)?;
+        if objective == Objective::Energy {
+            // Whatever a request costs at most in the cuts, it runs somewhere: what may serve it starts, and its node wakes.
+            for cohort in &input.problem.cohorts {
+                let options = &input.problem.kinds[cohort.kind].options;
+                let open: Vec<_> = options.iter().filter_map(|&v| capacity.open[v]).map(|open| (open, 1.0)).collect();
+                if !open.is_empty() {
+                    lp.add_row(1.0, f64::INFINITY, &open)?;
+                }
+            }
+        }
         // Net energies are not negative, but mu * alpha may make a pass so: the column is free below.
         let lower = if objective == Objective::Energy { 0.0 } else { -1e9 };
         let requests = lp.add_column(1.0, (lower, f64::INFINITY), false, &[])?;

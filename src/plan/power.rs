@@ -4,7 +4,7 @@
 //! it wakes what that takes beyond; an instance draws its peak power beyond the idle power of its devices for as long as
 //! it lives. Staying under the cap by peaks leaves nothing to how requests happen to overlap.
 
-use super::problem::PlanProblem;
+use super::problem::{PlanProblem, power_of_awake};
 use crate::domain::{PoweredInterval, Schedule, Steps};
 
 /// Watts by which a sum may exceed the cap: rounding.
@@ -73,6 +73,16 @@ impl PowerProfile {
         }
     }
 
+    fn add_schedule(&mut self, problem: &PlanProblem, schedule: &Schedule) {
+        for instance in &schedule.instances {
+            let peak = problem.deployments()[instance.deployment].net_peak_power();
+            self.add(instance.start.0, instance.end.0, peak);
+        }
+        for interval in &schedule.powered {
+            self.add_powered(problem, interval);
+        }
+    }
+
     /// A node that can sleep: its powered interval.
     pub fn add_powered(&mut self, problem: &PlanProblem, interval: &PoweredInterval) {
         let PoweredInterval { pool, wake, on, off, .. } = *interval;
@@ -84,14 +94,18 @@ impl PowerProfile {
 /// Whether a whole schedule stays under the cap at every instant.
 pub fn within_cap(problem: &PlanProblem, schedule: &Schedule) -> bool {
     let Some(mut profile) = PowerProfile::new(problem) else { return true };
-    for instance in &schedule.instances {
-        let peak = problem.deployments()[instance.deployment].net_peak_power();
-        profile.add(instance.start.0, instance.end.0, peak);
-    }
-    for interval in &schedule.powered {
-        profile.add_powered(problem, interval);
-    }
+    profile.add_schedule(problem, schedule);
     profile.blocked(0.0, problem.horizon(), 0.0).is_none()
+}
+
+/// By how many watts a schedule exceeds `cap` where it does so most; negative where it leaves some at every instant.
+pub fn most_over(problem: &PlanProblem, schedule: &Schedule, cap: &Steps) -> f64 {
+    let room = cap.lowered(power_of_awake(problem.cluster));
+    let mut profile = PowerProfile { room, drawn: Vec::new() };
+    profile.add_schedule(problem, schedule);
+    let changes = profile.drawn.iter().map(|(second, _)| *second).chain(profile.room.iter().map(|(second, _)| second));
+    let instants = changes.map(|second| second.max(0.0)).filter(|second| *second < problem.horizon());
+    instants.chain([0.0]).map(|second| profile.drawn_at(second) - profile.room.at(second)).fold(f64::MIN, f64::max)
 }
 
 #[cfg(test)]

@@ -285,23 +285,27 @@ impl CohortTable {
     /// whose cost less the reference's has a Bernstein coefficient on the cell that is not positive. A polynomial is
     /// nowhere below the least of them. No deployment that `charges` some of them for a start is the reference.
     pub(super) fn for_cell(&self, cell: &Cell, charges: impl Fn(usize) -> bool) -> Self {
+        self.kept_at(&control_points(cell), cell, charges)
+    }
+
+    /// Whether an option may win is judged at these points alone; the reference is the cheapest at the middle one.
+    fn kept_at(&self, points: &[Features], cell: &Cell, charges: impl Fn(usize) -> bool) -> Self {
         let most_tokens = f64::from(cell.input.1) + f64::from(cell.output.1);
         let least_tokens = f64::from(cell.input.0) + f64::from(cell.output.0);
-        let controls = control_points(cell);
         let serves_all = |option: &PricedOption| {
             option.open && !option.tight && option.max_tokens >= most_tokens && !charges(option.deployment)
         };
-        let values = |k: usize| controls.map(|point| (0..6).map(|f| self.coefficients[f][k] * point[f]).sum::<f64>());
-        let middle = |k: usize| (0..6).map(|f| self.coefficients[f][k] * controls[4][f]).sum::<f64>();
+        let value = |k: usize, point: &Features| (0..6).map(|f| self.coefficients[f][k] * point[f]).sum::<f64>();
+        let middle = |k: usize| value(k, &points[points.len() / 2]);
         let reference = (0..self.options.len())
             .filter(|&k| serves_all(&self.options[k]))
             .min_by(|&a, &b| middle(a).total_cmp(&middle(b)))
-            .map(values);
+            .map(|k| points.iter().map(|point| value(k, point)).collect::<Vec<f64>>());
         let may_win = |k: usize| {
-            let beats = |reference: [f64; 9]| {
-                values(k).iter().zip(reference).any(|(own, other)| *own <= other + 1e-12 * other.abs())
+            let beats = |reference: &Vec<f64>| {
+                points.iter().zip(reference).any(|(point, other)| value(k, point) <= other + 1e-12 * other.abs())
             };
-            self.options[k].max_tokens >= least_tokens && reference.is_none_or(beats)
+            self.options[k].max_tokens >= least_tokens && reference.as_ref().is_none_or(beats)
         };
         let kept: Vec<usize> = (0..self.options.len()).filter(|&k| may_win(k)).collect();
         Self {
@@ -385,15 +389,4 @@ impl CompensatedSum {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_lines_that_are_lowest_somewhere_are_kept() {
-        let lines = [(3.0, 0.0), (2.0, 1.0), (1.0, 5.0), (2.5, 3.0), (1.0, 6.0)];
-        assert_eq!(lower_envelope(&lines, 0.0, 10.0), [(3.0, 0.0), (2.0, 1.0), (1.0, 5.0)]);
-        assert_eq!(lower_envelope(&lines, 2.0, 3.0), [(2.0, 1.0)]);
-        assert_eq!(lower_envelope(&lines, 2.0, f64::INFINITY), [(2.0, 1.0), (1.0, 5.0)]);
-        assert_eq!(lower_envelope(&lines, f64::INFINITY, f64::INFINITY), [(1.0, 5.0)]);
-    }
-}
+mod tests;

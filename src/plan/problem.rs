@@ -412,9 +412,13 @@ impl<'a> PlanProblem<'a> {
 
 pub(super) fn power_room(cluster: &Cluster) -> Option<Steps> {
     let cap = cluster.site.power_cap.as_ref()?;
+    Some(cap.lowered(power_of_awake(cluster)))
+}
+
+/// Watts of all nodes that never sleep.
+pub(super) fn power_of_awake(cluster: &Cluster) -> f64 {
     let awake = cluster.pools.iter().filter(|pool| !pool.suspend);
-    let standing = awake.map(|pool| pool.standing_power().map_or(0.0, |power| power.0) * pool.nodes.len() as f64);
-    Some(cap.lowered(standing.sum()))
+    awake.map(|pool| pool.standing_power().map_or(0.0, |power| power.0) * pool.nodes.len() as f64).sum()
 }
 
 /// Grams or money per joule over time.

@@ -18,6 +18,7 @@ use super::columns::{COLUMNS_PER_CLASS, Column};
 use super::lp::{ColId, Lp, Outcome, RowId, Solution};
 use super::prices::{Objective, Prices};
 use super::problem::PlanProblem;
+use super::record::Optimum;
 use crate::domain::dot;
 pub use solution::ClassSolution;
 pub use start_rows::Charge;
@@ -227,6 +228,13 @@ impl<'a> ClassProblem<'a> {
             self.lp.set_bounds(column, count, count)?;
         }
         Ok(())
+    }
+
+    /// Forgets what the bounds of instances are worth: where they are fixed, no limit moves them.
+    pub fn leave_instances_out(&self, optimum: &mut Optimum) {
+        for column in self.capacity.instances.iter().flatten() {
+            optimum.column_duals.get_mut(column.0).into_iter().for_each(|dual| *dual = 0.0);
+        }
     }
 
     /// Leaves the instances of deployment `v` to the problem again.

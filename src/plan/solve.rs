@@ -8,6 +8,7 @@ mod branch;
 mod charge;
 mod cuts;
 pub mod feasibility;
+mod fixed_prices;
 mod relax;
 mod whole;
 mod whole_windows;
@@ -169,8 +170,7 @@ impl Solver<'_> {
             let certificate = self.certificate(relaxed)?;
             return Ok(Some(certificate.map_or_else(|| Verdict::Unknown(unproved.into()), Verdict::Infeasible)));
         }
-        // Shadow prices are in joules.
-        if relaxed.solution.unserved <= 1e-6 && !self.ground.problem.is_weighted() {
+        if relaxed.solution.unserved <= 1e-6 {
             let ground = self.ground;
             let capacity = ground.capacity(ground.scale, &ground.unlimited);
             let capacity = CapacityInput { offered: &relaxed.offered, ..capacity };
@@ -191,6 +191,7 @@ impl Solver<'_> {
         let offered = self.worthwhile(&relaxed, root);
         self.cut(&relaxed, &offered)?;
         self.search(prices, &offered);
+        self.price_at_whole_instances(&relaxed)?;
         Ok(None)
     }
 

@@ -9,7 +9,7 @@ pub const FRONTIER_CSV: &str = "frontier.csv";
 pub const FRONTIER_SVG: &str = "frontier.svg";
 const HEADER: &str = "limit,value,loosened,unit,objective_j,bound_j,gap,makespan_s";
 
-/// Points of the frontier of `limit`, in hours or percent.
+/// Points of the frontier of `limit`, in hours, percent or watts.
 pub fn points(problem: &PlanProblem, limit: &Limit, points: &[Point]) -> Vec<FrontierPoint> {
     let (name, unit, given, scale) = match limit {
         // The last deadline stands for all: they move together.
@@ -24,6 +24,11 @@ pub fn points(problem: &PlanProblem, limit: &Limit, points: &[Point]) -> Vec<Fro
             ("accuracy", "%", if requests > 0.0 { sum / requests } else { 0.0 }, -1.0)
         }
         Limit::Nodes(_) => ("devices", "nodes", 0.0, 1.0),
+        Limit::Power => {
+            // All steps move together: the lowest stands for them.
+            let cap = problem.cluster.site.power_cap.as_ref();
+            ("power", "W", cap.map_or(0.0, |cap| cap.least(0.0, problem.horizon())), 1.0)
+        }
     };
     let point = |point: &Point| FrontierPoint {
         limit: name.to_owned(),
@@ -54,6 +59,7 @@ pub fn chart(points: &[FrontierPoint]) -> Result<String, ChartError> {
     let (label, scale) = match points.first().map(|point| point.limit.as_str()) {
         Some("deadline") => ("last deadline, h", Scale::Logarithmic),
         Some("accuracy") => ("mean accuracy floor, %", Scale::Linear),
+        Some("power") => ("power cap, W", Scale::Linear),
         _ => ("limit", Scale::Linear),
     };
     let at =

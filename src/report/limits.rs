@@ -13,12 +13,14 @@ pub fn relaxation_json(problem: &PlanProblem, relaxation: &Relaxation) -> Relaxa
         Limit::Deadline(_) => ("deadline", "h", HOUR),
         Limit::Accuracy(_) => ("accuracy", "points", 1.0),
         Limit::Nodes(_) => ("devices", "nodes", 1.0),
+        Limit::Power => ("power", "W", 1.0),
     };
     let (job, pool) = match &relaxation.limit {
         Limit::Deadline(jobs) | Limit::Accuracy(jobs) => {
             (jobs.first().filter(|_| jobs.len() == 1).map(|&job| workload.jobs[job].name.clone()), None)
         }
         Limit::Nodes(pool) => (None, Some(problem.cluster.pools[*pool].name.clone())),
+        Limit::Power => (None, None),
     };
     // Amounts have three digits: the tenth is arithmetic.
     let in_unit = |amount: f64| (amount / size * 1e9).round() / 1e9;
@@ -83,17 +85,36 @@ fn words(problem: &PlanProblem, relaxation: &Relaxation) -> String {
                 count(devices as u64, "device")
             ) + &relaxation.too_little.map_or(String::new(), |nodes| proved(format!("{nodes:.0}")))
         }
+        Limit::Power => {
+            let cap = problem.cluster.site.power_cap.as_ref();
+            let cap = cap.map(|cap| (cap.least(0.0, problem.horizon()), cap.iter().nth(1).is_some()));
+            let from = cap.map_or(String::new(), |(least, varies)| {
+                let whole = if varies { " at every instant, at its lowest" } else { "," };
+                format!("{whole} from {least:.0} W to {:.0} W", least + amount)
+            });
+            format!("the power cap {amount:.0} W higher{from}")
+                + &relaxation.too_little.map_or(String::new(), |watts| proved(format!("{watts:.0} W")))
+        }
     }
 }
 
 pub fn price_json(problem: &PlanProblem, price: &ShadowPrice) -> Price {
     let jobs = |jobs: &[usize]| jobs.iter().map(|&job| problem.workload.jobs[job].name.clone()).collect();
-    let (constraint, of, size, unit) = match &price.limit {
-        Limit::Deadline(due) => ("deadline", jobs(due), HOUR, "kJ/h"),
-        Limit::Accuracy(concerned) => ("accuracy", jobs(concerned), 1.0, "kJ/point"),
-        Limit::Nodes(pool) => ("devices", vec![problem.cluster.pools[*pool].name.clone()], 1.0, "kJ/device"),
+    let (constraint, of, size, per) = match &price.limit {
+        Limit::Deadline(due) => ("deadline", jobs(due), HOUR, "h"),
+        Limit::Accuracy(concerned) => ("accuracy", jobs(concerned), 1.0, "point"),
+        Limit::Nodes(pool) => ("devices", vec![problem.cluster.pools[*pool].name.clone()], 1.0, "device"),
+        Limit::Power => ("power", Vec::new(), 1e3, "kW"),
     };
-    Price { constraint: constraint.to_owned(), of, price: price.joules * size / 1e3, unit: unit.to_owned() }
+    let (unit, joules) = if problem.is_weighted() { (problem.goal.unit(), 1.0) } else { ("kJ", 1e-3) };
+    let in_unit = |saved: f64| saved * size * joules;
+    Price {
+        constraint: constraint.to_owned(),
+        of,
+        price: in_unit(price.saved),
+        price_same_instances: price.saved_by_requests.map(in_unit),
+        unit: format!("{unit}/{per}"),
+    }
 }
 
 /// The prices as a table, dearest first; nothing if no limit binds.
@@ -103,12 +124,24 @@ pub fn prices(prices: &[Price]) -> String {
     }
     let mut sorted: Vec<&Price> = prices.iter().collect();
     sorted.sort_by(|a, b| a.constraint.cmp(&b.constraint).then(b.price.total_cmp(&a.price)));
-    let mut table = Table::new(&["limit", "of", ">one more saves", "unit"]);
+    let mut table = Table::new(&["limit", "of", ">one more saves", ">same instances", "unit"]);
     for price in sorted {
-        let cells = [price.constraint.clone(), price.of.join(", "), format!("{:.3}", price.price), price.unit.clone()];
-        table.row(cells);
+        let of = if price.of.is_empty() { "site".to_owned() } else { price.of.join(", ") };
+        let same = price.price_same_instances.map_or(String::new(), digits);
+        table.row([price.constraint.clone(), of, digits(price.price), same, price.unit.clone()]);
     }
-    format!("\n{}", table.render(0))
+    format!("\n{}{MEANING}", table.render(0))
+}
+
+const MEANING: &str = "\
+one more saves: if the number of instances followed, fractions included; same instances: if the plan kept its own, and only
+requests moved between them. Both of the first little bit, by linear programmes.
+";
+
+/// Three decimals, or as many as show three digits.
+fn digits(value: f64) -> String {
+    let places = if value == 0.0 { 3.0 } else { (2.0 - value.abs().log10().floor()).clamp(3.0, 12.0) };
+    format!("{value:.0$}", places as usize)
 }
 
 #[cfg(test)]
@@ -118,10 +151,16 @@ mod tests {
     #[test]
     fn prices_are_a_table_and_none_is_nothing() {
         assert_eq!(prices(&[]), "");
-        let price =
-            |of: &str, price| Price { constraint: "deadline".into(), of: vec![of.into()], price, unit: "kJ/h".into() };
-        let text = prices(&[price("a", 1.0), price("b\u{1b}", 2.5)]);
+        let price = |of: &str, price, price_same_instances| Price {
+            constraint: "deadline".into(),
+            of: vec![of.into()],
+            price,
+            price_same_instances,
+            unit: "kJ/h".into(),
+        };
+        let text = prices(&[price("a", 1.0, None), price("b\u{1b}", 2.5, Some(0.000_321))]);
         assert!(text.find("2.500").unwrap() < text.find("1.000").unwrap(), "{text}");
-        assert!(text.contains("kJ/h") && !text.contains('\u{1b}'), "{text}");
+        assert!(text.contains("kJ/h") && text.contains("0.000321") && !text.contains('\u{1b}'), "{text}");
+        assert!(text.contains("same instances"), "{text}");
     }
 }

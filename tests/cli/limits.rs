@@ -96,12 +96,80 @@ fn frontiers_only_fall_and_are_written_beside_the_plan() {
     }
     // Written again over itself: its own files are no one else's.
     assert_code(&case.plan(&words("--workload w.csv --deadline 1h --baselines none")), 0);
-    let output = case.plan(&words("--workload w.csv --deadline 1h --frontier power"));
-    assert_code(&output, 2);
-    assert!(stderr(&output).contains("several --power-cap-w"), "{}", stderr(&output));
     let output = case.plan(&words("--workload w.csv --deadline 1h --frontier accuracy"));
     assert_code(&output, 2);
     assert!(stderr(&output).contains("no job has an accuracy floor"), "{}", stderr(&output));
+}
+
+/// Watts of the two nodes, which never sleep.
+const STANDING: f64 = 2.0 * (900.0 + 4.0 * 70.0);
+
+#[test]
+fn a_frontier_over_the_power_cap_ends_where_it_no_longer_binds() {
+    let case = Case::new();
+    case.write("w.csv", &workload(3000));
+    let common = "--workload w.csv --deadline 2min --baselines none --time-limit 20s --frontier power --json";
+    // Around a cap that binds, around one that nothing reaches, and around none.
+    let mut costs = 0;
+    for cap in [Some(STANDING + 2040.0), Some(50_000.0), None] {
+        let flag = cap.map_or(String::new(), |cap| format!("--power-cap-w {cap}"));
+        let output = case.plan(&words(&format!("{common} {flag}")));
+        assert_code(&output, 0);
+        let plan = json(&output);
+        let points = plan["frontier"].as_array().unwrap();
+        assert!((2..=12).contains(&points.len()), "{cap:?}: {points:?}");
+        assert_eq!(case.read("plan/frontier.csv").lines().count(), 1 + points.len());
+        assert!(case.read("plan/frontier.svg").contains("power cap, W"));
+        for pair in points.windows(2) {
+            assert!(number(&pair[1]["value"]) > number(&pair[0]["value"]));
+            for key in ["objective_j", "bound_j"] {
+                assert!(number(&pair[1][key]) <= number(&pair[0][key]) * (1.0 + 1e-9), "{key}: {pair:?}");
+            }
+        }
+        let given = points.iter().find(|point| number(&point["loosened"]) == 0.0).unwrap();
+        assert!(number(&given["objective_j"]) <= number(&plan["objective_j"]) * (1.0 + 1e-9), "{given}");
+        if let Some(cap) = cap {
+            assert_eq!(number(&given["value"]), cap);
+        }
+        let (first, last) = (points.first().unwrap(), points.last().unwrap());
+        assert!(number(&first["value"]) > STANDING, "{first}");
+        costs += usize::from(number(&last["objective_j"]) < number(&first["objective_j"]));
+        // The least of them has a plan by itself, too.
+        let tightest = format!("--power-cap-w {}", number(&first["value"]));
+        let output = case.plan(&words(&format!("--workload w.csv --deadline 2min --gap 1 --out again {tightest}")));
+        assert_code(&output, 0);
+    }
+    assert!(costs > 0, "a cap costs something");
+    case.write("cluster.toml", &crate::case::CLUSTER.replace("base_power_w = 900\n", ""));
+    let output = case.plan(&words(common));
+    assert_code(&output, 2);
+    assert!(stderr(&output).contains("needs base_power_w"), "{}", stderr(&output));
+}
+
+#[test]
+fn a_cap_too_low_is_raised_to_what_is_needed() {
+    let case = Case::new();
+    case.write("w.csv", &workload(3000));
+    // Less than the nodes draw by themselves, and so little more that too few instances can run.
+    for (cap, reason) in [(STANDING - 500.0, "nodes that never sleep draw"), (STANDING + 750.0, "it is proved")] {
+        let common = "--workload w.csv --deadline 100s --baselines none --time-limit 40s";
+        let output = case.plan(&words(&format!("{common} --power-cap-w {cap} --json")));
+        assert_code(&output, 3);
+        let said = stderr(&output);
+        assert!(said.contains(reason) && said.contains("the power cap"), "{said}");
+        let found = json(&output);
+        let relaxations = found["relaxations"].as_array().unwrap();
+        let power = relaxations.iter().find(|one| one["kind"] == "power").unwrap_or_else(|| panic!("{found}"));
+        assert_eq!((&power["unit"], &power["verified"]), (&"W".into(), &true.into()), "{power}");
+        assert!(power["job"].is_null() && power["pool"].is_null(), "{power}");
+        let amount = number(&power["amount"]);
+        let planned = |cap: f64| {
+            let output = case.plan(&words(&format!("{common} --gap 1 --power-cap-w {cap}")));
+            output.status.code()
+        };
+        assert_eq!(planned(cap + amount), Some(0), "{power}");
+        assert_ne!(planned(cap + amount - 700.0), Some(0), "{power}: less than an instance is enough");
+    }
 }
 
 #[test]

@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
-use jouleplan::domain::AccuracyRule;
+use jouleplan::domain::{AccuracyRule, Steps};
 use jouleplan::options::Options;
 use jouleplan::plan::capacity::{CapacityInput, Integers, Purpose};
 use jouleplan::plan::classes::Classes;
-use jouleplan::plan::limits::shadow_prices::shadow_prices;
+use jouleplan::plan::limits::shadow_prices::{power_of_an_instance, shadow_prices};
 use jouleplan::plan::limits::{Limit, Trial, smallest};
 use jouleplan::plan::prices::Objective;
 use jouleplan::plan::relaxation::{ClassProblem, ClassSolution, scale};
@@ -18,7 +18,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::{Enumeration, Small};
 
-const CASES: u64 = 60;
+const CASES: u64 = 120;
 
 fn tight(seed: u64) -> Small {
     let rng = &mut ChaCha8Rng::seed_from_u64(seed);
@@ -36,6 +36,21 @@ fn tight(seed: u64) -> Small {
     small
 }
 
+/// Under a cap that leaves about an instance's worth of power, or less than nodes draw that never sleep.
+fn short_of_power(seed: u64) -> Small {
+    let rng = &mut ChaCha8Rng::seed_from_u64(seed);
+    let mut small = Small::new(rng);
+    let watts = awake(&small) + rng.random_range(-100.0..600.0);
+    small.cluster.site.power_cap = Some(Steps::constant(watts));
+    small
+}
+
+/// Watts of the nodes that never sleep.
+fn awake(small: &Small) -> f64 {
+    let pools = small.cluster.pools.iter().filter(|pool| !pool.suspend);
+    pools.map(|pool| pool.standing_power().unwrap().0 * pool.nodes.len() as f64).sum()
+}
+
 /// Whether any schedule keeps the limits, by enumeration.
 fn possible(problem: &PlanProblem) -> bool {
     let small = Small {
@@ -50,10 +65,10 @@ fn possible(problem: &PlanProblem) -> bool {
 
 #[test]
 fn relaxations_are_enough_and_most_are_the_smallest() {
-    let mut kinds = [0; 4];
+    let mut kinds = [0; 5];
     let (mut printed, mut unverified, mut loose) = (0, 0, Vec::new());
     for seed in 0..CASES {
-        let small = tight(seed);
+        let small = if seed % 2 == 0 { tight(seed) } else { short_of_power(seed) };
         let options = small.options();
         let problem = PlanProblem::new(&small.workload, &small.cluster, &small.models, &options, 0.0);
         let settings = Settings { gap: 1.0, time_limit: Duration::from_secs(3), ..Settings::default() };
@@ -71,6 +86,7 @@ fn relaxations_are_enough_and_most_are_the_smallest() {
                 Limit::Nodes(_) => amount - 1.0,
                 Limit::Deadline(_) => 0.9 * amount,
                 Limit::Accuracy(_) => (0.9 * amount).min(amount - 0.01),
+                Limit::Power => 0.9 * amount,
             };
             if let Some(too_little) = relaxation.too_little {
                 assert!(too_little < amount && !trial.with(&relaxation.limit, too_little, possible), "seed {seed}");
@@ -84,6 +100,7 @@ fn relaxations_are_enough_and_most_are_the_smallest() {
                 Limit::Deadline(_) => 1,
                 Limit::Accuracy(_) => 2,
                 Limit::Nodes(_) => 3,
+                Limit::Power => 4,
             }] += 1;
         }
     }
@@ -96,8 +113,41 @@ fn relaxations_are_enough_and_most_are_the_smallest() {
 
 #[test]
 fn prices_lie_between_one_sided_differences_of_the_linear_programme() {
-    let (mut found, mut priced, mut nodes) = ([0; 3], [0; 3], Vec::new());
-    for seed in 0..60 {
+    compare_prices(|_, _| {}, 3);
+}
+
+#[test]
+fn and_where_grams_count() {
+    compare_prices(|small, rng| small.weigh(rng), 3);
+}
+
+#[test]
+fn and_where_money_counts_under_a_cap() {
+    let charge = |small: &mut Small, rng: &mut ChaCha8Rng| {
+        small.weigh(rng);
+        small.cluster.site.price = small.cluster.site.carbon.take().map(|carbon| carbon.scaled(1e-3));
+        scarce(small, rng);
+    };
+    compare_prices(charge, 4);
+}
+
+#[test]
+fn and_under_a_power_cap() {
+    compare_prices(scarce, 4);
+}
+
+/// A cap at which queues of this size have to wait for power.
+fn scarce(small: &mut Small, rng: &mut ChaCha8Rng) {
+    small.cap(rng);
+    let (awake, share) = (awake(small), rng.random_range(0.3..1.0));
+    let cap = small.cluster.site.power_cap.take();
+    small.cluster.site.power_cap = cap.map(|cap| cap.lowered(awake).scaled(share).lowered(-awake));
+}
+
+/// `kinds`: deadlines, accuracy, nodes, and power where there is a cap.
+fn compare_prices(change: impl Fn(&mut Small, &mut ChaCha8Rng), kinds: usize) {
+    let (mut found, mut priced, mut nodes) = ([[0; 4]; 2], [[0; 4]; 2], Vec::new());
+    for seed in 0..if kinds > 3 { 180 } else { 60 } {
         let rng = &mut ChaCha8Rng::seed_from_u64(seed);
         let mut small = Small::new(rng);
         // Among many nodes one more is a small change.
@@ -114,58 +164,82 @@ fn prices_lie_between_one_sided_differences_of_the_linear_programme() {
             job.deadline = Seconds(rng.random_range(30.0..120.0));
             group.deadline = job.deadline;
         }
+        change(&mut small, rng);
         let options = small.options();
-        let problem = PlanProblem::new(&small.workload, &small.cluster, &small.models, &options, 0.0);
-        let Some(prices) = relaxed(&problem, |input, solution| shadow_prices(input, solution).unwrap()) else {
-            continue;
-        };
-        let mut trial = Trial::new(&problem);
-        let base = objective(&problem).unwrap();
-        for price in prices {
-            let (kind, unit, step) = match price.limit {
-                Limit::Deadline(_) => (0, 1.0, 1e-3),
-                Limit::Accuracy(_) => (1, 1.0, 1e-3),
-                Limit::Nodes(pool) => (2, f64::from(small.cluster.pools[pool].devices_per_node), 1.0),
-            };
-            priced[kind] += 1;
-            let tolerance = 2e-3 * price.joules + 1e-5 * base;
-            let loosened = trial.with(&price.limit, step, objective).unwrap();
-            let saved = (base - loosened) / step / unit;
-            // Convex in most limits: the next unit saves no more than the price says.
-            assert!(saved <= price.joules + tolerance, "seed {seed}: {price:?} saves {saved}");
-            if kind < 2 {
-                let Some(tightened) = trial.with(&price.limit, -step, objective) else { continue };
-                let cost = (tightened - base) / step;
-                assert!(cost >= price.joules - tolerance, "seed {seed}: {price:?} costs {cost}");
-                // Where both sides agree there is but one price.
-                found[kind] += usize::from((cost - saved).abs() <= 2.0 * tolerance);
-            } else {
-                nodes.push((seed, price.joules, saved));
-                found[kind] += usize::from(saved >= 0.8 * price.joules);
+        let Small { workload, cluster, models, .. } = &small;
+        let problem = PlanProblem::with_goal(workload, cluster, models, &options, 0.0, small.goal());
+        // First with free instances, then with as many whole ones.
+        let Some(whole) = relaxed(&problem, None, |_, solution| whole(&solution.instances)) else { continue };
+        for (at, instances) in [None, Some(&whole)].into_iter().enumerate() {
+            let prices = relaxed(&problem, instances, |input, solution| {
+                (shadow_prices(input, solution).unwrap(), power_of_an_instance(input), solution.objective)
+            });
+            let Some((prices, watts, base)) = prices else { continue };
+            let mut trial = Trial::new(&problem);
+            let objective = |problem: &PlanProblem| relaxed(problem, instances, |_, solution| solution.objective);
+            for price in prices {
+                let (kind, unit, step) = match price.limit {
+                    Limit::Deadline(_) => (0, 1.0, 1e-3),
+                    Limit::Accuracy(_) => (1, 1.0, 1e-3),
+                    Limit::Nodes(pool) => (2, f64::from(cluster.pools[pool].devices_per_node), 1.0),
+                    Limit::Power => (3, 1.0, watts),
+                };
+                priced[at][kind] += 1;
+                let tolerance = 2e-3 * price.saved + 1e-5 * base / if kind == 3 { watts } else { 1.0 };
+                let Some(loosened) = trial.with(&price.limit, step, objective) else {
+                    // A node that never sleeps may take the power that is left.
+                    assert!(kind == 2 && problem.power_room().is_some(), "seed {seed}, {at}: {price:?}");
+                    continue;
+                };
+                let saved = (base - loosened) / step / unit;
+                // Convex in most limits: the next unit saves no more than the price says.
+                assert!(saved <= price.saved + tolerance, "seed {seed}, {at}: {price:?} saves {saved}");
+                if kind < 2 {
+                    let Some(tightened) = trial.with(&price.limit, -step, objective) else { continue };
+                    let cost = (tightened - base) / step;
+                    assert!(cost >= price.saved - tolerance, "seed {seed}, {at}: {price:?} costs {cost}");
+                    // Where both sides agree there is but one price.
+                    found[at][kind] += usize::from((cost - saved).abs() <= 2.0 * tolerance);
+                } else {
+                    nodes.push((seed, at, kind, price.saved, saved));
+                    found[at][kind] += usize::from(saved >= 0.8 * price.saved);
+                }
             }
         }
     }
-    assert!(found.iter().all(|&count| count >= 3), "{found:?} of {priced:?}: {nodes:?}");
+    assert!(found[0][..kinds].iter().all(|&count| count >= 3), "{found:?} of {priced:?}: {nodes:?}");
+    // With fixed instances another node, or more power, helps those alone that wait for it.
+    assert!(found[1][..2].iter().all(|&count| count >= 3), "{found:?} of {priced:?}: {nodes:?}");
 }
 
-/// Joules of the class relaxation; `None` if it leaves requests unserved.
-fn objective(problem: &PlanProblem) -> Option<f64> {
-    relaxed(problem, |_, solution| solution.objective)
+fn whole(instances: &[Vec<f64>]) -> Vec<Vec<f64>> {
+    instances.iter().map(|row| row.iter().map(|n| (n - 1e-6).ceil().max(0.0)).collect()).collect()
 }
 
-fn relaxed<R>(problem: &PlanProblem, then: impl FnOnce(&CapacityInput, &ClassSolution) -> R) -> Option<R> {
+/// Of the class relaxation, at these instances if any are given; `None` if it leaves requests unserved.
+fn relaxed<R>(
+    problem: &PlanProblem,
+    instances: Option<&Vec<Vec<f64>>>,
+    then: impl FnOnce(&CapacityInput, &ClassSolution) -> R,
+) -> Option<R> {
     let input = CapacityInput {
         problem,
-        scale: scale(problem, 1e4),
+        scale: scale(problem, 1e4 * if problem.is_weighted() { problem.weight(0) } else { 1.0 }),
         integers: Integers::Relaxed,
         total_work: &problem.total_work(),
-        usable: &vec![vec![1.0; problem.windows.len()]; problem.cluster.pools.len()],
+        usable: &vec![vec![1.0; problem.windows.len()]; problem.cluster.pools.len() + 1],
         offered: &problem.offered(),
         purpose: Purpose::Bound,
     };
     let classes = Classes::new(problem);
     let mut relaxation = ClassProblem::new(CapacityInput { ..input }, &classes, Objective::Energy, &[]).unwrap();
+    for (v, row) in instances.into_iter().flatten().enumerate().filter(|(v, _)| input.offered[*v]) {
+        relaxation.fix(v, row).unwrap();
+    }
     let until = std::time::Instant::now() + Duration::from_secs(5);
-    let solution = relaxation.solve(until).unwrap().filter(|solution| solution.unserved <= 1e-6)?;
+    let mut solution = relaxation.solve(until).unwrap().filter(|solution| solution.unserved <= 1e-6)?;
+    if instances.is_some() {
+        relaxation.leave_instances_out(&mut solution.optimum);
+    }
     Some(then(&input, &solution))
 }

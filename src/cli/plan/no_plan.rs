@@ -24,8 +24,8 @@ pub struct NoPlan {
 }
 
 impl NoPlan {
-    /// `certificate`: the time it took. Relaxations get time in proportion, so that both together stay within a few times
-    /// what a plan takes, and never more than the limit.
+    /// `certificate`: the time it took. Relaxations get time in proportion, so that both together stay within three times
+    /// the limit.
     pub fn infeasible(
         problem: &PlanProblem,
         why: &Infeasibility,
@@ -34,7 +34,7 @@ impl NoPlan {
         inputs: &Inputs,
     ) -> Self {
         let limit = arguments.time_limit;
-        let budget = (3 * certificate).min(limit).max(LEAST.min(limit / 2));
+        let budget = (10 * certificate).min(2 * limit).max(LEAST.min(limit / 2));
         let relaxations = smallest(problem, why, budget, &mut |loosened, priced| {
             violations(loosened, priced, Proof::none(priced), inputs).is_valid()
         });

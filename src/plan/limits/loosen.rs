@@ -2,11 +2,13 @@
 //!
 //! The relaxation over classes says how much is needed at least, by secants on the requests it leaves unserved. A plan is
 //! then sought at that amount and above, and below it until the last amount that failed is near: what is reported as
-//! verified has been planned. Left out: relaxations of several limits together, which are not unique.
+//! verified has been planned. One limit of each kind comes first; where a plan takes long, it is sought with so much more
+//! room that it is likely found at once. Left out: relaxations of several limits together, which are not unique.
 
 use std::time::{Duration, Instant};
 
 use super::Limit;
+use super::amounts::{NEAR, extent, first_guess, guess, least_room, least_unit, resolution, round_up};
 use super::trial::{Trial, has_steps, most, step_at};
 use crate::plan::baselines::{self, BaselineResult};
 use crate::plan::price::Priced;
@@ -17,7 +19,7 @@ use crate::plan::{Infeasibility, PlanProblem, Settings, Verdict, solve};
 #[derive(Clone, Debug, PartialEq)]
 pub struct Relaxation {
     pub limit: Limit,
-    /// Seconds, percent points or nodes; rounded up.
+    /// Seconds, percent points, nodes or watts; rounded up.
     pub amount: f64,
     /// A plan was found with this amount. If not, the relaxation needs at least about as much, and time ran out.
     pub verified: bool,
@@ -25,13 +27,13 @@ pub struct Relaxation {
     pub too_little: Option<f64>,
 }
 
-/// Amounts closer than this to one that failed are not told apart.
-const NEAR: f64 = 0.04;
 /// Requests' worth of work below which the relaxation serves everything.
 const SERVED: f64 = 1e-6;
 const MOST_SECANTS: usize = 24;
 /// Share of the time for what the relaxation says; the rest is for plans.
 const ESTIMATING: f64 = 0.3;
+/// Where a plan takes long: room for so many more requests, as a share of all, tried in turn.
+const ROOM: [f64; 4] = [0.06, 0.18, 0.5, 1.5];
 /// Time for a plan, in times of a relaxation, and at least: where there is no plan, the search for one would not end.
 const PLAN_TO_RELAXATION: u32 = 20;
 const LEAST_FOR_PLAN: Duration = Duration::from_millis(100);
@@ -51,14 +53,15 @@ pub fn smallest(
     let unserved = match why {
         Infeasibility::Unservable(requests) => requests.len() as f64,
         Infeasibility::Certificate { missing_requests, .. } => *missing_requests,
-        // Only the cap itself is in the way.
-        Infeasibility::StandingPower { .. } => return Vec::new(),
+        // Nothing can run at all.
+        Infeasibility::StandingPower { .. } => problem.workload.requests.len() as f64,
     };
     let started = Instant::now();
     let mut search = Search {
         problem,
         trial: Trial::new(problem),
         until: started + budget,
+        turn_ends: started + budget,
         estimating: started + budget.mul_f64(ESTIMATING),
         slowest: Duration::ZERO,
         accept,
@@ -69,17 +72,32 @@ pub fn smallest(
             Infeasibility::Certificate { prices, optimum, .. } => {
                 relief(problem, prices, optimum, &limit).filter(|relief| *relief > 0.0).map(|relief| unserved / relief)
             }
-            Infeasibility::Unservable(_) | Infeasibility::StandingPower { .. } => None,
+            Infeasibility::StandingPower { .. } => Some(-least_room(problem)),
+            Infeasibility::Unservable(_) => None,
         };
         let hurried = Instant::now() + MOST_SECANTS as u32 * search.slowest > search.estimating;
         candidates.extend(if hurried {
-            search.first_order(limit, first)
+            search.first_order(limit, unserved, first)
         } else {
             search.estimate(limit, unserved, first)
         });
     }
+    let mut kinds = Vec::new();
+    let (firsts, others): (Vec<Candidate>, Vec<Candidate>) = candidates.into_iter().partition(|candidate| {
+        let kind = std::mem::discriminant(&candidate.limit);
+        let first = !kinds.contains(&kind);
+        kinds.push(kind);
+        first
+    });
+    let mut turns = firsts.len();
+    let mut candidates: Vec<Candidate> = firsts.into_iter().chain(others).collect();
     // What does not help at its most is no relaxation, though the linear programme thought so.
-    candidates.retain_mut(|candidate| search.verify(candidate));
+    candidates.retain_mut(|candidate| {
+        search.take_turn(turns);
+        turns = turns.saturating_sub(1);
+        search.verify(candidate)
+    });
+    search.take_turn(1);
     candidates.iter_mut().for_each(|candidate| search.narrow(candidate));
     candidates.into_iter().map(|candidate| search.report(candidate)).collect()
 }
@@ -105,8 +123,13 @@ fn limits(problem: &PlanProblem, why: &Infeasibility) -> Vec<Limit> {
             // Requests of several jobs: none of these alone makes the others servable.
             (if concerned.len() == 1 { concerned } else { Vec::new() }, (0..problem.cluster.pools.len()).collect())
         }
-        Infeasibility::StandingPower { .. } => return Vec::new(),
+        // Only the cap itself is in the way.
+        Infeasibility::StandingPower { .. } => return vec![Limit::Power],
     };
+    // A cap also decides which deployments find room at all, which no price shows.
+    if matches!(why, Infeasibility::Certificate { .. }) && problem.power_room().is_some() {
+        limits.push(Limit::Power);
+    }
     limits.extend(pools.into_iter().map(Limit::Nodes));
     let concerned = || concerned.iter().copied().take(MOST_JOBS);
     // A mean floor without a price is not in the way, whatever it is.
@@ -125,6 +148,8 @@ struct Search<'a> {
     problem: &'a PlanProblem<'a>,
     trial: Trial<'a>,
     until: Instant,
+    /// When to leave the rest of the time to other candidates.
+    turn_ends: Instant,
     /// When to be content with estimates.
     estimating: Instant,
     /// Longest time of a relaxation so far.
@@ -138,6 +163,8 @@ struct Candidate {
     failed: f64,
     /// Proved to be too little.
     too_little: Option<f64>,
+    /// What makes room for one more request, to first order.
+    per_request: Option<f64>,
     /// The relaxation has room at this amount, or about.
     estimate: f64,
     verified: Option<f64>,
@@ -145,10 +172,11 @@ struct Candidate {
 
 impl Search<'_> {
     /// What the certificate alone says is needed at least.
-    fn first_order(&self, limit: Limit, first: Option<f64>) -> Option<Candidate> {
+    fn first_order(&self, limit: Limit, unserved: f64, first: Option<f64>) -> Option<Candidate> {
         let amount = first.filter(|amount| *amount <= most(self.problem, &limit))?;
-        let estimate = self.least_unit(&limit, amount);
-        Some(Candidate { limit, failed: 0.0, too_little: None, estimate, verified: None })
+        let estimate = least_unit(&limit, amount);
+        let per_request = Some(amount / unserved);
+        Some(Candidate { limit, failed: 0.0, too_little: None, per_request, estimate, verified: None })
     }
 
     /// Where the relaxation begins to serve everything; `None` if it never does, or time ran out first.
@@ -160,9 +188,9 @@ impl Search<'_> {
         let mut enough: Option<f64> = None;
         let mut too_little = None;
         let mut next = match limit {
-            // One question settles whether floors are the trouble.
-            Limit::Accuracy(_) => most,
-            _ => self.least_unit(&limit, first.unwrap_or_else(|| self.first_guess(&limit, unserved)).min(most)),
+            // One question settles whether floors, or the cap, are the trouble.
+            Limit::Accuracy(_) | Limit::Power => most,
+            _ => least_unit(&limit, first.unwrap_or_else(|| first_guess(self.problem, &limit, unserved)).min(most)),
         };
         for _ in 0..MOST_SECANTS {
             let (left, missing) = self.unserved(&limit, next)?;
@@ -178,47 +206,64 @@ impl Search<'_> {
                 (before, below) = (Some(below), (next, left));
             }
             let gap = enough.map_or(f64::INFINITY, |enough| enough - below.0);
-            if gap <= self.resolution(&limit, enough.unwrap_or(0.0)) {
+            // Where each of them takes long, the first that is enough will do.
+            let hurried = Instant::now() + MOST_SECANTS as u32 * self.slowest > self.estimating;
+            if gap <= resolution(self.problem, &limit, enough.unwrap_or(0.0))
+                || (hurried && enough.is_some_and(|e| e < most))
+            {
                 break;
             }
-            next = self.least_unit(&limit, guess(before, below, enough, most));
+            next = least_unit(&limit, guess(before, below, enough, most));
             if enough.is_some_and(|enough| next >= enough) || next <= below.0 || Instant::now() > self.estimating {
                 break;
             }
         }
         // Where time ran out, only a slope can tell how far it is.
-        let estimate = self.least_unit(&limit, enough.or(first.map(|_| next))?);
-        Some(Candidate { limit, failed: below.0, too_little, estimate, verified: None })
+        let estimate = least_unit(&limit, enough.or(first.map(|_| next))?);
+        let per_request = first.map(|first| first / unserved);
+        Some(Candidate { limit, failed: below.0, too_little, per_request, estimate, verified: None })
     }
 
     /// Looks for a plan at the estimate and above; `false` if there is none however much is given.
     fn verify(&mut self, candidate: &mut Candidate) -> bool {
         let most = most(self.problem, &candidate.limit);
-        let mut step = (0.02 * self.extent(&candidate.limit)).max(NEAR * candidate.estimate);
-        // Whole instances need more than the relaxation; where a plan takes long, that is not tried out.
-        let hurried = MOST_SECANTS as u32 * self.slowest > self.left();
-        let more = if hurried { step } else { 0.0 };
-        let mut amount = self.least_unit(&candidate.limit, (candidate.estimate + more).min(most));
+        let mut step = (0.02 * extent(self.problem, &candidate.limit)).max(NEAR * candidate.estimate);
+        // Whole instances need more than the relaxation; where a plan takes long, how much is not tried out.
+        let mut rooms = if MOST_SECANTS as u32 * self.slowest > self.left() { &ROOM[..] } else { &[] }.iter();
+        let requests = self.problem.workload.requests.len() as f64;
+        let mut amount = candidate.estimate;
         while self.left() > Duration::ZERO {
+            match (rooms.next(), candidate.per_request) {
+                (Some(room), Some(per_request)) => amount = candidate.estimate + room * requests * per_request,
+                (Some(_), None) => amount += step,
+                _ => {}
+            }
+            amount = least_unit(&candidate.limit, amount.min(most));
             if self.attempt(candidate, amount) {
                 return true;
             }
             if amount >= most {
                 return self.left() == Duration::ZERO;
             }
-            amount = self.least_unit(&candidate.limit, (amount + step).min(most));
+            amount += step;
             step *= 2.0;
         }
         true
     }
 
+    /// Gives what comes next its share of the time: as much as to each of `turns`.
+    fn take_turn(&mut self, turns: usize) {
+        let now = Instant::now();
+        self.turn_ends = now + self.until.saturating_duration_since(now) / turns.max(1) as u32;
+    }
+
     /// Looks for a plan between the last amount that failed and the verified one.
     fn narrow(&mut self, candidate: &mut Candidate) {
         while let Some(verified) = candidate.verified.filter(|_| self.left() > Duration::ZERO) {
-            if verified - candidate.failed <= self.resolution(&candidate.limit, verified) {
+            if verified - candidate.failed <= resolution(self.problem, &candidate.limit, verified) {
                 return;
             }
-            let middle = self.least_unit(&candidate.limit, 0.5 * (candidate.failed + verified));
+            let middle = least_unit(&candidate.limit, 0.5 * (candidate.failed + verified));
             if middle >= verified || middle <= candidate.failed {
                 return;
             }
@@ -271,47 +316,7 @@ impl Search<'_> {
     }
 
     fn left(&self) -> Duration {
-        self.until.saturating_duration_since(Instant::now())
-    }
-
-    /// What the whole of a limit is, about.
-    fn extent(&self, limit: &Limit) -> f64 {
-        match limit {
-            Limit::Deadline(jobs) => {
-                let deadlines = jobs.iter().map(|&job| self.problem.workload.jobs[job].deadline.0);
-                deadlines.fold(0.0, f64::max)
-            }
-            Limit::Accuracy(_) => 10.0,
-            Limit::Nodes(pool) => self.problem.cluster.pools[*pool].nodes.len() as f64,
-        }
-    }
-
-    /// In proportion to what is unserved.
-    fn first_guess(&self, limit: &Limit, unserved: f64) -> f64 {
-        let share = unserved / self.problem.workload.requests.len().max(1) as f64;
-        (share * self.extent(limit)).max(1e-3 * self.extent(limit))
-    }
-
-    /// How far apart an amount that fails and one that does not may be.
-    fn resolution(&self, limit: &Limit, amount: f64) -> f64 {
-        match limit {
-            Limit::Nodes(_) => 1.0,
-            Limit::Accuracy(_) => (0.25 * NEAR * amount).max(0.01),
-            Limit::Deadline(_) => NEAR * amount,
-        }
-    }
-
-    /// Rounded up to what is reported.
-    fn least_unit(&self, limit: &Limit, amount: f64) -> f64 {
-        match limit {
-            Limit::Nodes(_) => round_up(amount, 1.0),
-            Limit::Accuracy(_) => round_up(amount, 1e-2),
-            // Three digits, in hours.
-            Limit::Deadline(_) => {
-                let hours = amount.max(3.6e-3) / 3600.0;
-                3600.0 * round_up(hours, 10f64.powf(hours.log10().floor() - 2.0))
-            }
-        }
+        self.turn_ends.saturating_duration_since(Instant::now())
     }
 }
 
@@ -322,43 +327,4 @@ fn by_simple_rules(problem: &PlanProblem, settings: &Settings) -> Option<Priced>
     }
     let results = baselines::run(problem, settings, 1);
     results.into_values().filter(BaselineResult::feasible).find_map(|result| result.priced)
-}
-
-fn round_up(amount: f64, unit: f64) -> f64 {
-    // A multiple stays what it is.
-    (amount / unit - 1e-9).ceil() * unit
-}
-
-/// Where the requests left unserved would reach zero on the line through the last two amounts that left some. They fall
-/// ever more slowly, so the line ends too early: a little is added.
-fn guess(before: Option<(f64, f64)>, below: (f64, f64), enough: Option<f64>, most: f64) -> f64 {
-    let slope = before.map_or(0.0, |before| (before.1 - below.1) / (below.0 - before.0).max(f64::MIN_POSITIVE));
-    let secant = if slope > 0.0 { below.0 + 1.02 * below.1 / slope } else { f64::INFINITY };
-    match enough {
-        Some(enough) if secant < enough => secant,
-        Some(enough) => 0.5 * (below.0 + enough),
-        None => secant.min(8.0 * below.0).min(most),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn amounts_are_rounded_up_once() {
-        assert_eq!(round_up(2.0, 1.0), 2.0);
-        assert_eq!(round_up(2.1, 1.0), 3.0);
-        assert!((round_up(0.123_41, 1e-3) - 0.124).abs() < 1e-12);
-        assert_eq!(round_up(round_up(0.123_41, 1e-3), 1e-3), round_up(0.123_41, 1e-3));
-    }
-
-    #[test]
-    fn secants_end_above_the_root_of_a_line_and_below_what_was_enough() {
-        let line = |x: f64| 10.0 - 2.0 * x;
-        let next = guess(Some((0.0, line(0.0))), (2.0, line(2.0)), None, 100.0);
-        assert!(next > 5.0 && next < 5.2, "{next}");
-        assert!(guess(None, (2.0, 6.0), Some(3.0), 100.0) < 3.0);
-        assert_eq!(guess(Some((1.0, 6.0)), (2.0, 6.0), None, 100.0), 16.0);
-    }
 }

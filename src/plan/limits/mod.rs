@@ -3,6 +3,7 @@
 //!
 //! Each is about one limit alone, all else as given. Left out: which models and pools a job allows, and latency limits.
 
+mod amounts;
 pub mod frontier;
 pub mod loosen;
 pub mod shadow_prices;
@@ -22,4 +23,6 @@ pub enum Limit {
     Accuracy(Vec<usize>),
     /// Nodes of a pool.
     Nodes(usize),
+    /// The site's power cap, in watts at every instant.
+    Power,
 }

@@ -1,10 +1,11 @@
-//! A problem with one of its limits loosened: the same requests, models and deployments, later deadlines, lower floors or
-//! more nodes.
+//! A problem with one of its limits loosened: the same requests, models and deployments, later deadlines, lower floors,
+//! more nodes or a higher power cap.
 
 use std::borrow::Cow;
 
 use super::Limit;
-use super::shadow_prices::with_nodes;
+use super::amounts::least_room;
+use super::shadow_prices::{with_nodes, with_power};
 use crate::domain::{RequestIds, Requests, Workload};
 use crate::options::{Options, refusal};
 use crate::plan::PlanProblem;
@@ -36,7 +37,7 @@ impl<'a> Trial<'a> {
         Self { problem, workload }
     }
 
-    /// What `then` says of the problem with `limit` loosened by `amount`: seconds, percent points or nodes.
+    /// What `then` says of the problem with `limit` loosened by `amount`: seconds, percent points, nodes or watts.
     pub fn with<R>(&mut self, limit: &Limit, amount: f64, then: impl FnOnce(&PlanProblem) -> R) -> R {
         let problem = self.problem;
         self.workload.jobs.clone_from(&problem.workload.jobs);
@@ -47,6 +48,7 @@ impl<'a> Trial<'a> {
             Limit::Deadline(jobs) => self.delay(jobs, amount),
             Limit::Accuracy(jobs) => self.lower_floors(jobs, amount, &mut options),
             Limit::Nodes(pool) => cluster = Cow::Owned(with_nodes(problem.cluster, *pool, amount as usize)),
+            Limit::Power => cluster = Cow::Owned(with_power(problem.cluster, amount)),
         }
         let PlanProblem { models, safety, goal, .. } = *problem;
         then(&PlanProblem::with_goal(&self.workload, &cluster, models, &options, safety, goal))
@@ -94,7 +96,23 @@ pub fn most(problem: &PlanProblem, limit: &Limit) -> f64 {
             concerned.filter_map(|group| group.own_floor).chain(of_jobs).fold(0.0, f64::max)
         }
         Limit::Nodes(pool) => (100 * problem.cluster.pools[*pool].nodes.len().max(1)) as f64,
+        Limit::Power => power_of_all(problem),
     }
+}
+
+/// Watts by which the cap would have to rise to leave room for everything at once: every node on, and the strongest
+/// instances side by side on all devices. 0 without a cap.
+fn power_of_all(problem: &PlanProblem) -> f64 {
+    if problem.power_room().is_none() {
+        return 0.0;
+    }
+    let of_pool = |pool: usize| {
+        let own = problem.deployments().iter().enumerate().filter(|(_, deployment)| deployment.pool == pool);
+        let instances = own.map(|(v, deployment)| problem.most_instances(v) as f64 * deployment.net_peak_power());
+        let nodes = problem.cluster.pools[pool].nodes.len() as f64;
+        instances.fold(0.0, f64::max) + nodes * (problem.billed_power(pool) + problem.waking_power(pool))
+    };
+    ((0..problem.cluster.pools.len()).map(of_pool).sum::<f64>() - least_room(problem)).max(0.0)
 }
 
 /// Whether requests of the job have floors that single deployments must reach, and no mean floor beside them.
