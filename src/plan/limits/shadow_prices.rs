@@ -11,7 +11,8 @@ use crate::plan::PlanError;
 use crate::plan::block::record_without_classes;
 use crate::plan::capacity::CapacityInput;
 use crate::plan::cells::Cells;
-use crate::plan::problem::{PlanProblem, power_room};
+use crate::plan::power::power_room_as;
+use crate::plan::problem::PlanProblem;
 use crate::plan::record::Optimum;
 use crate::plan::relaxation::ClassSolution;
 use crate::plan::windows::Window;
@@ -67,11 +68,14 @@ pub fn saved(input: &CapacityInput, optimum: &Optimum, limit: &Limit) -> Result<
     let cluster;
     let (changed, amount) = match limit {
         Limit::Accuracy(_) => return Ok(None),
-        // Where an end is moved over a step of the cap or the weights, the block is not linear in it.
-        Limit::Deadline(_) if problem.is_weighted() || problem.power_room().is_some() => return Ok(None),
+        // Where an end is moved over a step of the cap or the weights, or the end of what others hold, the block is not
+        // linear in it.
+        Limit::Deadline(_) if problem.is_weighted() || problem.power_room().is_some() || problem.others_hold() => {
+            return Ok(None);
+        }
         Limit::Nodes(pool) => {
             cluster = with_nodes(problem.cluster, *pool, 1);
-            let power_room = power_room(&cluster);
+            let power_room = power_room_as(problem, &cluster);
             (PlanProblem { cluster: &cluster, power_room, ..without_requests(problem) }, 1.0)
         }
         Limit::Deadline(jobs) => {
@@ -133,6 +137,7 @@ fn without_requests<'a>(problem: &PlanProblem<'a>) -> PlanProblem<'a> {
         cohorts: Vec::new(),
         cohort_of_kind: Vec::new(),
         power_room: problem.power_room.clone(),
+        earliest: problem.earliest.clone(),
         floor_points: problem.floor_points.clone(),
         requests_of_job: problem.requests_of_job.clone(),
         cells: Cells::default(),
