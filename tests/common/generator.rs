@@ -32,7 +32,8 @@ pub fn valid_case(seed: u64) -> Case {
 
 fn attempt(rng: &mut ChaCha8Rng) -> Option<Case> {
     let mut cluster = cluster(rng);
-    hold_devices(rng, &mut cluster);
+    // From a copy, so that all else is drawn as it would be without.
+    hold_devices(&mut rng.clone(), &mut cluster);
     let models = models(rng, &cluster);
     let accuracy = accuracy(rng);
     let workload = workload(rng, &cluster, &accuracy);

@@ -12,7 +12,7 @@ use crate::cli::check::Overrides;
 use crate::cli::exit::Failure;
 use crate::cli::inputs::Inputs;
 use crate::cli::recorded::{Recorded, leave_out};
-use crate::domain::{AccuracyRule, Schedule};
+use crate::domain::{AccuracyRule, Cluster, Schedule};
 use crate::formats::plan_dir::{self, InstanceRow, PlanDirectory};
 use crate::formats::power_adjustment::{KeptInstance, PowerAdjustment};
 use crate::formats::replan_json::ReplanJson;
@@ -111,6 +111,7 @@ impl Before {
             .filter(|instance| self.has_started(instance))
             .partition(|instance| instance.end > self.elapsed);
         let mut kept: Vec<KeptInstance> = running.iter().map(|instance| of(instance)).collect();
+        count_nodes(&mut kept, &inputs.cluster);
         let earlier = plan.power_adjustment.as_ref().map(|adjustment| carried(adjustment, self.elapsed).kept);
         kept.extend(earlier.unwrap_or_default());
         let waiting = self.directory.instances.iter().filter(|instance| !self.has_started(instance));
@@ -195,5 +196,21 @@ impl Before {
             moved += u64::from(!same);
         }
         moved
+    }
+}
+
+/// Nodes that can sleep stay on for the instances they hold: base and idle power count with the last of those.
+fn count_nodes(kept: &mut [KeptInstance], cluster: &Cluster) {
+    let mut last: BTreeMap<(String, String), usize> = BTreeMap::new();
+    for (index, instance) in kept.iter().enumerate() {
+        let known = last.entry((instance.pool.clone(), instance.node.clone())).or_insert(index);
+        if instance.end_s > kept[*known].end_s {
+            *known = index;
+        }
+    }
+    for ((pool, _), index) in last {
+        let pool = cluster.pools.iter().find(|known| known.name == pool && known.suspend);
+        let standing = pool.and_then(|pool| pool.standing_power()).map_or(0.0, |power| power.0);
+        kept[index].power_w = kept[index].power_w.map(|power| power + standing);
     }
 }
