@@ -30,7 +30,7 @@
 //! | [`measure`] | meters, a sampler, a command's energy, operating points that are always undone, studies cell by cell | [`measure::session`], [`measure::profile`] |
 //! | [`fit`] | samples to models: what samples identify is fitted, the rest estimated from hardware and marked | [`fit::fit`] |
 //! | [`telemetry`] | power over time: energy of traces and their gaps, fixed steps, recording | [`telemetry::energy`] |
-//! | [`forecast`] | the power of the next minute with quantiles, and how far each forecaster is off | [`forecast::Forecaster`] |
+//! | [`forecast`] | the power of the next minute with quantiles, how far each forecaster is off, who is busy now | [`forecast::Forecaster`], [`forecast::current`] |
 //! | [`options`] | the deployments a queue may use, and who may use which | [`options::build`] |
 //! | [`plan`] | relaxation, bound, whole instances, placement, baselines | [`plan::solve()`] |
 //! | [`check`] | a plan verified from first principles, a rule a file | [`check::check`] |

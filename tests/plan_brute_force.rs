@@ -186,6 +186,7 @@ fn pool(rng: &mut ChaCha8Rng, index: usize) -> Pool {
         kind: DeviceKind::Gpu,
         devices_per_node: rng.random_range(1..=2),
         devices_busy: BTreeMap::new(),
+        devices_held: BTreeMap::new(),
         device_memory: Bytes::from_gib(40.0),
         host_memory: None,
         cpus_per_device: None,

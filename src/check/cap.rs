@@ -4,12 +4,16 @@ use super::facts::Facts;
 use super::power::{PoweredInterval, PoweredTotals};
 use super::report::{Log, Rule};
 use super::tolerance::{at_most, seconds, watts};
+use crate::domain::Steps;
 
 /// Rule `C-POWER-CAP`: at every instant the standing power of nodes that never sleep and of powered nodes, what waking
 /// takes beyond it, and of every instance its peak power beyond the idle power of its devices, from start to end, sum to
-/// no more than the cap that holds.
+/// no more than the cap that holds less the background, which is what others draw with a margin. Where nodes that never sleep
+/// and the background exceed the cap by themselves, the plan draws nothing. Rule `C-BACKGROUND`: the background is finite,
+/// never negative, and known from the start on.
 pub(super) fn check_cap(facts: &Facts, powered: &PoweredTotals, log: &mut Log) {
     let cluster = facts.input.cluster;
+    check_background(facts, log);
     let Some(cap) = &cluster.site.power_cap else { return };
     let mut always = 0.0;
     for pool in &cluster.pools {
@@ -40,19 +44,44 @@ pub(super) fn check_cap(facts: &Facts, powered: &PoweredTotals, log: &mut Log) {
             draw(wake, on, pool.wake_energy.0 / pool.wake_time.0 - standing.0);
         }
     }
-    // A new cap is an instant at which nothing else need change.
-    changes.extend(cap.iter().map(|(second, _)| (second.max(0.0), 0.0)));
+    // A new cap is an instant at which nothing else need change, and so is a new background.
+    let steps = cap.iter().chain(cluster.site.background.iter().flat_map(Steps::iter));
+    changes.extend(steps.map(|(second, _)| (second.max(0.0), 0.0)));
     changes.push((0.0, 0.0));
     changes.sort_by(|a, b| a.0.total_cmp(&b.0));
-    let mut drawn = always;
+    let mut own = 0.0;
     for (index, &(second, change)) in changes.iter().enumerate() {
-        drawn += change;
+        own += change;
         let more = changes.get(index + 1).is_some_and(|next| next.0 <= second);
-        let limit = cap.iter().take_while(|(from, _)| *from <= second).last().or(cap.iter().next());
-        let Some((_, limit)) = limit.filter(|_| !more) else { continue };
-        if !at_most(drawn, limit, watts(limit)) {
-            let detail = format!("{drawn:.1} W are drawn from {second} s on, {limit} W is the cap");
+        let Some(limit) = value_at(cap, second).filter(|_| !more) else { continue };
+        let others = cluster.site.background.as_ref().and_then(|background| value_at(background, second));
+        let (drawn, background) = (always + own, others.unwrap_or(0.0));
+        // What others exceed the cap by is not the plan's to save.
+        let idle = own <= watts(limit) && at_most(always, limit, watts(limit));
+        if !at_most(drawn + background, limit, watts(limit)) && !idle {
+            let beside = if others.is_some() { format!(" beside {background:.1} W of others") } else { String::new() };
+            let detail = format!("{drawn:.1} W are drawn from {second} s on{beside}, {limit} W is the cap");
             log.add(Rule::PowerCap, || ("plan".to_owned(), detail));
         }
+    }
+}
+
+/// The value that holds at a second; the first one before that.
+fn value_at(steps: &Steps, second: f64) -> Option<f64> {
+    let holding = steps.iter().take_while(|(from, _)| *from <= second).last().or(steps.iter().next());
+    holding.map(|(_, value)| value)
+}
+
+fn check_background(facts: &Facts, log: &mut Log) {
+    let Some(background) = &facts.input.cluster.site.background else { return };
+    for (second, power) in background.iter() {
+        if !(second.is_finite() && power.is_finite() && power >= 0.0) {
+            let detail = format!("others are said to draw {power} W from {second} s on");
+            log.add(Rule::Background, || ("plan".to_owned(), detail));
+        }
+    }
+    if let Some((first, _)) = background.iter().next().filter(|(first, _)| *first > 0.0) {
+        let detail = format!("what others draw is stated from {first} s on, not from the start");
+        log.add(Rule::Background, || ("plan".to_owned(), detail));
     }
 }

@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::facts::Facts;
 use super::report::{Log, Rule};
-use super::tolerance::seconds;
+use super::tolerance::{at_most, seconds};
 
 /// Rules `C-DEVICE-POOL` (the deployment's pool), `C-DEVICE-COUNT` (as many devices as the family needs),
-/// `C-DEVICE-INDEX` (they exist on the node, each once), `C-DEVICE-BUSY` (none in use by others), `C-DEVICE-OVERLAP`
-/// (none used by two instances at once, until the later of claimed and replayed end) and `C-TIMES` (start and end finite,
-/// in order, start not before the plan).
+/// `C-DEVICE-INDEX` (they exist on the node, each once), `C-DEVICE-BUSY` (none in use by others), `C-DEVICE-HELD` (none
+/// before others who hold it at the start are done), `C-DEVICE-OVERLAP` (none used by two instances at once, until the later of
+/// claimed and replayed end) and `C-TIMES` (start and end finite, in order, start not before the plan).
 ///
 /// That an instance stays on one node needs no rule: it names one node and indices on it.
 pub(super) fn check_devices(facts: &Facts, log: &mut Log) {
@@ -46,6 +46,16 @@ fn check_place(facts: &Facts, index: usize, log: &mut Log) {
         let busy = instance.node.and_then(|node| pool.devices_busy.get(&node));
         if busy.is_some_and(|busy| busy.contains(&device)) {
             broken(Rule::DeviceBusy, format!("device {device} of {} is in use by others", claimed.node));
+        }
+        let held = instance.node.and_then(|node| pool.devices_held.get(&(node, device)));
+        if let Some(until) = held
+            && !at_most(until.0, claimed.start.0, seconds(until.0))
+        {
+            let (start, node) = (claimed.start, &claimed.node);
+            broken(
+                Rule::DeviceHeld,
+                format!("starts at {start} on device {device} of {node}, which others hold until {until}"),
+            );
         }
     }
 }

@@ -50,6 +50,8 @@ rules! {
     DeviceIndex = "C-DEVICE-INDEX",
     /// None of them is in use by others.
     DeviceBusy = "C-DEVICE-BUSY",
+    /// None of them is used before others who hold it at the start are done.
+    DeviceHeld = "C-DEVICE-HELD",
     /// None of them is used by two instances at once.
     DeviceOverlap = "C-DEVICE-OVERLAP",
     /// Start and end are finite, in order and not before the plan starts.
@@ -64,8 +66,10 @@ rules! {
     PowerOverlap = "C-POWER-OVERLAP",
     /// A node that cannot sleep has no powered intervals.
     NoSleep = "C-NO-SLEEP",
-    /// All nodes together stay within the power cap.
+    /// All nodes together stay within the power cap, less what others draw and its margin.
     PowerCap = "C-POWER-CAP",
+    /// What others are said to draw is a power at every instant.
+    Background = "C-BACKGROUND",
     /// Idle joules of a powered interval.
     IdleEnergy = "C-IDLE-ENERGY",
     /// Wake joules of a powered interval.

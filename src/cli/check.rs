@@ -51,22 +51,46 @@ pub fn run(arguments: &Arguments, output: &Output) -> anyhow::Result<()> {
         return run_options(arguments, output);
     }
     let directory = plan_dir::read(&arguments.dir)?;
-    let Inputs { models, cluster, assembled, accuracy, .. } =
-        Recorded::new(&directory.plan, &arguments.overrides)?.read()?;
+    let recorded = Recorded::new(&directory, &arguments.overrides)?;
+    let Inputs { models, cluster, assembled, accuracy, .. } = recorded.read()?;
     let workload = &assembled.workload;
     let claims = of_directory(&directory, &cluster, &workload.requests);
     let report =
         check(&CheckInput { workload, cluster: &cluster, models: &models, accuracy: &accuracy, plan: &claims });
+    let telemetry = Telemetry::of(&recorded);
     if arguments.json {
-        output.json(&to_json(&report))?;
+        output.json(&to_json(&report, &telemetry))?;
     } else {
-        output.data(text(&report).as_bytes())?;
+        output.data(text(&report, &telemetry).as_bytes())?;
     }
-    if report.is_valid() {
+    if report.is_valid() && telemetry.differences.is_empty() {
         return Ok(());
     }
-    let message = format!("the check found {}", count(report.violation_count() as u64, "violation"));
+    let violations = report.violation_count() + telemetry.differences.len();
+    let message = format!("the check found {}", count(violations as u64, "violation"));
     Err(Failure { code: CHECK_FAILED, message }.into())
+}
+
+/// Code of what a plan says of current power against its telemetry: a rule beside those of the plan itself.
+const TELEMETRY: &str = "C-TELEMETRY";
+
+/// Whether what a plan says of current power follows from its telemetry.
+#[derive(Default)]
+struct Telemetry {
+    differences: Vec<String>,
+    /// `true` where they were compared; absent where there is none.
+    compared: Option<bool>,
+    why_not: Option<String>,
+}
+
+impl Telemetry {
+    fn of(recorded: &Recorded) -> Self {
+        match recorded.adjustment_differences() {
+            Ok(None) => Self::default(),
+            Ok(Some(differences)) => Self { differences, compared: Some(true), why_not: None },
+            Err(why) => Self { compared: Some(false), why_not: Some(format!("{why:#}")), ..Self::default() },
+        }
+    }
 }
 
 /// A plan made from an options CSV.
@@ -103,18 +127,24 @@ fn run_options(arguments: &Arguments, output: &Output) -> anyhow::Result<()> {
     Err(Failure { code: CHECK_FAILED, message }.into())
 }
 
-fn text(report: &Report) -> String {
+fn text(report: &Report, telemetry: &Telemetry) -> String {
     let totals = &report.totals;
     let mut text = String::new();
     for violation in &report.violations {
         text.push_str(&format!("{}\n", plain(&violation.to_string())));
+    }
+    for difference in &telemetry.differences {
+        text.push_str(&format!("{TELEMETRY} plan: {}\n", plain(difference)));
+    }
+    if let Some(why) = &telemetry.why_not {
+        text.push_str(&format!("power_adjustment was taken as it is, for its telemetry is no more: {}\n", plain(why)));
     }
     for (rule, count) in &report.omitted {
         text.push_str(&format!("{rule}: {count} more\n"));
     }
     text.push_str(&format!(
         "{}: {} on {} and {}, {} recomputed\n",
-        if report.is_valid() { "valid" } else { "INVALID" },
+        if report.is_valid() && telemetry.differences.is_empty() { "valid" } else { "INVALID" },
         count(totals.requests as u64, "request"),
         count(totals.instances as u64, "instance"),
         count(totals.nodes_used as u64, "node"),
@@ -123,13 +153,15 @@ fn text(report: &Report) -> String {
     text
 }
 
-fn to_json(report: &Report) -> Value {
+fn to_json(report: &Report, telemetry: &Telemetry) -> Value {
     let totals = &report.totals;
-    let violations: Vec<Value> = report
+    let mut violations: Vec<Value> = report
         .violations
         .iter()
         .map(|found| json!({"rule": found.rule.code(), "subject": found.subject, "detail": found.detail}))
         .collect();
+    let differences = telemetry.differences.iter();
+    violations.extend(differences.map(|found| json!({"rule": TELEMETRY, "subject": "plan", "detail": found})));
     let omitted: serde_json::Map<String, Value> =
         report.omitted.iter().map(|(rule, count)| (rule.code().to_owned(), json!(count))).collect();
     let jobs: Vec<Value> = totals
@@ -148,10 +180,10 @@ fn to_json(report: &Report) -> Value {
     let energy: serde_json::Map<String, Value> =
         totals.energy.named().into_iter().map(|(name, joules)| (name.to_owned(), json!(joules.0))).collect();
     let mut value = json!({
-        "valid": report.is_valid(),
+        "valid": report.is_valid() && telemetry.differences.is_empty(),
         "violations": violations,
         "violations_omitted": omitted,
-        "violation_count": report.violation_count(),
+        "violation_count": report.violation_count() + telemetry.differences.len(),
         "objective_j": totals.objective.0,
         "energy": energy,
         "requests": totals.requests,
@@ -160,8 +192,9 @@ fn to_json(report: &Report) -> Value {
         "makespan_s": totals.makespan.0,
         "jobs": jobs,
     });
-    if let (Some(object), Some(objective)) = (value.as_object_mut(), totals.weighted) {
-        object.insert("objective".into(), json!(objective));
+    if let Some(object) = value.as_object_mut() {
+        object.extend(totals.weighted.map(|objective| ("objective".to_owned(), json!(objective))));
+        object.extend(telemetry.compared.map(|compared| ("telemetry_compared".to_owned(), json!(compared))));
     }
     value
 }

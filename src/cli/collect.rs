@@ -37,13 +37,19 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments, output: &Output) -> anyhow::Result<()> {
     let opened = submit::open(&arguments.dir)?;
     let plan = plan_dir::read(&arguments.dir)?;
-    let inputs = Recorded::new(&plan.plan, &arguments.overrides)?.read()?;
+    let inputs = Recorded::new(&plan, &arguments.overrides)?.read()?;
     let workload = &inputs.assembled.workload;
     let names: Vec<String> = workload.jobs.iter().map(|job| job.name.clone()).collect();
     let job: Vec<usize> = workload.requests.group.iter().map(|&group| workload.groups[group as usize].job).collect();
     let id: Vec<String> = plan.assignments.iter().map(|(id, _)| id.to_owned()).collect();
     let instance: Vec<String> =
         plan.assignments.iter().map(|(_, instance)| plan.instances[instance as usize].id.clone()).collect();
+    // Requests that the plan before serves have no instance here.
+    let by_row = |names: &[String]| -> Vec<String> {
+        inputs.assembled.by_row(names).into_iter().map(Option::unwrap_or_default).collect()
+    };
+    let (id, instance) = (by_row(&id), by_row(&instance));
+    let job: Vec<usize> = inputs.assembled.by_row(&job).into_iter().map(Option::unwrap_or_default).collect();
     let asked = Asked { files: &inputs.assembled.files, jobs: &names, job: &job, id: &id, instance: &instance };
     let out = arguments.out.clone().unwrap_or_else(|| opened.dir.join("collected"));
     let collected = collect(&opened.dir, &opened.scripts, &asked, &out)?;

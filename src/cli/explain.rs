@@ -14,9 +14,9 @@ use crate::domain::{RequestIds, Workload};
 use crate::formats::plan_dir::{self, InstanceRow, PlanDirectory};
 use crate::options::{OptionsInput, build};
 use crate::plan::PlanProblem;
-use crate::report::RequestIndex;
 use crate::report::explain::{Alternative, alternatives, refusals};
 use crate::report::text::{Table, count, energy, plain, time};
+use crate::report::{RequestIndex, power_adjustment};
 
 /// Deployments listed in the text; `--json` has them all.
 const SHOWN: usize = 8;
@@ -41,7 +41,7 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments, output: &Output) -> anyhow::Result<()> {
     let directory = plan_dir::read(&arguments.dir)?;
     let Inputs { models, cluster, assembled, accuracy, .. } =
-        Recorded::new(&directory.plan, &arguments.overrides)?.read()?;
+        Recorded::new(&directory, &arguments.overrides)?.read()?;
     let (workload, safety) = (&assembled.workload, directory.plan.safety);
     let options = build(&OptionsInput { workload, cluster: &cluster, models: &models, accuracy: &accuracy, safety })?;
     let problem = PlanProblem::new(workload, &cluster, &models, &options, safety);
@@ -59,10 +59,15 @@ pub fn run(arguments: &Arguments, output: &Output) -> anyhow::Result<()> {
         let mut object = Map::new();
         object.extend(request.map(|told| ("request".to_owned(), told.to_json(&story))));
         object.extend(job.map(|(job, served)| ("job".to_owned(), story.job_json(job, &served))));
+        let current = directory.plan.power_adjustment.as_ref();
+        object.extend(current.map(|current| ("power_adjustment".to_owned(), json!(current))));
         return Ok(output.json(&Value::Object(object))?);
     }
     let mut text = request.map(|told| told.text(&story)).unwrap_or_default();
     text.push_str(&job.map(|(job, served)| story.job_text(job, &served)).unwrap_or_default());
+    if let Some(current) = &directory.plan.power_adjustment {
+        text.push_str(&format!("\nplanned beside what others did then:\n{}", power_adjustment::text(current)));
+    }
     Ok(output.data(text.as_bytes())?)
 }
 

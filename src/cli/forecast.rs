@@ -1,7 +1,7 @@
 //! `forecast`: the power of the next minute, and how far forecasters are off.
 
 mod evaluate;
-mod networks;
+pub mod networks;
 mod predict;
 mod recordings;
 #[cfg(feature = "networks")]

@@ -6,16 +6,23 @@ use std::path::Path;
 
 use crate::check::{CheckInput, check};
 use crate::domain::{AccuracyTable, Instance, Schedule};
-use crate::formats::plan_dir::{self, PlanDirectory};
+use crate::formats::plan_dir::{self, InstanceRow, PlanDirectory};
 use crate::plan::PlanProblem;
 use crate::plan::price::{Priced, price};
 use crate::report::RequestIndex;
 use crate::report::claims::{Proof, of_schedule};
+use crate::units::Seconds;
 
 /// The plan of `dir` priced for `problem`, or why it is none for it.
 pub fn read(dir: &Path, problem: &PlanProblem, accuracy: &AccuracyTable) -> Result<Priced, String> {
     let directory = plan_dir::read(dir).map_err(|problems| problems.to_string())?;
-    let priced = price(problem, schedule(&directory, problem)?);
+    let all = schedule(&directory, problem, |instance| Some(instance.start))?;
+    valid(problem, accuracy, all)
+}
+
+/// A schedule priced, if it is valid for `problem`.
+pub fn valid(problem: &PlanProblem, accuracy: &AccuracyTable, schedule: Schedule) -> Result<Priced, String> {
+    let priced = price(problem, schedule);
     let claims = of_schedule(problem, &priced, Proof::none(&priced));
     let PlanProblem { workload, cluster, models, .. } = *problem;
     let report = check(&CheckInput { workload, cluster, models, accuracy, plan: &claims });
@@ -25,7 +32,12 @@ pub fn read(dir: &Path, problem: &PlanProblem, accuracy: &AccuracyTable) -> Resu
     }
 }
 
-fn schedule(directory: &PlanDirectory, problem: &PlanProblem) -> Result<Schedule, String> {
+/// What a plan decided, of those of its instances that `start` gives a second to start at.
+pub fn schedule(
+    directory: &PlanDirectory,
+    problem: &PlanProblem,
+    start: impl Fn(&InstanceRow) -> Option<Seconds>,
+) -> Result<Schedule, String> {
     let by_id: BTreeMap<&str, usize> =
         problem.deployments().iter().enumerate().map(|(v, deployment)| (deployment.id.as_str(), v)).collect();
     let mut instances: Vec<Instance> =
@@ -37,7 +49,13 @@ fn schedule(directory: &PlanDirectory, problem: &PlanProblem) -> Result<Schedule
     let requests = &problem.workload.requests;
     let mut index = RequestIndex::new(requests);
     let mut assignment = vec![u32::MAX; requests.len()];
+    for (instance, row) in instances.iter_mut().zip(&directory.instances) {
+        instance.start = start(row).unwrap_or(instance.start);
+    }
     for (row, (name, instance)) in directory.assignments.iter().enumerate() {
+        if start(&directory.instances[instance as usize]).is_none() {
+            continue;
+        }
         let request = index.find(name, row).ok_or_else(|| format!("request {name} is not in the workload"))?;
         assignment[request] = instance;
     }

@@ -5,7 +5,7 @@ use std::fmt;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::exit;
 use crate::domain::{AccuracyTable, Cluster, Engine, FamilyModel, Goal, Steps};
@@ -114,6 +114,9 @@ pub struct SiteFlags {
     pub goal: Goal,
     /// In place of any cap of the cluster file.
     pub power_cap: Option<Watts>,
+    /// Seconds from where times in the queue count to second 0 of the plan, from which series do: 0 but for a plan that
+    /// goes on from another.
+    pub lead: Seconds,
 }
 
 /// What the files say.
@@ -151,7 +154,8 @@ pub fn read(paths: &Paths, defaults: &Defaults, site: SiteFlags, start: SystemTi
     let cluster = cluster.and_then(|file| {
         let mut cluster = file.cluster;
         series = file.series.into_iter().filter(|(series, _)| site.goes_by(*series)).collect();
-        gathered.take(site.apply(&mut cluster, &series, &paths.cluster, start)).map(|()| cluster)
+        let second_0 = start + Duration::from_secs_f64(site.lead.0.max(0.0));
+        gathered.take(site.apply(&mut cluster, &series, &paths.cluster, second_0)).map(|()| cluster)
     });
     let mut optional = Optional { gathered: &mut gathered };
     let jobs = optional.read(&paths.jobs, |path| jobs_toml::read(path, start));
@@ -182,7 +186,7 @@ pub fn read(paths: &Paths, defaults: &Defaults, site: SiteFlags, start: SystemTi
         warnings.extend(gathered.take(names.check(assembled)).unwrap_or_default());
     }
     if let (Some(cluster), Some(assembled)) = (&cluster, &assembled) {
-        gathered.take(covered(cluster, &series, assembled));
+        gathered.take(covered(cluster, &series, assembled, site.lead));
     }
     gathered.finish()?;
     match (cluster, assembled) {
@@ -253,9 +257,14 @@ impl SiteFlags {
 }
 
 /// Every series must say something of every second until the last deadline.
-fn covered(cluster: &Cluster, series: &[(SiteSeries, PathBuf)], assembled: &Assembled) -> Result<(), Problems> {
+fn covered(
+    cluster: &Cluster,
+    series: &[(SiteSeries, PathBuf)],
+    assembled: &Assembled,
+    lead: Seconds,
+) -> Result<(), Problems> {
     let deadlines = assembled.workload.groups.iter().map(|group| group.deadline.0);
-    let horizon = deadlines.fold(0.0, f64::max);
+    let horizon = deadlines.fold(0.0, f64::max) - lead.0;
     let mut found = Vec::new();
     for (kind, path) in series {
         let steps = match kind {

@@ -1,6 +1,9 @@
 //! `plan`: reads everything, solves, checks the plan before anything is written, writes the plan directory, reports.
 
+pub mod current_power;
 mod no_plan;
+mod replan;
+mod request;
 mod what_if;
 
 use std::collections::BTreeMap;
@@ -11,43 +14,44 @@ use anyhow::Context;
 use clap::ValueEnum;
 use serde_json::{Value, json};
 
+use self::current_power::CurrentPower;
 use self::no_plan::NoPlan;
+use self::replan::Left;
+use self::request::{Request, now};
 use self::what_if::{Frontier, WhatIf};
-use super::arguments::{confidence, duration, fraction, instant, is_stdin, margin, percent, power_cap};
+use super::arguments::{confidence, duration, fraction, instant, margin, percent, power_cap};
 use super::exit::Failure;
 use super::incumbent;
-use super::inputs::{self, Inputs, Paths, SiteFlags};
+use super::inputs::{self, Inputs};
 use super::output::Output;
 use super::plan_options;
 use super::progress::Line;
 use super::zeta;
 use crate::check::{CheckInput, Report, check};
-use crate::domain::Goal;
-use crate::formats::plan_json::{Baseline, Flags, PlanJson, Run, ZetaJson};
-use crate::formats::workload::{Defaults, Format, ModelPolicy, expand};
-use crate::formats::write::{DirectoryWriter, check_target};
+use crate::formats::plan_json::{Baseline, PlanJson, Run, ZetaJson};
+use crate::formats::served_csv::{self, SERVED_CSV};
+use crate::formats::workload::{Format, ModelPolicy};
+use crate::formats::write::{DirectoryWriter, check_target, sha256_file};
 use crate::options::{OptionsInput, build};
 use crate::plan::price::Priced;
-use crate::plan::zeta::Zeta;
 use crate::plan::{self, Plan, PlanProblem, Settings, Verdict};
 use crate::report::claims::{Proof, of_schedule, zeta as claimed_zeta};
 use crate::report::plan_json::{Circumstances, baseline, plan_json};
 use crate::report::tables::write_directory;
-use crate::report::{self, summary};
-use crate::units::Watts;
+use crate::report::{self, power_adjustment, summary};
 
 /// Decide which request runs where and when, on the fewest joules
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// Models files (jouleplan fit)
-    #[arg(long, required_unless_present = "options", num_args = 1..)]
+    #[arg(long, required_unless_present_any = ["options", "replan"], num_args = 1..)]
     models: Vec<PathBuf>,
     /// Cluster file
-    #[arg(long, required_unless_present = "options")]
+    #[arg(long, required_unless_present_any = ["options", "replan"])]
     cluster: Option<PathBuf>,
     /// Workload files, or patterns such as 'queue/*.csv': CSV, Azure trace, OpenAI batch JSONL or class table, packed by
     /// gzip or zstd or not
-    #[arg(long, required_unless_present = "options", num_args = 1..)]
+    #[arg(long, required_unless_present_any = ["options", "replan"], num_args = 1..)]
     workload: Vec<PathBuf>,
     /// Jobs file
     #[arg(long)]
@@ -71,6 +75,15 @@ pub struct Arguments {
     /// Most watts the whole cluster may draw at any instant, in place of the cluster file's cap
     #[arg(long, value_name = "W", value_parser = power_cap)]
     power_cap_w: Option<f64>,
+    #[command(flatten)]
+    current_power: CurrentPower,
+    /// Plan anew what has not started of this plan at --start, from its own inputs and flags; what has started is kept
+    #[arg(long, value_name = "DIR", conflicts_with_all = [
+        "models", "cluster", "workload", "jobs", "accuracy", "task", "deadline", "min_accuracy", "incumbent", "releases",
+        "tokenizer", "sidecar", "format", "engines", "objective", "model_share", "power_cap_w", "options", "safety",
+        "confidence", "model_policy",
+    ])]
+    replan: Option<PathBuf>,
     /// Mean accuracy, in percent, of jobs that have no floor
     #[arg(long, value_parser = percent)]
     min_accuracy: Option<f64>,
@@ -181,10 +194,22 @@ pub fn run(arguments: &Arguments, output: &Output) -> anyhow::Result<()> {
     let request = Request::new(arguments)?;
     let line = Line::new(output.quiet);
     line.say("reading");
-    let inputs = inputs::read(&request.paths, &request.defaults, request.site, request.start)?;
-    require_accuracy(arguments, &inputs)?;
+    let (mut inputs, left) = match &request.before {
+        None => (inputs::read(&request.paths, &request.defaults, request.site, request.start)?, None),
+        Some(before) => {
+            let Left { inputs, served, kept, replan } = before.left()?;
+            (inputs, Some((served, kept, replan)))
+        }
+    };
+    require_accuracy(&request, &inputs)?;
     if let Some(frontier) = arguments.frontier {
         frontier.require_movable(&inputs)?;
+    }
+    let kept = left.as_ref().map_or(&[][..], |(_, kept, _)| kept);
+    let judged = arguments.current_power.adjustment(&inputs.cluster, request.start, kept)?;
+    let power_adjustment = judged.or_else(|| request.before.as_ref()?.adjustment(kept));
+    if let Some(adjustment) = &power_adjustment {
+        power_adjustment::apply(adjustment, &mut inputs.cluster).map_err(anyhow::Error::msg)?;
     }
     let hashes = request.paths.hashes(&inputs.series)?;
     check_target(&arguments.out)?;
@@ -195,10 +220,10 @@ pub fn run(arguments: &Arguments, output: &Output) -> anyhow::Result<()> {
         cluster: &inputs.cluster,
         models: &inputs.models,
         accuracy: &inputs.accuracy,
-        safety: arguments.safety,
+        safety: request.safety,
     })?;
     let (cluster, models, goal) = (&inputs.cluster, &inputs.models, request.site.goal);
-    let problem = PlanProblem::with_goal(workload, cluster, models, &options, arguments.safety, goal);
+    let problem = PlanProblem::with_goal(workload, cluster, models, &options, request.safety, goal);
     let mut warnings: Vec<String> =
         [&inputs.warnings, &inputs.assembled.warnings, &options.warnings].into_iter().flatten().cloned().collect();
     let incumbent = arguments.incumbent.as_deref().and_then(|dir| {
@@ -206,6 +231,9 @@ pub fn run(arguments: &Arguments, output: &Output) -> anyhow::Result<()> {
             .inspect_err(|why| warnings.push(format!("the incumbent {} is not used: {why}", dir.display())))
             .ok()
     });
+    // What is left of the plan before may still be valid; that it is not is no news.
+    let rest = request.before.as_ref().and_then(|before| before.rest(&problem).ok());
+    let incumbent = incumbent.or_else(|| incumbent::valid(&problem, &inputs.accuracy, rest?).ok());
 
     let baselines = match arguments.baselines {
         Baselines::Auto => workload.requests.len() <= MOST_WITH_BASELINES && request.zeta.is_none(),
@@ -245,6 +273,10 @@ pub fn run(arguments: &Arguments, output: &Output) -> anyhow::Result<()> {
         }
     };
     let what_if = WhatIf::of(&problem, &plan, &baselines, &settings, arguments, &inputs, &line)?;
+    let replan = left.map(|(served, _, mut replan)| {
+        replan.moved = request.before.as_ref().map_or(0, |before| before.moved(&problem, &plan.priced.schedule));
+        (served, replan)
+    });
     let circumstances = Circumstances {
         baselines: baselines
             .iter()
@@ -258,6 +290,8 @@ pub fn run(arguments: &Arguments, output: &Output) -> anyhow::Result<()> {
         model_policy: request.defaults.model_policy.as_str().to_owned(),
         flags: request.flags(),
         inputs: hashes,
+        replan: replan.as_ref().map(|(_, replan)| replan.clone()),
+        power_adjustment,
         run: Run::default(),
         zeta: zeta_figures,
     };
@@ -267,94 +301,23 @@ pub fn run(arguments: &Arguments, output: &Output) -> anyhow::Result<()> {
     let mut json = plan_json(&problem, &plan, circumstances);
     json.run = run(started);
     let directory = DirectoryWriter::create(&arguments.out)?;
-    write_directory(directory.path(), &json, &problem, &plan.priced, &inputs.assembled.files, &inputs.engines)?;
+    if let (Some((served, _)), Some(replan)) = (&replan, &mut json.replan) {
+        served_csv::write(directory.path(), served)?;
+        replan.served_sha256 = sha256_file(&directory.path().join(SERVED_CSV))?;
+    }
+    write_directory(directory.path(), &json, &problem, &plan.priced, &inputs.assembled, &inputs.engines)?;
     what_if.write(directory.path())?;
     directory.commit()?;
     drop(line);
     tell(&json, &what_if, arguments, output)
 }
 
-/// In whole seconds, as plan.json will state it: instants in the jobs file then mean the same to `check`.
-fn now() -> SystemTime {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    SystemTime::UNIX_EPOCH + Duration::from_secs(since.as_secs())
-}
-
-/// The command line as the library's own types.
-struct Request {
-    paths: Paths,
-    defaults: Defaults,
-    site: SiteFlags,
-    start: SystemTime,
-    zeta: Option<Zeta>,
-}
-
-impl Request {
-    fn new(arguments: &Arguments) -> anyhow::Result<Self> {
-        let start = arguments.start.unwrap_or_else(now);
-        let parse = |text: &String| {
-            crate::formats::duration::parse_point(text, start)
-                .map_err(|error| Failure::usage(format!("--deadline: {error}")))
-        };
-        let deadline = arguments.deadline.as_ref().map(parse).transpose()?;
-        if deadline.is_some_and(|deadline| deadline.0 <= 0.0) {
-            return Err(Failure::usage("--deadline: it is the start of the plan; give a later one, for example 8h"));
-        }
-        let paths = Paths {
-            models: arguments.models.clone(),
-            cluster: arguments.cluster.clone().unwrap_or_default(), // there, unless there are --options
-            workload: expand(&arguments.workload)?,
-            jobs: arguments.jobs.clone(),
-            accuracy: arguments.accuracy.clone(),
-            engines: arguments.engines.clone(),
-            tokenizer: arguments.tokenizer.clone(),
-            sidecar: arguments.sidecar.clone(),
-        };
-        if paths.roles().iter().any(|(_, path)| is_stdin(path)) {
-            return Err(Failure::usage("plan cannot read stdin: it reads its inputs more than once and records them"));
-        }
-        let defaults = Defaults {
-            deadline,
-            min_accuracy: arguments.min_accuracy,
-            task: arguments.task.clone(),
-            model_policy: arguments.model_policy,
-            releases: arguments.releases,
-            tokenizer: arguments.tokenizer.clone(),
-            sidecar: arguments.sidecar.clone(),
-            confidence: arguments.confidence,
-            format: arguments.format,
-        };
-        let zeta = zeta::asked(arguments.objective, &arguments.model_share)?;
-        let goal = arguments.objective.goal();
-        if goal != Goal::Energy && (arguments.frontier.is_some() || arguments.sensitivity.is_some()) {
-            return Err(Failure::usage(
-                "--frontier and --sensitivity are in joules: they belong to --objective energy",
-            ));
-        }
-        let site = SiteFlags { goal, power_cap: arguments.power_cap_w.map(Watts) };
-        Ok(Self { paths, defaults, site, start, zeta })
-    }
-
-    fn flags(&self) -> Flags {
-        Flags {
-            deadline_s: self.defaults.deadline.map(|deadline| deadline.0),
-            min_accuracy: self.defaults.min_accuracy,
-            task: self.defaults.task.clone(),
-            releases: self.defaults.releases,
-            confidence: self.defaults.confidence,
-            format: self.defaults.format.map(|format| format.to_string()),
-            objective: Some(self.site.goal).filter(|goal| *goal != Goal::Energy).map(|goal| goal.name().to_owned()),
-            power_cap_w: self.site.power_cap.map(|cap| cap.0),
-        }
-    }
-}
-
 /// A floor without figures could only end as infeasible: say what is missing instead.
-fn require_accuracy(arguments: &Arguments, inputs: &Inputs) -> anyhow::Result<()> {
+fn require_accuracy(request: &Request, inputs: &Inputs) -> anyhow::Result<()> {
     let workload = &inputs.assembled.workload;
     let floors = workload.jobs.iter().any(|job| job.floor.is_some())
         || workload.groups.iter().any(|group| group.own_floor.is_some());
-    if floors && arguments.accuracy.is_none() {
+    if floors && request.paths.accuracy.is_none() {
         return Err(Failure::usage("there is an accuracy floor but no figures: give --accuracy A.csv"));
     }
     Ok(())

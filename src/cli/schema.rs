@@ -12,6 +12,7 @@ use crate::formats::options_plan::OptionsPlanJson;
 use crate::formats::plan_dir::{ASSIGNMENTS_HEADER, INSTANCES_HEADER, JOBS_HEADER, NODES_HEADER, SUMMARY_HEADER};
 use crate::formats::plan_json::PlanJson;
 use crate::formats::sample_row::{COLUMNS, REQUIRED};
+use crate::formats::served_csv::SERVED_HEADER;
 use crate::formats::{telemetry_csv, workload};
 
 /// Print the JSON Schema of a format; of a CSV, its columns
@@ -38,6 +39,7 @@ enum Name {
     Assignments,
     Jobs,
     Summary,
+    Served,
 }
 
 pub fn run(arguments: &Arguments, output: &Output) -> anyhow::Result<()> {
@@ -61,6 +63,7 @@ fn schema(name: Name) -> Value {
         Name::Assignments => columns("assignments.csv", &ASSIGNMENTS_HEADER, &ASSIGNMENTS_HEADER),
         Name::Jobs => columns("jobs.csv", &JOBS_HEADER, &JOBS_HEADER),
         Name::Summary => columns("summary.csv", &SUMMARY_HEADER, &SUMMARY_HEADER),
+        Name::Served => columns("served.csv", &SERVED_HEADER, &SERVED_HEADER),
     }
 }
 

@@ -61,6 +61,8 @@ pub struct Pool {
     pub devices_per_node: u32,
     /// Device indices in use by others, by index into `nodes`.
     pub devices_busy: BTreeMap<usize, Vec<u32>>,
+    /// Devices that others hold when the plan starts, by index into `nodes` and their own, with when they are free.
+    pub devices_held: BTreeMap<(usize, u32), Seconds>,
     pub device_memory: Bytes,
     pub host_memory: Option<Bytes>,
     pub cpus_per_device: Option<u32>,
@@ -80,10 +82,15 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// Device indices of a node that the plan may use.
+    /// Device indices of a node that the plan may use, those that are held at its start included.
     pub fn free_devices(&self, node: usize) -> Vec<u32> {
         let busy = self.devices_busy.get(&node).map_or(&[][..], Vec::as_slice);
         (0..self.devices_per_node).filter(|index| !busy.contains(index)).collect()
+    }
+
+    /// From when on the plan may use a device of a node.
+    pub fn free_from(&self, node: usize, device: u32) -> Seconds {
+        self.devices_held.get(&(node, device)).copied().unwrap_or(Seconds::ZERO)
     }
 
     /// Base power plus idle power of all devices of one node: B_p where the node can sleep.
@@ -135,6 +142,8 @@ pub struct Site {
     pub price: Option<Steps>,
     /// Watts that all nodes together may draw at any instant, at the IT load.
     pub power_cap: Option<Steps>,
+    /// Watts of it that others draw, with a margin; nothing where it is `None`.
+    pub background: Option<Steps>,
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -123,6 +123,18 @@ impl Steps {
         Self::new(&lower, self.until).map_or_else(|| Self::constant(0.0), |steps| steps.with_gaps(self.gaps.clone()))
     }
 
+    /// At each instant a value of both.
+    pub fn with(&self, other: &Self, of: impl Fn(f64, f64) -> f64) -> Self {
+        let mut seconds: Vec<f64> = self.iter().chain(other.iter()).map(|(second, _)| second).collect();
+        seconds.sort_by(f64::total_cmp);
+        seconds.dedup();
+        let both = |second: f64| (second, of(self.at(second), other.at(second)));
+        let steps: Vec<(f64, f64)> = seconds.into_iter().map(both).collect();
+        let until = self.until.min(other.until);
+        let gaps = self.gaps.iter().chain(&other.gaps).copied().collect();
+        Self::new(&steps, until).map_or_else(|| self.clone(), |steps| steps.with_gaps(gaps))
+    }
+
     pub fn scaled(&self, factor: f64) -> Self {
         Self {
             steps: self.steps.iter().map(|(second, value)| (*second, value * factor)).collect(),
@@ -154,6 +166,14 @@ mod tests {
         let gaps = steps.with_gaps(vec![(-9.0, -3.0), (20.0, 30.0)]);
         assert_eq!((gaps.missing(20.0), gaps.missing(25.0)), (None, Some((20.0, 25.0))));
         assert_eq!(Steps::new(&[], 9.0), None);
+    }
+
+    #[test]
+    fn two_series_meet_at_every_step_of_either() {
+        let other = Steps::new(&[(0.0, 1.0), (50.0, 3.0), (200.0, 0.0)], 250.0).unwrap();
+        let less = steps().with(&other, |a, b| a - b);
+        assert_eq!(less.iter().collect::<Vec<_>>(), [(0.0, 3.0), (50.0, 1.0), (100.0, -1.0), (200.0, 6.0)]);
+        assert_eq!((less.missing(250.0), less.missing(260.0)), (None, Some((250.0, 260.0))));
     }
 
     #[test]

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::provenance::Provenance;
-use super::request_ids::RequestIds;
+use super::request_ids::{IdsUnavailable, Names, RequestIds};
 use crate::units::Seconds;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,6 +85,78 @@ pub struct Workload {
     pub output_spread: Option<OutputSpread>,
 }
 
+impl Workload {
+    /// The requests to keep, with times that count from `later` on, and which they are. Jobs and groups without any are gone.
+    ///
+    /// # Errors
+    /// Names that are kept elsewhere and cannot be read.
+    pub fn only(&self, keep: impl Fn(usize) -> bool, later: Seconds) -> Result<(Self, Vec<u32>), IdsUnavailable> {
+        let rows: Vec<u32> = (0..self.requests.len()).filter(|&r| keep(r)).map(|r| r as u32).collect();
+        let mut ids = Names::with_capacity(rows.len());
+        let mut kept = rows.iter().copied().peekable();
+        self.requests.ids.visit(0..self.requests.len(), &mut |request, name| {
+            if kept.next_if_eq(&(request as u32)).is_some() {
+                ids.push(name);
+            }
+        })?;
+        let pick = |column: &[u32]| -> Vec<u32> { rows.iter().map(|&row| column[row as usize]).collect() };
+        let floats = |column: &[f32]| -> Vec<f32> { rows.iter().map(|&row| column[row as usize]).collect() };
+        let old_group = pick(&self.requests.group);
+        let mut used_groups = vec![false; self.groups.len()];
+        old_group.iter().for_each(|&group| used_groups[group as usize] = true);
+        let mut used_jobs = vec![false; self.jobs.len()];
+        self.groups
+            .iter()
+            .zip(&used_groups)
+            .filter(|(_, used)| **used)
+            .for_each(|(group, _)| used_jobs[group.job] = true);
+        let (job_number, group_number) = (numbers(&used_jobs), numbers(&used_groups));
+        let shifted = |at: Seconds| at - later;
+        let jobs = self.jobs.iter().zip(&used_jobs).filter(|(_, used)| **used).map(|(job, _)| Job {
+            deadline: shifted(job.deadline),
+            release: shifted(job.release).max(Seconds::ZERO),
+            ..job.clone()
+        });
+        let groups = self.groups.iter().zip(&used_groups).filter(|(_, used)| **used).map(|(group, _)| Group {
+            job: job_number[group.job],
+            deadline: shifted(group.deadline),
+            release: shifted(group.release).max(Seconds::ZERO),
+            ..group.clone()
+        });
+        let spread = self.output_spread.as_ref().map(|spread| OutputSpread {
+            confidence: spread.confidence,
+            variance: floats(&spread.variance),
+            mean_error: floats(&spread.mean_error),
+            most: pick(&spread.most),
+        });
+        let requests = Requests {
+            input_tokens: pick(&self.requests.input_tokens),
+            output_tokens: pick(&self.requests.output_tokens),
+            group: old_group.iter().map(|&group| group_number[group as usize] as u32).collect(),
+            ids: RequestIds::Named(ids),
+        };
+        let workload = Self {
+            jobs: jobs.collect(),
+            groups: groups.collect(),
+            requests,
+            input_provenance: self.input_provenance,
+            output_provenance: self.output_provenance,
+            output_spread: spread,
+        };
+        Ok((workload, rows))
+    }
+}
+
+/// The new number of each that is used.
+fn numbers(used: &[bool]) -> Vec<usize> {
+    let next = |count: &mut usize, used: &bool| {
+        let number = *count;
+        *count += usize::from(*used);
+        Some(number)
+    };
+    used.iter().scan(0, next).collect()
+}
+
 /// Outputs that are predictions: `Requests::output_tokens` holds their means. Columns have an entry for every request.
 #[derive(Clone, Debug, PartialEq)]
 pub struct OutputSpread {
@@ -107,5 +179,51 @@ pub struct AccuracyTable {
 impl AccuracyTable {
     pub fn get(&self, model: &str, task: &str) -> Option<f64> {
         self.percent.get(&(model.to_owned(), task.to_owned())).copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_of_a_queue_is_a_queue() {
+        let job = |name: &str, deadline: f64| Job {
+            name: name.into(),
+            task: None,
+            floor: None,
+            deadline: Seconds(deadline),
+            release: Seconds(50.0),
+            models: None,
+            pools: None,
+            max_ttft: None,
+            max_tbt: None,
+        };
+        let group = |job, deadline| Group {
+            job,
+            deadline: Seconds(deadline),
+            release: Seconds(150.0),
+            own_floor: None,
+            pinned_models: None,
+        };
+        let workload = Workload {
+            jobs: vec![job("a", 900.0), job("b", 1000.0)],
+            groups: vec![group(0, 900.0), group(1, 500.0), group(1, 1000.0)],
+            requests: Requests {
+                input_tokens: vec![1, 2, 3, 4],
+                output_tokens: vec![10, 20, 30, 40],
+                group: vec![0, 2, 1, 2],
+                ids: RequestIds::Rows(vec![("x.csv".into(), 0), ("y.csv".into(), 2)]),
+            },
+            input_provenance: Provenance::Imported,
+            output_provenance: Provenance::Estimated,
+            output_spread: None,
+        };
+        let (left, rows) = workload.only(|request| request % 2 == 1, Seconds(100.0)).unwrap();
+        assert_eq!((rows, left.jobs.len(), left.jobs[0].name.as_str()), (vec![1, 3], 1, "b"));
+        assert_eq!((left.jobs[0].deadline, left.jobs[0].release), (Seconds(900.0), Seconds::ZERO));
+        assert_eq!((left.groups.len(), left.groups[0].job, left.groups[0].release), (1, 0, Seconds(50.0)));
+        assert_eq!((left.requests.group, left.requests.output_tokens), (vec![0, 0], vec![20, 40]));
+        assert_eq!((left.requests.ids.get(0), left.requests.ids.get(1)), ("x.csv:2".into(), "y.csv:2".into()));
     }
 }

@@ -8,6 +8,7 @@
 
 pub mod average;
 pub mod bands;
+pub mod current;
 pub mod evaluate;
 pub mod forecaster;
 pub mod history;

@@ -95,6 +95,7 @@ fn read_pool(section: &mut Section, devices: &[DeviceType]) -> Pool {
     let pool = Pool {
         name,
         devices_busy: read_busy(section, &nodes, per_node.unwrap_or(MAX_DEVICES_PER_NODE)),
+        devices_held: BTreeMap::new(),
         nodes,
         device: known.map_or(written, |device| device.name.clone()),
         kind,

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::power_adjustment::PowerAdjustment;
+use super::replan_json::ReplanJson;
 use crate::domain::{FamilyKey, Parallel};
 
 pub const SCHEMA_VERSION: u32 = 1;
@@ -72,6 +74,12 @@ pub struct PlanJson {
     pub flags: Flags,
     pub deployments: Vec<DeploymentJson>,
     pub inputs: Vec<Input>,
+    /// Where it goes on from another plan.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replan: Option<ReplanJson>,
+    /// How current power changed the cluster, where it was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub power_adjustment: Option<PowerAdjustment>,
     pub run: Run,
 }
 

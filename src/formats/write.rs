@@ -14,7 +14,7 @@ use tempfile::{Builder, TempDir};
 use super::problems::Problems;
 
 /// What a plan directory may hold at its top. Anything else in it is the user's, and then it is not replaced.
-pub const PLAN_ENTRIES: [&str; 11] = [
+pub const PLAN_ENTRIES: [&str; 12] = [
     "assignments.csv",
     "frontier.csv",
     "frontier.svg",
@@ -23,6 +23,7 @@ pub const PLAN_ENTRIES: [&str; 11] = [
     "nodes.csv",
     "plan.json",
     "report.html",
+    "served.csv",
     "shards",
     "slurm",
     "summary.csv",

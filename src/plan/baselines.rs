@@ -11,6 +11,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::paper;
 use super::place::{Lanes, Shape, place};
+use super::power::within_cap;
 use super::price::Priced;
 use super::prices::NONE;
 use super::problem::{Kind, PlanProblem};
@@ -29,6 +30,13 @@ pub struct BaselineResult {
 impl BaselineResult {
     pub fn feasible(&self) -> bool {
         self.priced.is_some() && self.reason.is_none()
+    }
+
+    /// Infeasible after all where it leaves others less of the power cap than they draw.
+    pub(super) fn mind_background(&mut self, problem: &PlanProblem) {
+        if self.feasible() && self.priced.as_ref().is_some_and(|priced| !within_cap(problem, &priced.schedule)) {
+            self.reason = Some("it draws more than others leave of the power cap".to_owned());
+        }
     }
 }
 

@@ -9,6 +9,7 @@
 //! (1 - A / l) a, and at most l times n of the window before live from earlier on and may serve throughout. Hence (2c).
 
 use super::PlanError;
+use super::held;
 use super::lp::{ColId, Lp, RowId};
 use super::problem::PlanProblem;
 
@@ -306,7 +307,6 @@ impl PoolRows {
     fn add(lp: &mut Lp, input: &CapacityInput, pool_index: usize, power: &[RowId]) -> Result<Self, PlanError> {
         let problem = input.problem;
         let pool = &problem.cluster.pools[pool_index];
-        let free: Vec<usize> = (0..pool.nodes.len()).map(|node| pool.free_devices(node).len()).collect();
         let mut widths: Vec<u32> = problem
             .deployments()
             .iter()
@@ -320,9 +320,9 @@ impl PoolRows {
         let length = |w: usize| problem.windows[w].length() / input.scale.time;
         let mut by_width = Vec::new();
         for width in widths {
-            let room: usize = free.iter().map(|devices| devices / width as usize).sum();
+            let room = |w: usize| held::mean(pool, width, &problem.windows[w]);
             let rows = (0..problem.windows.len())
-                .map(|w| lp.add_row(f64::NEG_INFINITY, room as f64 * length(w) * input.usable[pool_index][w], &[]))
+                .map(|w| lp.add_row(f64::NEG_INFINITY, room(w) * length(w) * input.usable[pool_index][w], &[]))
                 .collect::<Result<Vec<_>, _>>()?;
             by_width.push((width, rows));
         }

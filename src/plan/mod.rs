@@ -49,6 +49,7 @@ pub mod columns;
 pub mod confidence;
 pub mod dive;
 pub mod generalised_assignment;
+pub mod held;
 mod hints;
 pub mod limits;
 pub mod list_schedule;
@@ -167,14 +168,42 @@ pub struct Plan {
     pub shadow_prices: Vec<ShadowPrice>,
 }
 
+/// The verdict, and the baselines by name.
+pub type Planned = (Verdict, BTreeMap<String, BaselineResult>);
+
 /// Baselines first, if asked for, then our own plan, which starts from the best of them and of `incumbent`.
+///
+/// What others draw under the power cap may not be in the way. So the plan is made with all of the cap first, and kept if it
+/// leaves room for them at every instant: its bound holds all the more where there is less room, and it is then the very
+/// plan that would be made without others.
 pub fn plan(
     problem: &PlanProblem,
     settings: &Settings,
     seed: u64,
     incumbent: Option<Priced>,
     progress: &mut dyn FnMut(Progress),
-) -> Result<(Verdict, BTreeMap<String, BaselineResult>), PlanError> {
+) -> Result<Planned, PlanError> {
+    let started = Instant::now();
+    if let Some(alone) = problem.without_background() {
+        let (verdict, mut baselines) = plan_as_it_is(&alone, settings, seed, incumbent.clone(), progress)?;
+        if let Verdict::Planned(plan) = &verdict
+            && power::within_cap(problem, &plan.priced.schedule)
+        {
+            baselines.values_mut().for_each(|result| result.mind_background(problem));
+            return Ok((verdict, baselines));
+        }
+    }
+    let left = settings.time_limit.saturating_sub(started.elapsed()).max(settings.time_limit / 2);
+    plan_as_it_is(problem, &Settings { time_limit: left, ..settings.clone() }, seed, incumbent, progress)
+}
+
+fn plan_as_it_is(
+    problem: &PlanProblem,
+    settings: &Settings,
+    seed: u64,
+    incumbent: Option<Priced>,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Planned, PlanError> {
     let started = Instant::now();
     progress(Progress { phase: Phase::Baselines, incumbent: None, bound: 0.0, elapsed: Duration::ZERO });
     let baselines = if settings.baselines { baselines::run(problem, settings, seed) } else { BTreeMap::new() };

@@ -1,7 +1,8 @@
 //! Pieces onto nodes: first fit by width, each at the earliest time it fits, split in two where no gap is long enough.
 //!
 //! A node's devices are interchangeable, so a piece fits wherever enough of them are free throughout; device indices are
-//! chosen afterwards, in order of start, which never fails for intervals whose overlaps stay within the node.
+//! chosen afterwards, in order of start, which never fails for intervals whose overlaps stay within the node. What others
+//! hold at the start is such an interval, too, and comes before all others.
 
 use super::pieces::Piece;
 use super::power::PowerProfile;
@@ -40,6 +41,8 @@ const MOST_SPLITS: usize = 8;
 struct Node {
     index: usize,
     free: u32,
+    /// When each of its devices that others hold at the start is free.
+    held: Vec<f64>,
     taken: Vec<(f64, f64, u32)>,
 }
 
@@ -48,7 +51,8 @@ impl Node {
     fn fits(&self, start: f64, end: f64, devices: u32) -> bool {
         // Overlaps only grow at a start: check the interval's own start and those inside it.
         let inside = |at: f64| -> u32 {
-            self.taken.iter().filter(|(from, to, _)| *from <= at && at < *to).map(|(_, _, k)| k).sum()
+            let held = self.held.iter().filter(|&&until| at < until).count() as u32;
+            held + self.taken.iter().filter(|(from, to, _)| *from <= at && at < *to).map(|(_, _, k)| k).sum::<u32>()
         };
         let starts = self.taken.iter().map(|(from, _, _)| *from).filter(|&from| from > start && from < end);
         std::iter::once(start).chain(starts).all(|at| inside(at) + devices <= self.free)
@@ -56,7 +60,8 @@ impl Node {
 
     /// Times at which a piece might start: its earliest, whenever something ends, and `others`.
     fn candidates(&self, piece: &Piece, others: &[f64]) -> Vec<f64> {
-        let ends = self.taken.iter().map(|(_, to, _)| *to).filter(|&to| to > piece.earliest && to <= piece.latest);
+        let ends = self.taken.iter().map(|(_, to, _)| *to).chain(self.held.iter().copied());
+        let ends = ends.filter(|&to| to > piece.earliest && to <= piece.latest);
         let mut times: Vec<f64> = std::iter::once(piece.earliest).chain(ends).chain(others.iter().copied()).collect();
         times.sort_by(f64::total_cmp);
         times
@@ -177,9 +182,12 @@ pub fn pack(
     power: Option<&mut PowerProfile>,
 ) -> Packed {
     let cluster_pool = &problem.cluster.pools[pool];
-    let mut nodes: Vec<Node> = (0..cluster_pool.nodes.len())
-        .map(|index| Node { index, free: cluster_pool.free_devices(index).len() as u32, taken: Vec::new() })
-        .collect();
+    let node = |index: usize| {
+        let free = cluster_pool.free_devices(index);
+        let held = free.iter().map(|&device| cluster_pool.free_from(index, device).0).filter(|until| *until > 0.0);
+        Node { index, free: free.len() as u32, held: held.collect(), taken: Vec::new() }
+    };
+    let mut nodes: Vec<Node> = (0..cluster_pool.nodes.len()).map(node).collect();
     let mut site = Site { problem, pool, power };
     let mut order: Vec<Piece> = pieces.to_vec();
     let flexible = |piece: &Piece| piece.latest > piece.earliest + 1e-9;
@@ -299,7 +307,8 @@ pub fn instances(problem: &PlanProblem, pool: usize, placements: &[Placement]) -
         let placement = &placements[index];
         if placement.node != node {
             node = placement.node;
-            free_at = cluster_pool.free_devices(node).into_iter().map(|device| (device, 0.0)).collect();
+            let free = cluster_pool.free_devices(node).into_iter();
+            free_at = free.map(|device| (device, cluster_pool.free_from(node, device).0)).collect();
         }
         let mut device_indices = Vec::new();
         for (device, busy_until) in &mut free_at {

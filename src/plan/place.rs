@@ -133,7 +133,7 @@ fn packed(
             .ok_or_else(|| Unplaced::TooSlow(deployment.id.clone()))?;
         let longest = pieces.iter().max_by(|a, b| a.duration.total_cmp(&b.duration));
         if let (Shape::Whole(_), Some(piece)) = (shape, longest) {
-            let earliest = problem.wake(deployment.pool);
+            let earliest = problem.earliest(v);
             let duration = problem.horizon() - earliest;
             spares[deployment.pool].push(Piece { earliest, latest: earliest, duration, ..*piece });
         }
@@ -221,7 +221,7 @@ fn deployment_pieces(
             longest,
             deployment: v,
             devices: deployment.devices,
-            earliest: problem.wake(deployment.pool),
+            earliest: problem.earliest(v),
             load: deployment.load_time.0 + reserve,
             most,
             least: lanes,

@@ -4,8 +4,8 @@
 //! it wakes what that takes beyond; an instance draws its peak power beyond the idle power of its devices for as long as
 //! it lives. Staying under the cap by peaks leaves nothing to how requests happen to overlap.
 
-use super::problem::{PlanProblem, power_of_awake};
-use crate::domain::{PoweredInterval, Schedule, Steps};
+use super::problem::PlanProblem;
+use crate::domain::{Cluster, PoweredInterval, Schedule, Steps};
 
 /// Watts by which a sum may exceed the cap: rounding.
 const ROUNDING: f64 = 1e-6;
@@ -89,6 +89,37 @@ impl PowerProfile {
         self.add(wake.0, off.0, problem.billed_power(pool));
         self.add(wake.0, on.0, problem.waking_power(pool));
     }
+}
+
+/// Watts for this plan. What others draw takes all that there is and no more: what they exceed the cap by is not the
+/// plan's to save, but it starts nothing meanwhile.
+pub(super) fn power_room(cluster: &Cluster) -> Option<Steps> {
+    let room = room_beside_nodes(cluster)?;
+    let Some(background) = &cluster.site.background else { return Some(room) };
+    Some(room.with(background, |room, background| (room - background).max(room.min(0.0))))
+}
+
+/// As `power_room` for another cluster, if others drew what `problem` minds of it.
+pub(super) fn power_room_as(problem: &PlanProblem, cluster: &Cluster) -> Option<Steps> {
+    let alone = problem.power_room() == room_beside_nodes(problem.cluster).as_ref();
+    if alone { room_beside_nodes(cluster) } else { power_room(cluster) }
+}
+
+/// What has the steps of `room`: the cap itself, unless what others draw was taken off it.
+pub(super) fn cap_steps<'a>(cluster: &'a Cluster, room: &'a Option<Steps>) -> Option<&'a Steps> {
+    if *room == room_beside_nodes(cluster) { cluster.site.power_cap.as_ref() } else { room.as_ref() }
+}
+
+/// As `power_room`, if others drew nothing.
+pub(super) fn room_beside_nodes(cluster: &Cluster) -> Option<Steps> {
+    let cap = cluster.site.power_cap.as_ref()?;
+    Some(cap.lowered(power_of_awake(cluster)))
+}
+
+/// Watts of all nodes that never sleep.
+fn power_of_awake(cluster: &Cluster) -> f64 {
+    let awake = cluster.pools.iter().filter(|pool| !pool.suspend);
+    awake.map(|pool| pool.standing_power().map_or(0.0, |power| power.0) * pool.nodes.len() as f64).sum()
 }
 
 /// Whether a whole schedule stays under the cap at every instant.

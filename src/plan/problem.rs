@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 use rayon::prelude::*;
 
 use super::cells::Cells;
+use super::held;
+use super::power::{cap_steps, power_room, room_beside_nodes};
 use super::windows::{Window, windows};
 use crate::domain::{AccuracyRule, Cluster, Deployment, FamilyModel, Goal, Rates, Steps, Workload, dot, features};
 use crate::options::Options;
@@ -65,8 +67,10 @@ pub struct PlanProblem<'a> {
     pub cohorts: Vec<Cohort>,
     /// Cohort of each kind.
     pub cohort_of_kind: Vec<u32>,
-    /// Watts the power cap leaves beside nodes that never sleep; `None` without a cap.
+    /// Watts the power cap leaves beside nodes that never sleep and what others draw; `None` without a cap.
     pub(super) power_room: Option<Steps>,
+    /// Earliest second an instance of each deployment can start.
+    pub(super) earliest: Vec<f64>,
     /// f_j * N_j by job; `None` without a mean floor.
     pub floor_points: Vec<Option<f64>>,
     pub requests_of_job: Vec<usize>,
@@ -96,22 +100,35 @@ impl<'a> PlanProblem<'a> {
         goal: Goal,
     ) -> Self {
         let weights = weights(cluster, goal);
-        let windows = windows(workload, [weights.as_ref(), cluster.site.power_cap.as_ref()]);
-        Self::over(windows, weights, workload, cluster, models, options, safety, goal)
+        let room = power_room(cluster);
+        let windows = windows(workload, cluster, [weights.as_ref(), cap_steps(cluster, &room)]);
+        Self::over(windows, weights, room, workload, cluster, models, options, safety, goal)
+    }
+
+    /// The same problem with all of the cap, as if others drew nothing; `None` where that is the problem itself.
+    pub fn without_background(&self) -> Option<Self> {
+        let Self { workload, cluster, options, models, safety, goal, .. } = *self;
+        let site = &cluster.site;
+        site.background.as_ref().filter(|_| site.power_cap.is_some())?;
+        let room = room_beside_nodes(cluster);
+        let windows = windows(workload, cluster, [self.weights.as_ref(), cap_steps(cluster, &room)]);
+        Some(Self::over(windows, self.weights.clone(), room, workload, cluster, models, options, safety, goal))
     }
 
     /// The same problem over windows that know no steps of the weights, where that makes a difference: a relaxation.
     pub fn without_steps(&self) -> Option<Self> {
         let Self { workload, cluster, options, models, safety, goal, .. } = *self;
-        let windows = windows(workload, [None, cluster.site.power_cap.as_ref()]);
+        let room = self.power_room.clone();
+        let windows = windows(workload, cluster, [None, cap_steps(cluster, &room)]);
         let fewer = self.is_weighted() && windows.len() < self.windows.len();
-        fewer.then(|| Self::over(windows, self.weights.clone(), workload, cluster, models, options, safety, goal))
+        fewer.then(|| Self::over(windows, self.weights.clone(), room, workload, cluster, models, options, safety, goal))
     }
 
     #[expect(clippy::too_many_arguments, reason = "the fields of the problem, from two constructors")]
     fn over(
         windows: Vec<Window>,
         weights: Option<Steps>,
+        power_room: Option<Steps>,
         workload: &'a Workload,
         cluster: &'a Cluster,
         models: &'a [FamilyModel],
@@ -158,12 +175,14 @@ impl<'a> PlanProblem<'a> {
             kind_of_group: Vec::new(),
             cohorts: Vec::new(),
             cohort_of_kind: Vec::new(),
-            power_room: power_room(cluster),
+            power_room,
+            earliest: Vec::new(),
             floor_points,
             requests_of_job,
             cells: Cells::default(),
             shortest,
         };
+        problem.earliest = problem.earliest_starts();
         let mut known: BTreeMap<(u64, u64, Option<usize>, Vec<usize>), usize> = BTreeMap::new();
         for (g, group) in workload.groups.iter().enumerate() {
             let allowed: Vec<usize> =
@@ -233,9 +252,27 @@ impl<'a> PlanProblem<'a> {
         &self.options.deployments
     }
 
-    /// Earliest second an instance of `v` can serve: wake of its node and load.
+    /// Earliest second an instance of `v` can serve: wake of its node, or devices that others hold, and load.
     pub fn ready(&self, v: usize) -> f64 {
-        self.wake(self.deployments()[v].pool) + self.deployments()[v].load_time.0
+        self.earliest(v) + self.deployments()[v].load_time.0
+    }
+
+    /// Whether others hold devices at the start.
+    pub fn others_hold(&self) -> bool {
+        self.cluster.pools.iter().any(|pool| !pool.devices_held.is_empty())
+    }
+
+    /// Earliest second an instance of `v` can start.
+    pub fn earliest(&self, v: usize) -> f64 {
+        self.earliest[v]
+    }
+
+    fn earliest_starts(&self) -> Vec<f64> {
+        let of = |deployment: &Deployment| {
+            let pool = &self.cluster.pools[deployment.pool];
+            self.wake(deployment.pool).max(held::earliest(pool, deployment.devices))
+        };
+        self.deployments().iter().map(of).collect()
     }
 
     /// Seconds before an instance can start in a pool: its nodes sleep until the plan wakes them.
@@ -304,10 +341,11 @@ impl<'a> PlanProblem<'a> {
         w + 1 < self.windows.len()
             && self.weight(w) == self.weight(w + 1)
             && self.power_room.is_none()
+            && self.cluster.pools.iter().all(|pool| held::is_free(pool, self.windows[w].start))
             && self.cohorts.iter().all(|cohort| self.kinds[cohort.kind].first_window != w + 1)
     }
 
-    /// Watts the power cap leaves beside nodes that never sleep, over time; `None` without a cap.
+    /// Watts the power cap leaves beside nodes that never sleep and what others draw, over time; `None` without a cap.
     pub fn power_room(&self) -> Option<&Steps> {
         self.power_room.as_ref()
     }
@@ -393,32 +431,20 @@ impl<'a> PlanProblem<'a> {
 
     /// Most instances of `v` at once in a window: what devices and the power cap allow.
     pub fn most_alive(&self, v: usize, window: usize) -> usize {
-        let most = self.most_instances(v);
-        let Some(room) = self.window_room(window) else { return most };
         let deployment = &self.deployments()[v];
         let pool = &self.cluster.pools[deployment.pool];
+        let most = held::most(pool, deployment.devices, self.windows[window].end);
+        let Some(room) = self.window_room(window) else { return most };
         let share = f64::from(deployment.devices) / f64::from(pool.devices_per_node);
         let power = deployment.net_peak_power() + share * self.billed_power(deployment.pool);
         if power * most as f64 <= room { most } else { (room.max(0.0) / power + 1e-9) as usize }
     }
 
-    /// Most instances of `v` at once.
+    /// Most instances of `v` at once, whenever that is.
     pub fn most_instances(&self, v: usize) -> usize {
         let deployment = &self.deployments()[v];
-        let pool = &self.cluster.pools[deployment.pool];
-        (0..pool.nodes.len()).map(|node| pool.free_devices(node).len() / deployment.devices as usize).sum()
+        held::most(&self.cluster.pools[deployment.pool], deployment.devices, f64::INFINITY)
     }
-}
-
-pub(super) fn power_room(cluster: &Cluster) -> Option<Steps> {
-    let cap = cluster.site.power_cap.as_ref()?;
-    Some(cap.lowered(power_of_awake(cluster)))
-}
-
-/// Watts of all nodes that never sleep.
-pub(super) fn power_of_awake(cluster: &Cluster) -> f64 {
-    let awake = cluster.pools.iter().filter(|pool| !pool.suspend);
-    awake.map(|pool| pool.standing_power().map_or(0.0, |power| power.0) * pool.nodes.len() as f64).sum()
 }
 
 /// Grams or money per joule over time.

@@ -1,13 +1,16 @@
-//! Windows of time: between successive deadlines, releases, and steps of the site's carbon intensity, price and power cap.
+//! Windows of time: between successive deadlines, releases, ends of what others hold, and steps of the site's carbon intensity,
+//! price and power cap.
 //!
 //! The relaxation knows no finer time; placement always uses exact times. Where there are too many events, releases are
 //! rounded down and deadlines up, and of the steps the smallest are merged: a window then counts with its least weight and
 //! its highest cap.
 
-use crate::domain::{Steps, Workload};
+use crate::domain::{Cluster, Steps, Workload};
 
 /// Deadlines and releases kept exactly by the relaxation.
 const MAX_WINDOWS: usize = 24;
+/// Seconds at which held devices are free that are kept exactly.
+const MAX_FREED: usize = 6;
 /// Steps of a series kept exactly by the relaxation: three days of hours.
 const MAX_STEPS: usize = 72;
 
@@ -23,15 +26,19 @@ impl Window {
     }
 }
 
-/// `series`: weights and cap, where there are any.
-pub fn windows(workload: &Workload, series: [Option<&Steps>; 2]) -> Vec<Window> {
+/// `series`: weights and room under the cap, where there are any.
+pub fn windows(workload: &Workload, cluster: &Cluster, series: [Option<&Steps>; 2]) -> Vec<Window> {
     let mut deadlines: Vec<f64> = workload.groups.iter().map(|group| group.deadline.0).collect();
     let mut releases: Vec<f64> = workload.groups.iter().map(|group| group.release.0).collect();
     let horizon = deadlines.iter().copied().fold(0.0, f64::max);
     thin(&mut deadlines, MAX_WINDOWS / 2);
     thin(&mut releases, MAX_WINDOWS / 2);
     let steps = series.into_iter().flatten().flat_map(|steps| largest_steps(steps, horizon));
-    let mut events: Vec<f64> = deadlines.into_iter().chain(releases).chain([0.0, horizon]).chain(steps).collect();
+    let mut freed: Vec<f64> =
+        cluster.pools.iter().flat_map(|pool| pool.devices_held.values()).map(|free| free.0).collect();
+    thin(&mut freed, MAX_FREED);
+    let events = deadlines.into_iter().chain(releases).chain(freed);
+    let mut events: Vec<f64> = events.chain([0.0, horizon]).chain(steps).collect();
     events.retain(|&event| (0.0..=horizon).contains(&event));
     events.sort_by(f64::total_cmp);
     events.dedup();

@@ -14,6 +14,7 @@ pub mod frontier;
 pub mod infeasible;
 pub mod limits;
 pub mod plan_json;
+pub mod power_adjustment;
 pub mod request_index;
 pub mod sensitivity;
 pub mod summary;

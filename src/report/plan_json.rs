@@ -10,6 +10,8 @@ use crate::formats::plan_json::{
     Baseline, DeploymentJson, Energy, Flags, GapParts, Input, JobConstraints, JobResult, PlanJson, Run, SCHEMA_VERSION,
     Status, ZetaJson,
 };
+use crate::formats::power_adjustment::PowerAdjustment;
+use crate::formats::replan_json::ReplanJson;
 use crate::plan::baselines::BaselineResult;
 use crate::plan::{Plan, PlanProblem};
 
@@ -22,6 +24,8 @@ pub struct Circumstances {
     pub model_policy: String,
     pub flags: Flags,
     pub inputs: Vec<Input>,
+    pub replan: Option<ReplanJson>,
+    pub power_adjustment: Option<PowerAdjustment>,
     pub run: Run,
     /// Objective, bound and constants where the reference paper's objective is minimised.
     pub zeta: Option<(f64, f64, ZetaJson)>,
@@ -29,7 +33,8 @@ pub struct Circumstances {
 
 pub fn plan_json(problem: &PlanProblem, plan: &Plan, circumstances: Circumstances) -> PlanJson {
     let priced = &plan.priced;
-    let Circumstances { baselines, mut warnings, model_policy, flags, inputs, run, zeta } = circumstances;
+    let Circumstances { baselines, mut warnings, model_policy, flags, inputs, replan, power_adjustment, run, zeta } =
+        circumstances;
     let standby_j = standby_joules(problem, priced);
     if standby_j.is_none() {
         warnings.push("standby energy is unknown: a pool that cannot sleep has no base_power_w".to_owned());
@@ -92,6 +97,8 @@ pub fn plan_json(problem: &PlanProblem, plan: &Plan, circumstances: Circumstance
             .map(|v| deployment(&problem.deployments()[v], problem))
             .collect(),
         inputs,
+        replan,
+        power_adjustment,
         run,
     }
 }

@@ -1,23 +1,41 @@
 //! A plan in one screen of text, from plan.json alone.
 
 use super::limits::prices;
+use super::power_adjustment;
 use super::text::{Table, amount, count, energy, percent, plain, time};
 use crate::formats::plan_json::{Baseline, PlanJson, Status};
+use crate::formats::replan_json::ReplanJson;
 
 /// More warnings than this are counted.
 const WARNINGS_SHOWN: usize = 12;
 
 pub fn summary(plan: &PlanJson, whole_cluster: bool) -> String {
     let mut text = headline(plan, whole_cluster);
+    text.push_str(&plan.replan.as_ref().map(|replan| replan_line(plan, replan)).unwrap_or_default());
+    text.push_str(&plan.power_adjustment.as_ref().map(power_adjustment::text).unwrap_or_default());
     text.push_str(&energies(plan));
     text.push_str(&jobs(plan));
     text.push_str(&prices(&plan.prices));
     text.push_str(&baselines(plan));
-    let warnings = warnings(&plan.warnings, "in plan.json");
+    let current = plan.power_adjustment.iter().flat_map(|adjustment| &adjustment.warnings);
+    let warnings = warnings(&current.chain(&plan.warnings).cloned().collect::<Vec<_>>(), "in plan.json");
     if !warnings.is_empty() {
         text.push_str(&format!("\n{warnings}"));
     }
     text
+}
+
+fn replan_line(plan: &PlanJson, replan: &ReplanJson) -> String {
+    let ReplanJson { of, finished, running, moved, before_j, .. } = replan;
+    let (done, requests) = (count(*finished, "instance"), count(plan.requests, "request"));
+    let now = plan.energy.active_j + plan.energy.load_j + plan.energy.tail_j;
+    format!(
+        "replan    of {}: {done} done, {running} kept, {requests} planned anew, {moved} of them elsewhere than before; without \
+         idle nodes {} instead of {}\n",
+        plain(of),
+        energy(now),
+        energy(*before_j)
+    )
 }
 
 pub fn status_words(status: Status) -> &'static str {

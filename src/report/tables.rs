@@ -10,8 +10,8 @@ use crate::domain::{Engine, Rates};
 use crate::formats::job_scripts::ServedJob;
 use crate::formats::plan_dir::{self, InstanceFigures, PlanTables, PoweredFigures, energy_provenance};
 use crate::formats::plan_json::PlanJson;
-use crate::formats::shards::{self, ShardError, Split};
-use crate::formats::workload::WorkloadFile;
+use crate::formats::shards::{self, NOT_HERE, ShardError, Split};
+use crate::formats::workload::Assembled;
 use crate::formats::write::WriteError;
 use crate::plan::price::Priced;
 use crate::plan::{PlanProblem, list_schedule};
@@ -37,7 +37,7 @@ pub fn write_directory(
     json: &PlanJson,
     problem: &PlanProblem,
     priced: &Priced,
-    files: &[WorkloadFile],
+    assembled: &Assembled,
     engines: &[Engine],
 ) -> Result<(), DirectoryError> {
     let (schedule, deployments, cluster) = (&priced.schedule, problem.deployments(), problem.cluster);
@@ -74,8 +74,17 @@ pub fn write_directory(
         .map(|instance| slurm::served_name(engines, &deployments[instance.deployment].family))
         .collect();
     let rank = service_order(problem, priced);
-    let split = Split { assignment: &schedule.assignment, served_names: &served_names, rank: Some(&rank) };
-    let shards = shards::write(dir, files, &split)?;
+    let all: (Vec<u32>, Vec<u32>);
+    let (assignment, rank) = match &assembled.rows {
+        None => (&schedule.assignment, &rank),
+        Some(_) => {
+            let by_row = |of: &[u32]| assembled.by_row(of).into_iter().map(|of| of.unwrap_or(NOT_HERE)).collect();
+            all = (by_row(&schedule.assignment), by_row(&rank));
+            (&all.0, &all.1)
+        }
+    };
+    let split = Split { assignment, served_names: &served_names, rank: Some(rank) };
+    let shards = shards::write(dir, &assembled.files, &split)?;
     let served = served(problem, priced);
     let scripts = Scripts { schedule, deployments, cluster, engines, shards: &shards, requests, served: &served };
     Ok(slurm::write(dir, &scripts)?)

@@ -31,7 +31,9 @@ pub fn valid_case(seed: u64) -> Case {
 }
 
 fn attempt(rng: &mut ChaCha8Rng) -> Option<Case> {
-    let cluster = cluster(rng);
+    let mut cluster = cluster(rng);
+    // From a copy, so that all else is drawn as it would be without.
+    hold_devices(&mut rng.clone(), &mut cluster);
     let models = models(rng, &cluster);
     let accuracy = accuracy(rng);
     let workload = workload(rng, &cluster, &accuracy);
@@ -79,6 +81,7 @@ pub fn cluster(rng: &mut ChaCha8Rng) -> Cluster {
             kind: if device == "Xeon" { DeviceKind::Cpu } else { DeviceKind::Gpu },
             devices_per_node,
             devices_busy,
+            devices_held: BTreeMap::new(),
             device_memory: Bytes::from_gib(*[40.0, 80.0].choose(rng).expect("not empty")),
             host_memory: None,
             cpus_per_device: None,
@@ -103,6 +106,18 @@ pub fn cluster(rng: &mut ChaCha8Rng) -> Cluster {
         }
     }
     Cluster { pools, site }
+}
+
+/// Now and then others hold some devices of a node at first.
+fn hold_devices(rng: &mut ChaCha8Rng, cluster: &mut Cluster) {
+    for pool in &mut cluster.pools {
+        let share = if rng.random_bool(0.4) { rng.random_range(0.1..0.6) } else { 0.0 };
+        for node in 0..pool.nodes.len() {
+            let free = Seconds(rng.random_range(20.0..600.0));
+            let held = (0..pool.devices_per_node).filter(|_| rng.random_bool(share));
+            pool.devices_held.extend(held.map(|device| ((node, device), free)));
+        }
+    }
 }
 
 fn models(rng: &mut ChaCha8Rng, cluster: &Cluster) -> Vec<FamilyModel> {
@@ -333,7 +348,8 @@ fn place(rng: &mut ChaCha8Rng, case: &mut Case) {
         let node = *roomy.choose(rng).expect("eligible deployments have room");
         let mut devices: Vec<u32> = pool.free_devices(node).into_iter().choose_multiple(rng, k);
         devices.sort_unstable();
-        let free = devices.iter().map(|&d| free_from.get(&(p, node, d)).copied().unwrap_or(0.0));
+        let held = |d: u32| pool.devices_held.get(&(node, d)).map_or(0.0, |free| free.0);
+        let free = devices.iter().map(|&d| free_from.get(&(p, node, d)).copied().unwrap_or(held(d)));
         let mut start = free.fold(0.0, f64::max);
         if rng.random_bool(0.3) {
             start += rng.random_range(0.0..60.0);
@@ -380,7 +396,9 @@ pub fn stretch_deadlines(case: &mut Case) -> Option<()> {
     for index in 0..case.plan.instances.len() {
         let deployment = super::restate::deployment_of(&case.plan, index);
         let pool = &case.cluster.pools[deployment.pool];
-        let ready = (if pool.suspend { pool.wake_time.0 } else { 0.0 }) + deployment.load_time.0;
+        // Whatever is held is free by then.
+        let held = pool.devices_held.values().fold(0.0, |most: f64, free| most.max(free.0));
+        let ready = (if pool.suspend { pool.wake_time.0 } else { 0.0 }).max(held) + deployment.load_time.0;
         for (request, finish, _) in schedule(case, index) {
             let requests = &case.workload.requests;
             let group = &case.workload.groups[requests.group[request] as usize];
@@ -413,7 +431,16 @@ fn set_site(rng: &mut ChaCha8Rng, case: &mut Case) {
         let (at, watts) = super::site::peak(case);
         let later = super::site::rises(case).into_iter().filter(|second| *second > at + 20.0);
         let later = later.chain([at + 20.0]).map(|second| super::site::drawn(case, second)).fold(0.0, f64::max);
-        case.cluster.site.power_cap = Steps::new(&[(0.0, 1.001 * watts), (at + 20.0, 1.001 * later)], f64::INFINITY);
+        let (mut first, mut second) = (1.001 * watts, 1.001 * later);
+        if rng.random_bool(0.5) {
+            // Others draw something, less after a while.
+            let others = [rng.random_range(100.0..2000.0), rng.random_range(0.0..100.0)];
+            let falls = rng.random_range(10.0..at + 20.0);
+            (first, second) = (first + others[0], second + others[0]);
+            case.cluster.site.background =
+                Steps::new(&[(0.0, others[0]), (at + 20.0 + falls, others[1])], f64::INFINITY);
+        }
+        case.cluster.site.power_cap = Steps::new(&[(0.0, first), (at + 20.0, second)], f64::INFINITY);
     }
 }
 

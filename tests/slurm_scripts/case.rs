@@ -58,6 +58,7 @@ pub fn pool(name: &str, kind: DeviceKind, slurm: SlurmTarget) -> Pool {
         kind,
         devices_per_node: 4,
         devices_busy: BTreeMap::new(),
+        devices_held: BTreeMap::new(),
         device_memory: Bytes::from_gib(64.0),
         host_memory: None,
         cpus_per_device: Some(8),

@@ -1,7 +1,7 @@
 //! What the verbs of `forecast` share about networks, and what remains of it where they are not built in.
 
 #[cfg(feature = "networks")]
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 #[cfg(feature = "networks")]
 use super::super::exit::Failure;
@@ -73,12 +73,17 @@ pub struct FromFile {
 #[cfg(feature = "networks")]
 impl FromFile {
     pub fn read(&self) -> anyhow::Result<Option<Box<dyn Forecaster>>> {
-        let Some(path) = &self.forecaster else { return Ok(None) };
-        let bytes = std::fs::read(path).map_err(|source| Problems::Unreadable { file: path.clone(), source })?;
-        let (trained, _) = network::file::from_bytes(&bytes)
-            .map_err(|error| Failure::bad_data(format!("{}: {error}", path.display())))?;
-        Ok(Some(Box::new(trained)))
+        self.forecaster.as_ref().map(|path| Ok(read(path)?.0)).transpose()
     }
+}
+
+/// The forecaster of a file, and its bytes.
+#[cfg(feature = "networks")]
+pub fn read(path: &Path) -> anyhow::Result<(Box<dyn Forecaster>, Vec<u8>)> {
+    let bytes = std::fs::read(path).map_err(|source| Problems::Unreadable { file: path.to_owned(), source })?;
+    let (trained, _) =
+        network::file::from_bytes(&bytes).map_err(|error| Failure::bad_data(format!("{}: {error}", path.display())))?;
+    Ok((Box::new(trained), bytes))
 }
 
 /// Says on a terminal how far training is.

@@ -22,6 +22,17 @@ pub use model::{Family, Network, pinball};
 pub use train::{LEVELS, Progress, Training};
 pub use trained::{Studied, Trained, train};
 
+/// Trained on eight H200 of MLPerf's runs: what it says of other kinds is nothing.
+const BUNDLED: &[u8] = include_bytes!("../../../profiles/forecaster.safetensors");
+
+/// The forecaster that comes with the program, and its bytes.
+///
+/// # Errors
+/// None that a released program has.
+pub fn bundled() -> Result<(Trained, &'static [u8]), FileError> {
+    Ok((file::from_bytes(BUNDLED)?.0, BUNDLED))
+}
+
 /// Why a network could not be computed; nothing that input can bring about is known to.
 #[derive(Debug, thiserror::Error)]
 #[error("the network: {0}")]

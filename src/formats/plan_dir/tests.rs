@@ -54,6 +54,7 @@ fn cluster() -> Cluster {
             kind: DeviceKind::Gpu,
             devices_per_node: 8,
             devices_busy: BTreeMap::new(),
+            devices_held: BTreeMap::new(),
             device_memory: Bytes::from_gib(80.0),
             host_memory: None,
             cpus_per_device: None,
@@ -138,6 +139,8 @@ fn plan_json(deployment: &Deployment, requests: u64, instances: u64) -> PlanJson
             peak_power_w: None,
         }],
         inputs: vec![],
+        replan: None,
+        power_adjustment: None,
         run: Run::default(),
     }
 }

@@ -33,10 +33,13 @@ pub enum ShardError {
     Write(#[from] WriteError),
 }
 
+/// In the place of an instance: the request is served by another plan and is in no shard of this one.
+pub const NOT_HERE: u32 = u32::MAX;
+
 /// Which request goes where.
 #[derive(Clone, Copy, Debug)]
 pub struct Split<'a> {
-    /// The instance of each request.
+    /// The instance of each request, or `NOT_HERE`.
     pub assignment: &'a [u32],
     /// The name that each instance's engine answers to.
     pub served_names: &'a [&'a str],
@@ -113,6 +116,10 @@ impl Planned<'_> {
     /// instance.
     fn serve(&mut self, shards: &mut Sink, write: impl FnOnce(&mut Vec<u8>, usize)) -> Result<(), ShardError> {
         let Some(&instance) = self.instances.get(self.served) else { return Ok(()) };
+        if instance == NOT_HERE {
+            self.served += 1;
+            return Ok(());
+        }
         write(shards.row(self.first + self.served, instance, self.path)?, instance as usize);
         shards.row_is_whole()?;
         self.served += 1;
@@ -173,6 +180,19 @@ mod tests {
         assert_eq!(read("shards/i0002.jsonl"), expected(1, "m1"));
         assert_eq!(read("shards/i0001.csv"), "input_tokens,note,TIMESTAMP\n2,,\n");
         assert_eq!(read("shards/i0003.csv"), "input_tokens,note,TIMESTAMP\n1,\"a,b\",\n3,,now\n");
+    }
+
+    #[test]
+    fn requests_of_another_plan_are_left_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let csv = file(dir.path(), "w.csv", "input_tokens\n1\n2\n3\n");
+        let jsonl = file(dir.path(), "w.jsonl", "{\"body\":{},\"k\":1}\n{\"body\":{},\"k\":2}\n");
+        let files = [source(csv, Format::Csv, 0, 3), source(jsonl, Format::OpenaiBatch, 3, 2)];
+        let names = write(dir.path(), &files, &split(&[NOT_HERE, 0, NOT_HERE, NOT_HERE, 0], &["m"])).unwrap();
+        assert_eq!(names[0].len(), 2);
+        let read = |name: &str| fs::read_to_string(dir.path().join(name)).unwrap();
+        assert_eq!(read("shards/i0001.csv"), "input_tokens\n2\n");
+        assert!(read("shards/i0001.jsonl").contains("\"k\":2") && read("shards/i0001.jsonl").lines().count() == 1);
     }
 
     #[test]

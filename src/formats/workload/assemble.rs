@@ -81,7 +81,7 @@ fn assemble_with(
         output_provenance: requests.output_provenance.unwrap_or(Provenance::Imported),
         output_spread: spread,
     };
-    Ok(Assembled { workload, files: placed, warnings })
+    Ok(Assembled { workload, files: placed, rows: None, warnings })
 }
 
 /// A workload file as it stands.

@@ -148,7 +148,28 @@ pub struct WorkloadFile {
 pub struct Assembled {
     pub workload: Workload,
     pub files: Vec<WorkloadFile>,
+    /// Where each request of the workload stands among those of the files, ascending; `None` where it has them all.
+    pub rows: Option<Vec<u32>>,
     pub warnings: Vec<String>,
+}
+
+impl Assembled {
+    /// Requests of all files.
+    pub fn rows_in_files(&self) -> usize {
+        self.files.iter().map(|file| file.requests).sum()
+    }
+
+    /// For each request of the files what there is for it in the workload; `None` for those it does not have.
+    pub fn by_row<T: Clone>(&self, values: &[T]) -> Vec<Option<T>> {
+        let Some(rows) = &self.rows else { return values.iter().cloned().map(Some).collect() };
+        let mut all = vec![None; self.rows_in_files()];
+        for (&row, value) in rows.iter().zip(values) {
+            if let Some(place) = all.get_mut(row as usize) {
+                *place = Some(value.clone());
+            }
+        }
+        all
+    }
 }
 
 /// The format of a file, by its first line.

@@ -12,7 +12,8 @@ use crate::plan::PlanError;
 use crate::plan::block::record_without_classes;
 use crate::plan::capacity::CapacityInput;
 use crate::plan::cells::Cells;
-use crate::plan::problem::{PlanProblem, power_room};
+use crate::plan::power::power_room_as;
+use crate::plan::problem::PlanProblem;
 use crate::plan::record::Optimum;
 use crate::plan::relaxation::ClassSolution;
 
@@ -85,9 +86,11 @@ pub fn saved(input: &CapacityInput, optimum: &Optimum, limit: &Limit) -> Result<
     let cluster;
     let (changed, amount) = match limit {
         Limit::Accuracy(_) => return Ok(None),
+        // Where an end is moved over the end of what others hold, the block is not linear in it.
+        Limit::Deadline(_) if problem.others_hold() => return Ok(None),
         Limit::Nodes(pool) => {
             cluster = with_nodes(problem.cluster, *pool, 1);
-            let power_room = power_room(&cluster);
+            let power_room = power_room_as(problem, &cluster);
             (PlanProblem { cluster: &cluster, power_room, ..without_requests(problem) }, 1.0)
         }
         Limit::Power => {
@@ -97,7 +100,7 @@ pub fn saved(input: &CapacityInput, optimum: &Optimum, limit: &Limit) -> Result<
                 return Ok(None);
             }
             cluster = with_power(problem.cluster, watts);
-            let power_room = power_room(&cluster);
+            let power_room = power_room_as(problem, &cluster);
             (PlanProblem { cluster: &cluster, power_room, ..without_requests(problem) }, watts)
         }
         Limit::Deadline(jobs) => {
@@ -179,6 +182,7 @@ fn without_requests<'a>(problem: &PlanProblem<'a>) -> PlanProblem<'a> {
         cohorts: Vec::new(),
         cohort_of_kind: Vec::new(),
         power_room: problem.power_room.clone(),
+        earliest: problem.earliest.clone(),
         floor_points: problem.floor_points.clone(),
         requests_of_job: problem.requests_of_job.clone(),
         cells: Cells::default(),

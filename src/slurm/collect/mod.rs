@@ -40,7 +40,7 @@ pub struct Asked<'a> {
     /// Names of the jobs, and the job of each request.
     pub jobs: &'a [String],
     pub job: &'a [usize],
-    /// The name and the instance of each request.
+    /// The name and the instance of each request; empty where another plan serves it.
     pub id: &'a [String],
     pub instance: &'a [String],
 }
@@ -93,7 +93,8 @@ pub fn collect(
         let requests = file.first_request..file.first_request + file.requests;
         let jobs = |request: usize| asked.job.get(request).copied().unwrap_or(0);
         if file.format != Format::OpenaiBatch {
-            requests.for_each(|request| with_rows[jobs(request)] = true);
+            let here = |request: &usize| asked.instance.get(*request).is_some_and(|instance| !instance.is_empty());
+            requests.filter(here).for_each(|request| with_rows[jobs(request)] = true);
             rows.gather(file, asked, &mut collected, &mut lines)?;
             continue;
         }
@@ -105,6 +106,10 @@ pub fn collect(
                 continue;
             }
             let instance = asked.instance.get(request).map_or("", String::as_str);
+            if instance.is_empty() {
+                request += 1;
+                continue;
+            }
             let job = jobs(request);
             let id = custom_id(line.as_bytes()).unwrap_or_default();
             let Some(answer) = shards.get(instance).and_then(|shard| shard.answer(&id)) else {

@@ -183,6 +183,9 @@ impl<'a> Rows<'a> {
             let instance = asked.instance.get(request).map_or("", String::as_str);
             let id = asked.id.get(request).map_or("", String::as_str);
             request += 1;
+            if instance.is_empty() {
+                return;
+            }
             collected[job].requests += 1;
             match self.answer(instance, record) {
                 None => wrong = Some(CollectError::NotInShard { id: id.to_owned(), instance: instance.to_owned() }),

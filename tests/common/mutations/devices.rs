@@ -11,6 +11,7 @@ pub const ALL: &[Mutation] = &[
     among("moved onto devices in use", move_onto_devices_in_use),
     among("started before its devices are free", start_too_early),
     among("moved onto a busy device", move_onto_busy_device),
+    among("started on a device that others hold", start_on_held_device),
     alone("device index beyond the node", device_beyond_node),
     alone("device named twice", device_twice),
     among("wrong number of devices", wrong_device_count),
@@ -67,6 +68,29 @@ fn move_onto_busy_device(case: &mut Case, rng: &mut R) -> Option<Rule> {
     moved.device_indices[0] = device;
     case.restate();
     Some(Rule::DeviceBusy)
+}
+
+/// The start moves before the device is free, or the device is free later than was thought.
+fn start_on_held_device(case: &mut Case, rng: &mut R) -> Option<Rule> {
+    let later = rng.random_bool(0.5);
+    let held = |case: &Case, index: usize| -> Option<(usize, u32, f64)> {
+        let (pool, instance) = (pool_of(case, index)?, &case.plan.instances[index]);
+        let node = pool.nodes.iter().position(|node| *node == instance.node)?;
+        let until = |device: &u32| pool.devices_held.get(&(node, *device)).map(|free| (node, *device, free.0));
+        instance.device_indices.iter().find_map(until)
+    };
+    let instance = any_instance(case, rng, |index| held(case, index).is_some())?;
+    let (node, device, until) = held(case, instance)?;
+    if later {
+        let name = case.plan.instances[instance].pool.clone();
+        let pool = case.cluster.pools.iter_mut().find(|pool| pool.name == name)?;
+        let start = case.plan.instances[instance].start;
+        pool.devices_held.insert((node, device), start + Seconds(rng.random_range(0.1..50.0)));
+    } else {
+        case.plan.instances[instance].start = Seconds(until * rng.random_range(0.1..0.9));
+        case.restate();
+    }
+    Some(Rule::DeviceHeld)
 }
 
 fn device_beyond_node(case: &mut Case, rng: &mut R) -> Option<Rule> {

@@ -1,7 +1,7 @@
 //! Grams and power caps.
 
 use jouleplan::check::Rule;
-use jouleplan::domain::{Goal, Steps};
+use jouleplan::domain::{Goal, Pool, Steps};
 use rand::prelude::*;
 
 use super::{Mutation, R, alone, among, percent_off};
@@ -17,6 +17,9 @@ pub const ALL: &[Mutation] = &[
     among("grams without a series", without_series),
     alone("cap below the peak", cap_below_peak),
     alone("cap steps below what is drawn", cap_step),
+    alone("others draw more than the cap leaves", others_draw_more),
+    alone("others said to draw less than nothing", negative_background),
+    alone("others unknown at the start", late_background),
     alone("peak power of a deployment one percent off", peak_off),
 ];
 
@@ -80,6 +83,33 @@ fn cap_step(case: &mut Case, rng: &mut R) -> Option<Rule> {
     let most = rises(case).into_iter().map(|second| drawn(case, second)).fold(0.0, f64::max);
     case.cluster.site.power_cap = Steps::new(&[(0.0, 2.0 * most), (at, drawn(case, at) - 10.0)], f64::INFINITY);
     Some(Rule::PowerCap)
+}
+
+/// The most that is drawn, while others draw a watt more than is left then.
+fn others_draw_more(case: &mut Case, _: &mut R) -> Option<Rule> {
+    let cap = case.cluster.site.power_cap.clone()?;
+    let standing: f64 = case.cluster.pools.iter().filter(|pool| !pool.suspend).map(standing_power).sum();
+    let (at, watts) = peak(case);
+    let left = cap.at(at) - watts;
+    // Nothing is broken while the plan draws nothing.
+    let others = Steps::constant(left + 1.0 + 1e-3 * cap.at(at));
+    case.cluster.site.background = Some(others);
+    (watts > standing + 1.0).then_some(Rule::PowerCap)
+}
+
+fn standing_power(pool: &Pool) -> f64 {
+    pool.standing_power().map_or(0.0, |power| power.0) * pool.nodes.len() as f64
+}
+
+fn negative_background(case: &mut Case, rng: &mut R) -> Option<Rule> {
+    let watts = *[-1.0, -1e-3, f64::NEG_INFINITY].choose(rng)?;
+    case.cluster.site.background = Some(Steps::constant(watts));
+    Some(Rule::Background)
+}
+
+fn late_background(case: &mut Case, rng: &mut R) -> Option<Rule> {
+    case.cluster.site.background = Steps::new(&[(rng.random_range(1.0..60.0), 0.0)], f64::INFINITY);
+    Some(Rule::Background)
 }
 
 fn peak_off(case: &mut Case, rng: &mut R) -> Option<Rule> {
