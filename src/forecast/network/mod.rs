@@ -19,8 +19,8 @@ mod transformer;
 
 pub use file::FileError;
 pub use model::{Family, Network, pinball};
-pub use train::{LEVELS, Progress, Training};
-pub use trained::{Studied, Trained, train};
+pub use train::{Inputs, LEVELS, Progress, Training};
+pub use trained::{Errors, Studied, Trained, Validation, train};
 
 /// Why a network could not be computed; nothing that input can bring about is known to.
 #[derive(Debug, thiserror::Error)]
