@@ -1,9 +1,9 @@
-//! When something learned replaces the averages: one standard error over whole groups of traces, and harm to none of them.
+//! When something learned replaces the averages: one standard error over whole groups of traces, and little harm to any.
 //!
 //! `selected` starts from the mean of the best moving and the best exponential average: by convexity it is off by no more than
 //! the mean of those two. For each kind and output a challenger moves it from there, by the smallest share that is within one
 //! standard error of the best (Breiman, Friedman, Olshen, Stone 1984, section 3.4.3, differences paired by group) of those that
-//! make no group worse, both on groups left out and on the end of all traces left out: what is new to a forecaster is another
+//! cost no group much, both on groups left out and on the end of all traces left out: what is new to a forecaster is another
 //! workload or another hour. Windows overlap, so groups are counted; fewer than three prove nothing, and nothing moves.
 
 use std::collections::BTreeMap;
@@ -14,7 +14,8 @@ use super::history::Window;
 /// Shares of a challenger to choose from, ascending; the rest is the averages'.
 const SHARES: [f64; 5] = [0.0, 0.25, 0.5, 0.75, 1.0];
 const LEAST_GROUPS: usize = 3;
-/// Share by which a group left out may become worse: what averages of another length would cost as well.
+/// What groups that become worse may lose together, as a share of all errors of the averages. A limit on each group by itself
+/// gave up most of what networks gain elsewhere and was no safer on traces left out.
 const LARGEST_HARM: f64 = 0.01;
 
 /// Watts said for each output of a window, by what had not seen it.
@@ -92,15 +93,16 @@ pub(super) fn choose(groups: &Unseen<'_>, later: &Unseen<'_>) -> Choices {
     std::array::from_fn(one)
 }
 
-/// The place in `SHARES` of the smallest one within a standard error of the best of those that harm no group.
+/// The place in `SHARES` of the smallest one within a standard error of the best of the harmless ones.
 fn safe_share(groups: &[Shares], output: usize) -> usize {
     if groups.len() < LEAST_GROUPS {
         return 0;
     }
     let errors = |share: usize| -> Vec<f64> { groups.iter().map(|group| group[output][share]).collect() };
     let total = |share: &usize| errors(*share).iter().sum::<f64>();
-    let is_harmless =
-        |share: &usize| groups.iter().all(|group| group[output][*share] <= (1.0 + LARGEST_HARM) * group[output][0]);
+    let harm =
+        |share: usize| groups.iter().map(|group| (group[output][share] - group[output][0]).max(0.0)).sum::<f64>();
+    let is_harmless = |share: &usize| harm(*share) <= LARGEST_HARM * total(&0);
     let best = (0..SHARES.len()).filter(is_harmless).min_by(|a, b| total(a).total_cmp(&total(b))).unwrap_or(0);
     (0..best)
         .filter(is_harmless)
@@ -178,7 +180,7 @@ mod tests {
         assert_eq!(choose(&none, &none), [None; OUTPUTS]);
     }
     #[test]
-    fn what_helps_all_but_one_group_is_not_used() {
+    fn what_helps_most_groups_is_used_as_far_as_it_costs_another_little() {
         let recordings = recordings(4);
         let windows: Vec<Window<'_>> = recordings.iter().flat_map(Recording::windows).collect();
         let with_one_off = |watts: f64| {
@@ -188,7 +190,9 @@ mod tests {
             }
             choose(&unseen, &unseen)
         };
-        assert_eq!(with_one_off(4.02), [Some(Choice { challenger: 0, share: 1.0 }); OUTPUTS]);
-        assert_eq!(with_one_off(4.2), [None; OUTPUTS]);
+        // A hundredth of the averages' errors is 0.16 W of these four times 4 W.
+        for (watts, share) in [(4.1, Some(1.0)), (4.2, Some(0.75)), (5.0, None)] {
+            assert_eq!(with_one_off(watts), [share.map(|share| Choice { challenger: 0, share }); OUTPUTS], "{watts}");
+        }
     }
 }
