@@ -25,7 +25,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let recording = |device: usize, steps: usize| {
         let power =
             |at: usize| 200.0 + 100.0 * (((at + 13 * device) / 40) % 2) as f64 + ((at * 31 + device) % 11) as f64;
-        let run: Vec<Step> = (0..steps).map(|at| Step { power_w: power(at), is_measured: true }).collect();
+        let run: Vec<Step> = (0..steps).map(|at| Step::measured(power(at))).collect();
         let start = Timestamp::from_micros(0).ok_or("no such time")?;
         let name = device.to_string();
         Ok::<_, Box<dyn std::error::Error>>(Recording {

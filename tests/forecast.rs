@@ -123,6 +123,8 @@ fn a_network_is_trained_judged_kept_and_used() {
     let shares = value["kinds"][0]["network_shares"].as_array().unwrap();
     assert!(shares.len() == 4 && shares.iter().all(|of| (0.0..=1.0).contains(&of["share"].as_f64().unwrap())));
     assert!(bytes == train(&path("two.safetensors")).1, "the same twice");
+    let validation = value["kinds"][0]["validation"].as_array().unwrap();
+    assert!(validation.len() == 4 && validation.iter().all(|of| of["groups_mae_w"]["network"].as_f64().unwrap() > 0.0));
     let kept = path("one.safetensors");
     let predict = ["predict", logs[0], "--forecaster", &kept, "--device", ".csv=L4"];
     let forecasts = json(&run(&predict));
@@ -137,7 +139,7 @@ fn a_network_is_trained_judged_kept_and_used() {
     for (file, code) in [(path("broken"), 65), (logs[0].to_owned(), 65), (path("none"), 66)] {
         assert_eq!(run(&["predict", logs[0], "--forecaster", &file]).status.code(), Some(code), "{file}");
     }
-    for wrong in ["--hidden=3", "--network=rnn", "--epochs=0"] {
+    for wrong in ["--hidden=3", "--network=rnn", "--epochs=0", "--inputs=volts"] {
         assert_eq!(run(&["train", logs[0], "--out", &kept, wrong]).status.code(), Some(2), "{wrong}");
     }
     let evaluate = run(&[&["evaluate", "--networks", "s4d", "--folds", "2", "--json"], &logs[..2]].concat());
@@ -202,10 +204,10 @@ fn published_traces_are_forecast_no_worse_than_by_averages() {
         if place == "node held_out 30 mean" {
             assert!(ratio <= 0.95, "{place}: {ratio}");
         }
-        if row["split"] == "held_out" {
-            let coverage = row["coverage_90"]["selected"].as_f64().unwrap();
-            assert!((0.85..=0.95).contains(&coverage), "{place}: {coverage}");
-        }
+        // Later hours of known traces are often calmer than traces nobody knows, which the bands are made for as well.
+        let most = if row["split"] == "held_out" { 0.95 } else { 0.97 };
+        let coverage = row["coverage_90"]["selected"].as_f64().unwrap();
+        assert!((0.85..=most).contains(&coverage), "{place}: {coverage}");
     }
     // Without a network; the GRU brings these below 1 %, which takes minutes (profiles/README.md).
     worse.sort();

@@ -55,7 +55,7 @@ mod tests {
     use crate::forecast::{Kind, Recording, Step};
 
     fn recording(power: impl Fn(usize) -> f64) -> Recording {
-        let step = |at| Step { power_w: power(at), is_measured: true };
+        let step = |at| Step::measured(power(at));
         let start = crate::domain::Timestamp::from_micros(0).unwrap();
         let kind = Kind { scope: Scope::Device, device: None };
         Recording { name: "r".into(), group: "g".into(), kind, runs: vec![(start, (0..400).map(step).collect())] }

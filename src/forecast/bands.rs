@@ -72,6 +72,13 @@ impl Bands {
         Some(Self(residuals.iter().map(of).collect::<Option<_>>()?))
     }
 
+    /// Makes each side as wide as that of another, for the same parts.
+    pub fn widen(&mut self, other: &Self) {
+        for (own, other) in self.0.iter_mut().flatten().zip(other.0.iter().flatten()) {
+            *own = (own.0.min(other.0), own.1.max(other.1));
+        }
+    }
+
     /// What was said for a history of `part`, corrected.
     pub fn around(&self, said: Said, part: usize) -> Forecast {
         let of = |output: usize| {
@@ -93,7 +100,7 @@ mod tests {
     use crate::forecast::{Kind, Recording, Step};
 
     fn recording(power: impl Fn(usize) -> f64) -> Recording {
-        let step = |at| Step { power_w: power(at), is_measured: true };
+        let step = |at| Step::measured(power(at));
         let kind = Kind { scope: Scope::Device, device: None };
         let runs = vec![(Timestamp::from_micros(0).unwrap(), (0..1200).map(step).collect())];
         Recording { name: "r".into(), group: "g".into(), kind, runs }

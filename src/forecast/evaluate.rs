@@ -159,7 +159,7 @@ mod tests {
     fn scores_are_of_what_was_never_seen() {
         // A staircase, each step of which lasts 200 s: the last value is wrong by 10 W just after a forecast.
         let recording = |group: &str| {
-            let step = |at: usize| Step { power_w: 100.0 + 10.0 * (at / 200) as f64, is_measured: true };
+            let step = |at: usize| Step::measured(100.0 + 10.0 * (at / 200) as f64);
             let kind = Kind { scope: Scope::Node, device: None };
             let runs = vec![(Timestamp::from_micros(0).unwrap(), (0..1000).map(step).collect())];
             Recording { name: group.into(), group: group.into(), kind, runs }

@@ -28,6 +28,41 @@ impl fmt::Display for Kind {
     }
 }
 
+/// What telemetry may hold beside power.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Figure {
+    Utilization,
+    MemoryUsed,
+    SmClock,
+    Temperature,
+}
+
+pub const FIGURES: usize = 4;
+
+impl Figure {
+    /// In the order in which steps hold them.
+    pub const ALL: [Self; FIGURES] = [Self::Utilization, Self::MemoryUsed, Self::SmClock, Self::Temperature];
+
+    /// As the columns of telemetry are called.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Utilization => "utilization_pct",
+            Self::MemoryUsed => "memory_used_mib",
+            Self::SmClock => "sm_clock_mhz",
+            Self::Temperature => "temperature_c",
+        }
+    }
+
+    fn of(self, reading: &Reading) -> Option<f64> {
+        match self {
+            Self::Utilization => reading.utilization_pct,
+            Self::MemoryUsed => reading.memory_used_mib,
+            Self::SmClock => reading.sm_clock_mhz,
+            Self::Temperature => reading.temperature_c,
+        }
+    }
+}
+
 /// A second of a channel.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Step {
@@ -35,6 +70,15 @@ pub struct Step {
     pub power_w: f64,
     /// Whether the power was measured, not bridged.
     pub is_measured: bool,
+    /// Means over the step in the order of `Figure::ALL`, where they are known. Narrow, for there are many steps.
+    pub figures: [Option<f32>; FIGURES],
+}
+
+impl Step {
+    /// A step of which nothing but the power is known.
+    pub fn measured(power_w: f64) -> Self {
+        Self { power_w, is_measured: true, figures: [None; FIGURES] }
+    }
 }
 
 /// What one channel drew, at `STEP`.
@@ -56,12 +100,14 @@ impl Recording {
         let mut last: Option<Timestamp> = None;
         for reading in resample(readings, STEP, gap_limit(readings)) {
             let Some(power) = reading.power else { continue };
-            let step = Step { power_w: power.0, is_measured: true };
+            let figures = Figure::ALL.map(|figure| figure.of(&reading).map(|value| value as f32));
+            let step = Step { figures, ..Step::measured(power.0) };
             let missing = last.map(|last| (reading.at.since(last) / STEP).round() as usize - 1);
             match (missing, runs.last_mut()) {
                 (Some(missing), Some((_, run))) if missing <= BRIDGED => {
                     if let Some(before) = run.last().copied() {
-                        run.extend(std::iter::repeat_n(Step { is_measured: false, ..before }, missing));
+                        let bridge = Step { is_measured: false, figures: [None; FIGURES], ..before };
+                        run.extend(std::iter::repeat_n(bridge, missing));
                     }
                     run.push(step);
                 }
@@ -127,6 +173,11 @@ impl<'a> History<'a> {
     /// Watts, the latest last.
     pub fn powers(&self) -> impl Iterator<Item = f64> + 'a {
         self.steps.iter().map(|step| step.power_w)
+    }
+
+    /// One figure of each step, the latest last.
+    pub fn figures(&self, figure: Figure) -> impl Iterator<Item = Option<f64>> + 'a {
+        self.steps.iter().map(move |step| step.figures[figure as usize].map(f64::from))
     }
 
     /// Watts of the latest step.

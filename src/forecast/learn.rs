@@ -104,7 +104,7 @@ mod tests {
     use crate::forecast::{Recording, Step};
 
     fn recording(group: &str, scope: Scope, power: impl Fn(f64) -> f64) -> Recording {
-        let step = |at: u32| Step { power_w: power(f64::from(at)), is_measured: true };
+        let step = |at: u32| Step::measured(power(f64::from(at)));
         let kind = Kind { scope, device: None };
         let runs = vec![(Timestamp::from_micros(0).unwrap(), (0..500).map(step).collect())];
         Recording { name: group.into(), group: group.into(), kind, runs }
@@ -142,7 +142,7 @@ mod tests {
             assert!(selected <= (moving + exponential) / 2.0, "{scope:?}: {selected} {moving} {exponential}");
         }
         let unknown = Kind { scope: Scope::Package, device: None };
-        let steps = vec![Step { power_w: 1.0, is_measured: true }; crate::forecast::HISTORY];
+        let steps = vec![Step::measured(1.0); crate::forecast::HISTORY];
         let history = History::new(&unknown, &steps).unwrap();
         assert_eq!(forecasters[0].forecast(&[history]), [None]);
         assert!(learn(Method::Selected, &[]).kinds.is_empty());

@@ -23,6 +23,6 @@ pub mod split;
 
 pub use evaluate::{Evaluation, Row, Score, Setting, Shown, baselines, evaluate};
 pub use forecaster::{Forecast, Forecaster, HISTORY, Horizon, LONGEST, OUTPUTS, Output, Quantiles, STEP, Target};
-pub use history::{History, Kind, Recording, Step, Window};
+pub use history::{FIGURES, Figure, History, Kind, Recording, Step, Window};
 pub use learn::{Learned, METHODS, Method, learn};
 pub use split::{Fold, Split, chronological, held_out};

@@ -109,7 +109,7 @@ mod tests {
     use crate::forecast::{Kind, Recording, Step};
 
     fn recording(group: &str, power: impl Fn(usize) -> f64) -> Recording {
-        let step = |at| Step { power_w: power(at), is_measured: true };
+        let step = |at| Step::measured(power(at));
         let kind = Kind { scope: Scope::Device, device: None };
         let runs = vec![(Timestamp::from_micros(0).unwrap(), (0..500).map(step).collect())];
         Recording { name: "r".into(), group: group.into(), kind, runs }

@@ -1,8 +1,8 @@
 //! The forecaster that planning uses, for one kind of channel: the averages, moved as far as `select` finds safe.
 //!
 //! Challengers are weights learned for calm and for lively histories by themselves, since steady load wants a long memory
-//! and the minute of a jump none, and a network where there is one, alone or halved with the first of those. Bands come
-//! from what was said about groups of traces left out, since those say how far a new trace will be off.
+//! and the minute of a jump none, and a network where there is one, alone or halved with the first of those. Bands are as
+//! wide as groups of traces left out or the ends of traces left out ask for: a new trace and a new hour both lie within.
 
 use super::average::{all_averages, exponential_average, moving_average};
 use super::bands::{Bands, Parts, Said};
@@ -81,8 +81,13 @@ pub(super) fn selected(windows: &[Window<'_>], network: Option<NetworkSaid<'_>>)
             }
         }
     }
-    let said = said(&groups, &choices, network.map(|network| network.groups), &network_shares);
-    let bands = Bands::learn(&parts, &groups.windows, &said)?;
+    let said = |unseen, network| said(unseen, &choices, network, &network_shares);
+    let of_groups = said(&groups, network.map(|network| network.groups));
+    let of_later = said(&later, network.map(|network| network.later));
+    let mut bands = Bands::learn(&parts, &groups.windows, &of_groups)?;
+    if let Some(later) = Bands::learn(&parts, &later.windows, &of_later) {
+        bands.widen(&later);
+    }
     Some(Selected { parts, weights, network_shares, bands })
 }
 
@@ -130,7 +135,8 @@ fn by_part(challenger: Challenger, parts: &Parts, windows: &[Window<'_>]) -> Opt
     by_part.iter().map(|of| challenger(if of.is_empty() { windows } else { of })).collect()
 }
 
-/// The mean of the best moving and the best exponential average.
+/// The mean of the best moving and the best exponential average. Never the one that did better where both were judged: which
+/// one that is changes from trace to trace, and choosing it was off by more.
 pub(super) fn averages(windows: &[Window<'_>]) -> Option<Linear> {
     let mut averages = exponential_average(windows)?;
     let moving = moving_average(windows)?;
@@ -155,7 +161,7 @@ mod tests {
 
     fn recording(group: usize) -> Recording {
         let power = |at: usize| 100.0 + 50.0 * (((at + 17 * group) / 40) % 2) as f64 + ((at * 31) % 11) as f64 * 0.1;
-        let step = |at| Step { power_w: power(at), is_measured: true };
+        let step = |at| Step::measured(power(at));
         let runs = vec![(Timestamp::from_micros(0).unwrap(), (0..400).map(step).collect())];
         let kind = Kind { scope: Scope::Device, device: None };
         Recording { name: group.to_string(), group: group.to_string(), kind, runs }

@@ -128,7 +128,7 @@ mod tests {
     use crate::forecast::Step;
 
     fn recording(group: &str, scope: Scope, steps: usize) -> Recording {
-        let run = vec![Step { power_w: 1.0, is_measured: true }; steps];
+        let run = vec![Step::measured(1.0); steps];
         let kind = Kind { scope, device: None };
         Recording {
             name: group.into(),

@@ -11,7 +11,7 @@ use crate::forecast::{Forecaster, Window, baselines};
 #[cfg(feature = "networks")]
 use crate::forecast::{
     Kind,
-    network::{self, Family, Progress, Training},
+    network::{self, Family, Inputs, Progress, Training},
 };
 #[cfg(feature = "networks")]
 use crate::formats::Problems;
@@ -29,6 +29,34 @@ pub struct Networks {
     /// Where the weights of networks and the order of their windows come from
     #[arg(long, default_value_t = Training::default().seed)]
     seed: u64,
+    #[command(flatten)]
+    given: Given,
+}
+
+/// What networks are given.
+#[cfg(feature = "networks")]
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct Given {
+    /// What networks are given: power, or all that the traces hold of power, utilisation, memory, clock and temperature
+    #[arg(long, value_enum, default_value = "power")]
+    inputs: InputsName,
+}
+
+#[cfg(feature = "networks")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum InputsName {
+    Power,
+    All,
+}
+
+#[cfg(feature = "networks")]
+impl Given {
+    pub fn inputs(self) -> Inputs {
+        match self.inputs {
+            InputsName::Power => Inputs::Power,
+            InputsName::All => Inputs::All,
+        }
+    }
 }
 
 #[cfg(feature = "networks")]
@@ -39,7 +67,7 @@ impl Networks {
         if self.no_networks {
             return Ok(forecasters);
         }
-        let training = Training { seed: self.seed, ..Training::default() };
+        let training = Training { seed: self.seed, inputs: self.given.inputs(), ..Training::default() };
         for (at, family) in self.networks.iter().enumerate() {
             let tell = |kind: &Kind, progress: Progress| tell.progress(*family, kind, progress);
             let studied = network::train(*family, windows, &training, &tell)?;

@@ -1,5 +1,6 @@
 //! `forecast train`: a forecaster with networks, as a safetensors file.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -8,10 +9,10 @@ use serde_json::{Value, json};
 use super::super::arguments::is_stdin;
 use super::super::exit::Failure;
 use super::super::output::Output;
-use super::networks::{Teller, family};
+use super::networks::{Given, Teller, family};
 use super::recordings::{Labels, read, too_little};
 use crate::forecast::network::file::{Origin, Source, to_bytes};
-use crate::forecast::network::{Family, Progress, Studied, Trained, Training, train};
+use crate::forecast::network::{Errors, Family, Progress, Studied, Trained, Training, Validation, train};
 use crate::forecast::{Kind, Output as OutputOf, Recording, Window};
 use crate::formats::write::sha256_file;
 use crate::report::text::{Table, percent};
@@ -42,6 +43,8 @@ pub struct Arguments {
     /// Where the weights and the order of the windows come from
     #[arg(long, default_value_t = Training::default().seed)]
     seed: u64,
+    #[command(flatten)]
+    given: Given,
     /// The forecaster to write, as safetensors
     #[arg(long)]
     out: PathBuf,
@@ -72,17 +75,18 @@ pub fn run(arguments: &Arguments, output: &Output) -> anyhow::Result<()> {
         hidden: usize::from(arguments.hidden),
         most_epochs: usize::from(arguments.epochs),
         patience: usize::from(arguments.patience),
+        inputs: arguments.given.inputs(),
         ..Training::default()
     };
     let (teller, begun) = (Teller::new(output), Instant::now());
     let tell = |kind: &Kind, progress: Progress| teller.progress(arguments.network, kind, progress);
-    let Studied { selected, .. } = train(arguments.network, &windows, &training, &tell)?;
+    let Studied { selected, validation, .. } = train(arguments.network, &windows, &training, &tell)?;
     drop(teller);
     let origin = Origin::new(arguments.network, &training, sources(&arguments.files)?);
     output.file(&arguments.out, &to_bytes(&selected, &origin)?)?;
     let wall_s = begun.elapsed().as_secs_f64();
     if arguments.json {
-        output.json(&to_json(&selected, &windows, &origin, wall_s))?;
+        output.json(&to_json(&selected, &validation, &windows, &origin, wall_s))?;
     } else {
         output.data(table(&selected, &windows).as_bytes())?;
     }
@@ -122,7 +126,30 @@ fn shares(trained: &Trained, kind: &Kind) -> Value {
     OutputOf::ALL.into_iter().zip(trained.network_shares(kind)).map(of).collect()
 }
 
-fn to_json(trained: &Trained, windows: &[Window<'_>], origin: &Origin, wall_s: f64) -> Value {
+/// By output, of groups of traces and of the ends of traces left out.
+fn validation_mae(validation: &Validation) -> Value {
+    let of = |output: OutputOf| {
+        let mae = |errors: &Errors| {
+            let at = output.index();
+            json!({"averages": errors.averages_w[at], "network": errors.network_w[at]})
+        };
+        json!({
+            "horizon_s": output.horizon.steps(),
+            "target": output.target.name(),
+            "groups_mae_w": mae(&validation.groups),
+            "later_mae_w": mae(&validation.later),
+        })
+    };
+    OutputOf::ALL.into_iter().map(of).collect()
+}
+
+fn to_json(
+    trained: &Trained,
+    validation: &BTreeMap<Kind, Validation>,
+    windows: &[Window<'_>],
+    origin: &Origin,
+    wall_s: f64,
+) -> Value {
     let kind = |kind: &Kind| {
         let mut object = json!({
             "scope": kind.scope.name(),
@@ -130,6 +157,7 @@ fn to_json(trained: &Trained, windows: &[Window<'_>], origin: &Origin, wall_s: f
             "windows": count(windows, kind),
             "epochs": trained.networks().find(|(of, _)| *of == kind).map(|(_, epochs)| epochs),
             "network_shares": shares(trained, kind),
+            "validation": validation.get(kind).map(validation_mae),
         });
         if let Some(fields) = object.as_object_mut() {
             fields.retain(|_, value| !value.is_null());

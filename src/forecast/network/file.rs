@@ -11,7 +11,7 @@ use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors, serialize};
 use serde::{Deserialize, Serialize};
 
-use super::inputs::INPUTS;
+use super::inputs::Extra;
 use super::model::{Family, Network, Shape};
 use super::scaler::Scaler;
 use super::train::{LEVELS, Training};
@@ -19,7 +19,7 @@ use super::trained::{Channel, Trained, Voice};
 use crate::domain::Scope;
 use crate::forecast::bands::{Bands, Parts};
 use crate::forecast::linear::Linear;
-use crate::forecast::{HISTORY, Kind, OUTPUTS};
+use crate::forecast::{Figure, HISTORY, Kind, OUTPUTS};
 
 const SCHEMA_VERSION: u32 = 1;
 /// The metadata's only key: with several the order would differ from run to run.
@@ -66,6 +66,9 @@ struct KindOf {
     /// Of the network, if there is one.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     epochs: Option<usize>,
+    /// Figures beside power that the network is given, as columns of telemetry are called.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    inputs: Vec<String>,
 }
 
 /// Why a file is no forecaster.
@@ -79,7 +82,7 @@ pub enum FileError {
     Metadata(#[from] serde_json::Error),
     #[error("its schema version is {0}, this program reads {SCHEMA_VERSION}; train the forecaster again")]
     Version(u32),
-    #[error("it has no family, scope or width of this program, {0}; train the forecaster again")]
+    #[error("it has a family, scope, width or input that is not of this program, {0}; train the forecaster again")]
     Unknown(String),
     #[error("tensor `{0}` is missing, of another shape or type, or holds no finite number; train the forecaster again")]
     Tensor(String),
@@ -108,12 +111,17 @@ pub fn to_bytes(trained: &Trained, origin: &Origin) -> Result<Vec<u8>, FileError
             scope: kind.scope.name().to_owned(),
             device: kind.device.clone(),
             epochs: voice.as_ref().map(|voice| voice.epochs),
+            inputs: voice.iter().flat_map(|voice| &voice.scaler.extras).map(|of| of.figure.name().to_owned()).collect(),
         });
         let Some(Voice { scaler, network, shares, .. }) = voice else { continue };
         put("shares", &[OUTPUTS], shares.to_vec());
         put("averages", &[OUTPUTS, HISTORY], scaler.averages.0.iter().flatten().copied().collect());
         put("scale_w", &[1], vec![scaler.scale_w]);
         put("units_w", &[OUTPUTS], scaler.units_w.to_vec());
+        if !scaler.extras.is_empty() {
+            let scales = scaler.extras.iter().flat_map(|extra| [extra.mean, extra.deviation]).collect();
+            put("inputs", &[scaler.extras.len(), 2], scales);
+        }
         for (name, variable) in network.variables() {
             let values: Vec<f32> = variable.as_tensor().flatten_all()?.to_vec1()?;
             let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
@@ -150,10 +158,13 @@ pub fn from_bytes(bytes: &[u8]) -> Result<(Trained, Origin), FileError> {
     }
     let tensors = SafeTensors::deserialize(bytes)?;
     let mut kinds = BTreeMap::new();
-    for (at, KindOf { scope, device, epochs }) in of.into_iter().enumerate() {
+    for (at, KindOf { scope, device, epochs, inputs }) in of.into_iter().enumerate() {
         let scope = Scope::ALL.into_iter().find(|known| known.name() == scope).ok_or_else(|| unknown(&scope))?;
         let part = Part { tensors: &tensors, at };
-        let channel = part.channel(family, origin.hidden, epochs)?;
+        let figure =
+            |name: &String| Figure::ALL.into_iter().find(|figure| figure.name() == name).ok_or_else(|| unknown(name));
+        let inputs: Vec<Figure> = inputs.iter().map(figure).collect::<Result<_, _>>()?;
+        let channel = part.channel(family, origin.hidden, epochs, &inputs)?;
         kinds.insert(Kind { scope, device }, channel);
     }
     Ok((Trained { name: forecaster, kinds }, origin))
@@ -171,7 +182,13 @@ struct Part<'f> {
 }
 
 impl Part<'_> {
-    fn channel(&self, family: Family, hidden: usize, epochs: Option<usize>) -> Result<Channel, FileError> {
+    fn channel(
+        &self,
+        family: Family,
+        hidden: usize,
+        epochs: Option<usize>,
+        inputs: &[Figure],
+    ) -> Result<Channel, FileError> {
         let limits = self.numbers("limits", None)?;
         let count = limits.len() + 1;
         let parts = Parts { limits };
@@ -180,17 +197,19 @@ impl Part<'_> {
         let bands = self.numbers("bands", Some(&[count, OUTPUTS, 2]))?;
         let bands = bands.chunks(2 * OUTPUTS).map(|of| std::array::from_fn(|at| (of[2 * at], of[2 * at + 1])));
         let bands = Bands(bands.collect());
-        let voice = epochs.map(|epochs| self.voice(family, hidden, epochs)).transpose()?;
+        let voice = epochs.map(|epochs| self.voice(family, hidden, epochs, inputs)).transpose()?;
         Ok(Channel { parts, weights, voice, bands })
     }
 
-    fn voice(&self, family: Family, hidden: usize, epochs: usize) -> Result<Voice, FileError> {
+    fn voice(&self, family: Family, hidden: usize, epochs: usize, inputs: &[Figure]) -> Result<Voice, FileError> {
+        let extras = self.extras(inputs)?;
         let shares = self.numbers("shares", Some(&[OUTPUTS]))?;
         let units_w = self.numbers("units_w", Some(&[OUTPUTS]))?;
         let scaler = Scaler {
             averages: linear(&self.numbers("averages", Some(&[OUTPUTS, HISTORY]))?),
             scale_w: self.numbers("scale_w", Some(&[1]))?[0],
             units_w: std::array::from_fn(|at| units_w[at]),
+            extras,
         };
         if scaler.scale_w <= 0.0 {
             return Err(self.wrong("scale_w"));
@@ -206,10 +225,22 @@ impl Part<'_> {
             }
             tensors.insert(own.to_owned(), Tensor::from_vec(values, view.shape(), &Device::Cpu)?);
         }
-        let shape = Shape { inputs: INPUTS, hidden, outputs: OUTPUTS * LEVELS.len() };
+        let shape = Shape { inputs: scaler.inputs(), hidden, outputs: OUTPUTS * LEVELS.len() };
         let network = Arc::new(Network::new(family, shape, &tensors)?);
         let shares = std::array::from_fn(|at| shares[at]);
         Ok(Voice { scaler, network, shares, epochs })
+    }
+
+    /// What the figures beside power are scaled by.
+    fn extras(&self, figures: &[Figure]) -> Result<Vec<Extra>, FileError> {
+        if figures.is_empty() {
+            return Ok(Vec::new());
+        }
+        let scales = self.numbers("inputs", Some(&[figures.len(), 2]))?;
+        let one = |(figure, of): (&Figure, &[f64])| Extra { figure: *figure, mean: of[0], deviation: of[1] };
+        let extras: Vec<Extra> = figures.iter().zip(scales.chunks(2)).map(one).collect();
+        let is_right = extras.iter().all(|extra| extra.deviation > 0.0);
+        is_right.then_some(extras).ok_or_else(|| self.wrong("inputs"))
     }
 
     fn name(&self, tensor: &str) -> String {
@@ -238,6 +269,7 @@ fn linear(values: &[f64]) -> Linear {
 
 #[cfg(test)]
 mod tests {
+    use super::super::train::Inputs;
     use super::super::trained::tests::{pulses, small};
     use super::super::trained::{Studied, train};
     use super::*;
@@ -248,30 +280,38 @@ mod tests {
         let recordings: Vec<Recording> = (0..3).map(|group| pulses(group, 300)).collect();
         let windows: Vec<Window<'_>> = recordings.iter().flat_map(Recording::windows).collect();
         let histories: Vec<History<'_>> = windows.iter().step_by(50).map(|window| window.history).collect();
-        let training = Training { most_epochs: 2, ..small() };
-        let Studied { network, selected } = train(Family::Gru, &windows, &training, &|_, _| ()).unwrap();
-        let source = |name: &str| Source { name: name.into(), sha256: "0".repeat(64) };
-        let origin = Origin::new(Family::Gru, &training, vec![source("b"), source("a")]);
-        for trained in [network, selected] {
-            let bytes = to_bytes(&trained, &origin).unwrap();
-            let (back, from) = from_bytes(&bytes).unwrap();
-            assert_eq!((back.name(), &from), (trained.name(), &origin));
-            assert_eq!(back.forecast(&histories), trained.forecast(&histories));
-            assert_eq!(to_bytes(&back, &from).unwrap(), bytes);
-            for cut in [0, 7, 100, bytes.len() - 1] {
-                assert!(from_bytes(&bytes[..cut]).is_err(), "{cut}");
-            }
-            let replaced = |from: &str, to: &str| {
-                let mut broken = bytes.clone();
-                let at = broken.windows(from.len()).position(|part| part == from.as_bytes()).unwrap();
-                broken[at..at + from.len()].copy_from_slice(to.as_bytes());
-                from_bytes(&broken).map(|_| ()).unwrap_err().to_string()
-            };
-            assert!(replaced("schema_version\\\":1", "schema_version\\\":7").contains("schema version is 7"));
-            assert!(replaced("family\\\":\\\"gru", "family\\\":\\\"grx").contains("`grx`"));
-            assert!(replaced("\"0.bands\"", "\"0.hands\"").contains("`0.bands`"));
-            assert!(replaced("\"jouleplan\"", "\"jouleplax\"").contains("no forecaster"));
+        for inputs in [Inputs::Power, Inputs::All] {
+            let training = Training { most_epochs: 2, inputs, ..small() };
+            let Studied { network, selected, .. } = train(Family::Gru, &windows, &training, &|_, _| ()).unwrap();
+            let source = |name: &str| Source { name: name.into(), sha256: "0".repeat(64) };
+            let origin = Origin::new(Family::Gru, &training, vec![source("b"), source("a")]);
+            let bytes = to_bytes(&network, &origin).unwrap();
+            let knows = |text: &str| bytes.windows(text.len()).any(|part| part == text.as_bytes());
+            assert_eq!(knows("utilization_pct"), inputs == Inputs::All);
+            comes_back(&network, &origin, &histories);
+            comes_back(&selected, &origin, &histories);
         }
         assert!(matches!(from_bytes(b"no"), Err(FileError::NotSafetensors(_))));
+    }
+
+    fn comes_back(trained: &Trained, origin: &Origin, histories: &[History<'_>]) {
+        let bytes = to_bytes(trained, origin).unwrap();
+        let (back, from) = from_bytes(&bytes).unwrap();
+        assert_eq!((back.name(), &from), (trained.name(), origin));
+        assert_eq!(back.forecast(histories), trained.forecast(histories));
+        assert_eq!(to_bytes(&back, &from).unwrap(), bytes);
+        for cut in [0, 7, 100, bytes.len() - 1] {
+            assert!(from_bytes(&bytes[..cut]).is_err(), "{cut}");
+        }
+        let replaced = |from: &str, to: &str| {
+            let mut broken = bytes.clone();
+            let at = broken.windows(from.len()).position(|part| part == from.as_bytes()).unwrap();
+            broken[at..at + from.len()].copy_from_slice(to.as_bytes());
+            from_bytes(&broken).map(|_| ()).unwrap_err().to_string()
+        };
+        assert!(replaced("schema_version\\\":1", "schema_version\\\":7").contains("schema version is 7"));
+        assert!(replaced("family\\\":\\\"gru", "family\\\":\\\"grx").contains("`grx`"));
+        assert!(replaced("\"0.bands\"", "\"0.hands\"").contains("`0.bands`"));
+        assert!(replaced("\"jouleplan\"", "\"jouleplax\"").contains("no forecaster"));
     }
 }

@@ -19,8 +19,8 @@ mod transformer;
 
 pub use file::FileError;
 pub use model::{Family, Network, pinball};
-pub use train::{LEVELS, Progress, Training};
-pub use trained::{Studied, Trained, train};
+pub use train::{Inputs, LEVELS, Progress, Training};
+pub use trained::{Errors, Studied, Trained, Validation, train};
 
 /// Trained on eight H200 of MLPerf's runs: what it says of other kinds is nothing.
 const BUNDLED: &[u8] = include_bytes!("../../../profiles/forecaster.safetensors");

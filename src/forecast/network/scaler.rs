@@ -3,13 +3,13 @@
 use candle_core::{Device, Result, Tensor};
 use rayon::prelude::*;
 
-use super::inputs::{INPUTS, STEPS, sequence};
+use super::inputs::{Extra, FIGURE_INPUTS, POWER_INPUTS, STEPS, sequence};
 use super::model::Network;
-use super::train::LEVELS;
+use super::train::{Inputs, LEVELS};
 use crate::forecast::bands::Said;
 use crate::forecast::linear::Linear;
 use crate::forecast::selected::averages;
-use crate::forecast::{History, OUTPUTS, Window};
+use crate::forecast::{Figure, History, OUTPUTS, Window};
 use crate::stats::{mean, quantile};
 
 /// No meter resolves less, in watts.
@@ -25,11 +25,13 @@ pub(super) struct Scaler {
     pub scale_w: f64,
     /// Watts of 1 in each output.
     pub units_w: [f64; OUTPUTS],
+    /// Figures beside power that the network is given.
+    pub extras: Vec<Extra>,
 }
 
 impl Scaler {
     /// From the windows to train on; `None` without any.
-    pub fn learn(windows: &[Window<'_>]) -> Option<Self> {
+    pub fn learn(windows: &[Window<'_>], inputs: Inputs) -> Option<Self> {
         let averages = averages(windows)?;
         let mut residuals = [const { Vec::new() }; OUTPUTS];
         for window in windows {
@@ -43,14 +45,23 @@ impl Scaler {
             *unit = mean(residuals)?.max(LEAST_SCALE_W);
         }
         let scale_w = quantile(&residuals[1], 0.5)?.max(LEAST_SCALE_W);
-        Some(Self { averages, scale_w, units_w })
+        let extras = match inputs {
+            Inputs::Power => Vec::new(),
+            Inputs::All => Figure::ALL.into_iter().filter_map(|figure| extra(figure, windows)).collect(),
+        };
+        Some(Self { averages, scale_w, units_w, extras })
+    }
+
+    /// Numbers in each step of a sequence.
+    pub fn inputs(&self) -> usize {
+        POWER_INPUTS + FIGURE_INPUTS * self.extras.len()
     }
 
     /// (histories, steps, inputs).
     pub fn sequences<'a>(&self, histories: impl ExactSizeIterator<Item = History<'a>>) -> Result<Tensor> {
         let count = histories.len();
-        let values: Vec<f32> = histories.flat_map(|history| sequence(&history, self.scale_w)).collect();
-        Tensor::from_vec(values, (count, STEPS, INPUTS), &Device::Cpu)
+        let values: Vec<f32> = histories.flat_map(|history| sequence(&history, self.scale_w, &self.extras)).collect();
+        Tensor::from_vec(values, (count, STEPS, self.inputs()), &Device::Cpu)
     }
 
     /// (windows, outputs).
@@ -84,4 +95,12 @@ impl Scaler {
         }
         said
     }
+}
+
+/// A figure that most windows know the latest value of and that is not always the same.
+fn extra(figure: Figure, windows: &[Window<'_>]) -> Option<Extra> {
+    let latest: Vec<f64> = windows.iter().filter_map(|window| window.history.figures(figure).last()?).collect();
+    let mean = mean(&latest).filter(|_| 2 * latest.len() >= windows.len())?;
+    let deviation = (latest.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / latest.len() as f64).sqrt();
+    (deviation > 0.0).then_some(Extra { figure, mean, deviation })
 }

@@ -1,17 +1,18 @@
 //! Training of a network for one kind of channel, whatever its architecture, by pinball loss.
 //!
-//! How long to train is what early stopping finds on groups of traces left out, one fold after the other. A network for
+//! How long to train is what early stopping finds on groups of traces left out, one fold after the other, on the way of a
+//! learning rate that always falls over the same number of epochs. A network for
 //! the end of all traces and one for everything are then trained for the middle of those times. What the networks said
 //! about the windows they had not seen is what everything else is decided by.
 
 use candle_core::{Device, Result, Tensor};
 use candle_nn::optim::{AdamW, Optimizer, ParamsAdamW};
-use rand::SeedableRng;
 use rand::seq::SliceRandom;
+use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
-use super::inputs::INPUTS;
+use super::inputs::POWER_INPUTS;
 use super::model::{Family, Network, Shape, pinball};
 use super::scaler::Scaler;
 use crate::forecast::bands::Said;
@@ -23,6 +24,8 @@ use crate::stats::quantile;
 pub const LEVELS: [f32; 3] = [0.05, 0.5, 0.95];
 /// Largest norm of a gradient: one jump outweighs a thousand calm windows.
 const LARGEST_GRADIENT: f32 = 1.0;
+/// Share of the windows of a batch whose figures beside power are hidden, so that a network knows what to do without them.
+const HIDDEN_SHARE: f64 = 0.25;
 
 /// How to train.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -35,13 +38,32 @@ pub struct Training {
     pub patience: usize,
     /// Windows a step, at least 1.
     pub batch: usize,
+    /// At first; it falls to 0 over `most_epochs` as a cosine does (Loshchilov and Hutter 2017).
     pub learning_rate: f64,
     pub weight_decay: f64,
+    pub inputs: Inputs,
+}
+
+/// What networks are given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Inputs {
+    Power,
+    /// Also those other figures that most windows of a kind know.
+    All,
 }
 
 impl Default for Training {
     fn default() -> Self {
-        Self { seed: 1, hidden: 24, most_epochs: 12, patience: 3, batch: 128, learning_rate: 2e-3, weight_decay: 1e-3 }
+        Self {
+            seed: 1,
+            hidden: 24,
+            most_epochs: 24,
+            patience: 8,
+            batch: 128,
+            learning_rate: 1e-2,
+            weight_decay: 1e-3,
+            inputs: Inputs::Power,
+        }
     }
 }
 
@@ -79,7 +101,7 @@ pub(super) fn study<'a>(
 ) -> Result<Option<Study<'a>>> {
     let folds: Vec<Fold<'a>> = leave_out_each(inner_folds(windows)).collect();
     let time = in_time(windows);
-    let Some(scaler) = Scaler::learn(windows) else { return Ok(None) };
+    let Some(scaler) = Scaler::learn(windows, training.inputs) else { return Ok(None) };
     let are_enough = |fold: &Fold<'_>| !fold.train.is_empty() && !fold.test.is_empty();
     if !folds.iter().chain([&time]).all(are_enough) {
         return Ok(None);
@@ -138,6 +160,8 @@ struct Run<'t> {
     training: &'t Training,
     network: Network,
     optimiser: AdamW,
+    /// Done.
+    steps: usize,
     random: ChaCha8Rng,
     sequences: Tensor,
     targets: Tensor,
@@ -145,7 +169,7 @@ struct Run<'t> {
 
 impl<'t> Run<'t> {
     fn new(family: Family, scaler: &Scaler, windows: &[Window<'_>], training: &'t Training) -> Result<Self> {
-        let shape = Shape { inputs: INPUTS, hidden: training.hidden, outputs: OUTPUTS * LEVELS.len() };
+        let shape = Shape { inputs: scaler.inputs(), hidden: training.hidden, outputs: OUTPUTS * LEVELS.len() };
         let network = Network::seeded(family, shape, training.seed)?;
         let parameters =
             ParamsAdamW { lr: training.learning_rate, weight_decay: training.weight_decay, ..ParamsAdamW::default() };
@@ -153,6 +177,7 @@ impl<'t> Run<'t> {
         Ok(Self {
             training,
             optimiser: AdamW::new(variables, parameters)?,
+            steps: 0,
             network,
             random: ChaCha8Rng::seed_from_u64(training.seed),
             sequences: scaler.sequences(windows.iter().map(|window| window.history))?,
@@ -164,9 +189,12 @@ impl<'t> Run<'t> {
     fn epoch(&mut self) -> Result<()> {
         let mut order: Vec<u32> = (0..self.targets.dim(0)? as u32).collect();
         order.shuffle(&mut self.random);
-        for batch in order.chunks(self.training.batch.max(1)) {
+        let batch = self.training.batch.max(1);
+        let most_steps = order.len().div_ceil(batch) * self.training.most_epochs;
+        for batch in order.chunks(batch) {
             let rows = Tensor::new(batch, &Device::Cpu)?;
-            let predicted = self.network.forward(&self.sequences.index_select(&rows, 0)?)?;
+            let sequences = self.partly_hidden(self.sequences.index_select(&rows, 0)?)?;
+            let predicted = self.network.forward(&sequences)?;
             let loss = pinball(&predicted, &self.targets.index_select(&rows, 0)?, &LEVELS)?;
             let mut gradients = loss.backward()?;
             let mut square = 0.0;
@@ -183,9 +211,27 @@ impl<'t> Run<'t> {
                     }
                 }
             }
+            let done = self.steps as f64 / most_steps as f64;
+            let share = 0.5 * (1.0 + (std::f64::consts::PI * done).cos());
+            self.optimiser.set_learning_rate(self.training.learning_rate * share);
+            self.steps += 1;
             self.optimiser.step(&gradients)?;
         }
         Ok(())
+    }
+
+    /// Sequences, some of them with power alone.
+    fn partly_hidden(&mut self, sequences: Tensor) -> Result<Tensor> {
+        let (rows, _, inputs) = sequences.dims3()?;
+        if inputs == POWER_INPUTS {
+            return Ok(sequences);
+        }
+        let mut shown = Vec::with_capacity(rows * inputs);
+        for _ in 0..rows {
+            let others = if self.random.random_bool(HIDDEN_SHARE) { 0.0 } else { 1.0 };
+            shown.extend((0..inputs).map(|input| if input < POWER_INPUTS { 1.0_f32 } else { others }));
+        }
+        sequences.broadcast_mul(&Tensor::from_vec(shown, (rows, 1, inputs), &Device::Cpu)?)
     }
 }
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use super::NetworkError;
 use super::model::{Family, Network};
 use super::scaler::Scaler;
-use super::train::{Progress, Study, Training, study};
+use super::train::{Progress, Study, Training, Unseen, study};
 use crate::forecast::bands::{Bands, Parts, Said};
 use crate::forecast::linear::Linear;
 use crate::forecast::selected::{MOST_WINDOWS, NetworkSaid, Selected, selected};
@@ -52,6 +52,39 @@ pub struct Studied {
     pub network: Trained,
     /// Believes it where that is safe.
     pub selected: Trained,
+    /// Of each kind with a network.
+    pub validation: BTreeMap<Kind, Validation>,
+}
+
+/// Mean absolute errors in watts on windows left out of training, in the order of `Output::ALL`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Validation {
+    /// Groups left out in turn.
+    pub groups: Errors,
+    /// The end of all traces left out.
+    pub later: Errors,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Errors {
+    /// Of the averages, which the network is added to.
+    pub averages_w: [f64; OUTPUTS],
+    pub network_w: [f64; OUTPUTS],
+}
+
+impl Errors {
+    fn of(averages: &Linear, (windows, said): &Unseen<'_>) -> Self {
+        let mut errors = Self { averages_w: [0.0; OUTPUTS], network_w: [0.0; OUTPUTS] };
+        let count = windows.len().max(1) as f64;
+        for (window, said) in windows.iter().zip(said) {
+            let centre = averages.centre(&window.history);
+            for output in 0..OUTPUTS {
+                errors.averages_w[output] += (window.truth[output] - centre[output]).abs() / count;
+                errors.network_w[output] += (window.truth[output] - said[output][1]).abs() / count;
+            }
+        }
+        errors
+    }
 }
 
 /// Trains a network for each kind among the windows. `tell` may be called from several threads.
@@ -69,8 +102,12 @@ pub fn train(
     let name = family.name().to_owned();
     let mut network = Trained { name, kinds: BTreeMap::new() };
     let mut chosen = Trained { name: "selected".to_owned(), kinds: BTreeMap::new() };
+    let mut validation = BTreeMap::new();
     for (kind, windows) in by_kind {
         let study = study(family, &thin(&windows, MOST_WINDOWS), training, &|progress| tell(kind, progress))?;
+        if let Some(study) = &study {
+            validation.insert(kind.clone(), study.validation());
+        }
         let (study, voice) = study.map(Study::into_voice).unzip();
         if let (Some(study), Some(voice)) = (&study, &voice)
             && let Some(channel) = believing(study, voice)
@@ -81,10 +118,15 @@ pub fn train(
             chosen.kinds.insert(kind.clone(), channel);
         }
     }
-    Ok(Studied { network, selected: chosen })
+    Ok(Studied { network, selected: chosen, validation })
 }
 
 impl<'a> Study<'a> {
+    fn validation(&self) -> Validation {
+        let averages = &self.scaler.averages;
+        Validation { groups: Errors::of(averages, &self.groups), later: Errors::of(averages, &self.later) }
+    }
+
     fn into_voice(self) -> (Heard<'a>, Voice) {
         let Self { scaler, network, epochs, groups, later } = self;
         let heard = Heard { windows: groups.0, groups: groups.1, later: later.1 };
@@ -181,13 +223,15 @@ impl Forecaster for Trained {
 pub(super) mod tests {
     use super::*;
     use crate::domain::{Scope, Timestamp};
-    use crate::forecast::{Recording, Step};
+    use crate::forecast::{Figure, Recording, Step};
 
-    /// A load of 20 s that comes back every 61 s, which no average knows.
+    /// A load of 20 s that comes back every 61 s, which no average knows, and how far the device is utilised meanwhile.
     pub fn pulses(group: usize, steps: usize) -> Recording {
         let step = |at: usize| {
             let power = if (at + 11 * group) % 61 < 20 { 300.0 } else { 100.0 };
-            Step { power_w: power + (at % 7) as f64 * 0.3, is_measured: true }
+            let mut step = Step::measured(power + (at % 7) as f64 * 0.3);
+            step.figures[Figure::Utilization as usize] = Some(if power > 200.0 { 97.0 } else { 3.0 });
+            step
         };
         let runs = vec![(Timestamp::from_micros(0).unwrap(), (0..steps).map(step).collect())];
         let kind = Kind { scope: Scope::Device, device: Some("L4".into()) };
@@ -203,7 +247,7 @@ pub(super) mod tests {
         let recordings: Vec<Recording> = (0..3).map(|group| pulses(group, 500)).collect();
         let windows: Vec<Window<'_>> = recordings.iter().flat_map(Recording::windows).collect();
         let studied = || train(Family::Gru, &windows, &small(), &|_, _| ()).unwrap();
-        let Studied { network, selected } = studied();
+        let Studied { network, selected, .. } = studied();
         let unseen = pulses(5, 400);
         let (histories, truths): (Vec<History<'_>>, Vec<[f64; OUTPUTS]>) =
             unseen.windows().map(|window| (window.history, window.truth)).unzip();
@@ -216,7 +260,7 @@ pub(super) mod tests {
         assert!(error(&selected) < 0.7 * error(&averages), "{} {}", error(&selected), error(&averages));
         assert_eq!(studied().network.forecast(&histories), network.forecast(&histories));
         let unknown = Kind { scope: Scope::Node, device: None };
-        let steps = vec![Step { power_w: 1.0, is_measured: true }; crate::forecast::HISTORY];
+        let steps = vec![Step::measured(1.0); crate::forecast::HISTORY];
         assert_eq!(selected.forecast(&[History::new(&unknown, &steps).unwrap()]), [None]);
     }
 
@@ -224,7 +268,7 @@ pub(super) mod tests {
     fn too_little_for_a_network_leaves_the_averages() {
         let recording = pulses(0, 121);
         let windows: Vec<Window<'_>> = recording.windows().collect();
-        let Studied { network, selected } = train(Family::Gru, &windows, &small(), &|_, _| ()).unwrap();
+        let Studied { network, selected, .. } = train(Family::Gru, &windows, &small(), &|_, _| ()).unwrap();
         assert_eq!((network.kinds().count(), selected.networks().count()), (0, 0));
         assert!(selected.forecast(&[windows[0].history])[0].is_some());
         assert!(train(Family::Gru, &[], &small(), &|_, _| ()).unwrap().selected.kinds().next().is_none());
