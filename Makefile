@@ -26,9 +26,10 @@ profiles: build
 test: lint
 	$(WITH_TOOLS) cargo test --release
 
-# Wall times of whole plans, then the paper's problem beside PuLP + CBC, HiGHS and a greedy rule; commands, not tests.
+# Wall times of whole plans and gaps of a million requests, then the paper's problem beside PuLP + CBC, HiGHS and a greedy rule; commands, not tests.
 bench: build target/bench-venv
 	python3 benches/plan.py
+	python3 benches/scale.py
 	target/bench-venv/bin/python benches/compare.py
 	$(WITH_TOOLS) cargo bench --bench forecast
 

@@ -41,9 +41,10 @@
 //! # How a plan comes about
 //!
 //! [`plan::plan`] first prices the baselines. [`plan::solve()`] then merges like requests into classes and solves a relaxation
-//! over them by column generation. Its prices go through one pass over the single requests, which gives a bound; a small
-//! master problem over instances, starts and wakes collects such passes as cuts and knows whole instances. The relaxation's
-//! shares become a deployment for each request, and [`plan::place`](mod@plan::place) makes instances of them: on concrete
+//! over them by column generation. Its prices go through one pass over the single requests, which gives a bound. Requests
+//! are charged for whole starts, and deployments whose start is worth a part of the gap are branched on; a small master
+//! problem over instances, starts and wakes collects such passes as cuts and knows whole instances. The relaxation's shares
+//! become a deployment for each request, and [`plan::place`](mod@plan::place) makes instances of them: on concrete
 //! devices, with finish times by list scheduling. What is late or finds no room is planned again, tighter. Bound and plan
 //! improve each other until the gap or the time limit is met.
 //!

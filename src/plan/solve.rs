@@ -1,5 +1,6 @@
-//! The order of work: classes, relaxation and request pass (`relax`), which pay for whole starts (`charge`), whole instances
-//! and placement (`whole`); then bound and plan improve each other (`cuts`) until the gap or the time limit is met.
+//! The order of work: classes, relaxation and request pass (`relax`), which pay for whole starts (`charge`), of which the
+//! dear ones are branched on (`branch`); whole instances and placement (`whole`, `whole_windows`); then bound and plan improve
+//! each other (`cuts`) until the gap or the time limit is met.
 //!
 //! The plan always comes out of placement and the bound always out of request passes, so a poor guess anywhere costs
 //! quality, never truth.

@@ -58,27 +58,24 @@ impl StartPrices {
         }
         let members = members(problem, classes, &rows_of, prices, open);
         let mut earned = vec![vec![0.0; problem.windows.len()]; problem.deployments().len()];
-        let shares: Vec<(usize, Vec<(u32, u16, f64)>)> = rows_of
+        let end_of = |class: usize| problem.kinds[classes.list[class].kind].end_window;
+        for (&class, rows) in &rows_of {
+            for &(v, price) in rows {
+                earned[v][..end_of(class)].iter_mut().for_each(|earned| *earned += price * (1.0 + 1e-12));
+            }
+        }
+        let mut by_request: Vec<(u32, u16, f64)> = rows_of
             .iter()
             .zip(&members)
             .collect::<Vec<_>>()
             .into_par_iter()
-            .map(|((&class, rows), members)| {
-                let last = problem.kinds[classes.list[class].kind].end_window - 1;
-                let started: Vec<f64> = rows.iter().map(|&(v, _)| started[v][last]).collect();
+            .flat_map_iter(|((&class, rows), members)| {
+                let started: Vec<f64> = rows.iter().map(|&(v, _)| started[v][end_of(class) - 1]).collect();
                 let prices: Vec<f64> = rows.iter().map(|(_, price)| *price).collect();
                 let shares = share_out(members, &prices, &started).into_iter();
-                (class, shares.map(|(request, row, charge)| (request, rows[row].0 as u16, charge)).collect())
+                shares.map(|(request, row, charge)| (request, rows[row].0 as u16, charge))
             })
             .collect();
-        let mut by_request: Vec<(u32, u16, f64)> = Vec::new();
-        for (class, shares) in shares {
-            let end = problem.kinds[classes.list[class].kind].end_window;
-            for &(v, price) in &rows_of[&class] {
-                earned[v][..end].iter_mut().for_each(|earned| *earned += price * (1.0 + 1e-12));
-            }
-            by_request.extend(shares);
-        }
         by_request.par_sort_unstable_by_key(|&(request, v, _)| (request, v));
         let mut first = vec![0u32; problem.workload.requests.len() + 1];
         by_request.iter().for_each(|&(request, _, _)| first[request as usize + 1] += 1);

@@ -1,8 +1,8 @@
 //! The relaxation with requests charged for whole starts, which raises its bound where divided instances would serve a few
 //! choice requests each.
 //!
-//! Its rows are added where they are violated. The members of a class disagree at the new prices; over classes split where
-//! they do, the bound rises further, which a plan need not wait for.
+//! Its rows are added where they are violated. At the new prices requests ask for deployments that the relaxation was not
+//! offered, and members of a class disagree: these are taken up and classes split where that costs most, round by round.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -81,7 +81,8 @@ impl Solver<'_> {
                 let shortage = relaxed.shortage.take();
                 *relaxed = Relaxed { classes: before, columns, charges, offered, solution, pass, shortage };
             }
-            if fine && !taken_up || !(taken_up || split > 0) || Instant::now() >= until {
+            let worth_another = taken_up || (split > 0 && !fine);
+            if !worth_another || Instant::now() >= until {
                 break;
             }
             (columns, charges) = next;
