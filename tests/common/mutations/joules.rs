@@ -97,6 +97,10 @@ fn not_a_number(case: &mut Case, rng: &mut R) -> Option<Rule> {
 }
 
 fn alter_gap(case: &mut Case, rng: &mut R) -> Option<Rule> {
+    // A gap of nothing but rounding stays one.
+    if case.plan.gap < 1e-6 {
+        return None;
+    }
     case.plan.gap *= percent_off(rng);
     case.plan.gap_parts.placement = case.plan.gap - case.plan.gap_parts.merging - case.plan.gap_parts.integer;
     Some(Rule::Gap)
