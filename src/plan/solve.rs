@@ -18,7 +18,6 @@ use std::time::{Duration, Instant};
 
 use self::branch::Branching;
 use self::relax::Relaxed;
-use self::whole_windows::is_crowded;
 use super::capacity::{CapacityInput, Integers, Purpose, Scale};
 use super::limits::shadow_prices::{ShadowPrice, shadow_prices};
 use super::place::Unplaced;
@@ -29,9 +28,9 @@ use super::relaxation::scale;
 use super::search;
 use super::{Infeasibility, Phase, Plan, PlanError, Progress, Settings, Verdict};
 
-/// Share of the time limit after which no further node is branched on: in large queues before the first plan and after it,
-/// and in small ones.
-const FIRST_BRANCHING: f64 = 0.45;
+/// Rounds of charging for starts once there is a plan.
+const CHARGES: usize = 8;
+/// Share of the time limit after which no further node is branched on, in large queues and in small ones.
 const BRANCHING: f64 = 0.9;
 const SMALL_BRANCHING: f64 = 0.15;
 /// Classes after splitting, at most.
@@ -177,12 +176,20 @@ impl Solver<'_> {
             let capacity = CapacityInput { offered: &relaxed.offered, ..capacity };
             self.shadow_prices = shadow_prices(&capacity, &relaxed.solution)?;
         }
-        self.charge_starts(&mut relaxed)?;
+        self.charge_starts(&mut relaxed, 1)?;
         self.class_lp = relaxed.solution.objective;
         self.prove_root(&relaxed);
-
         self.report(Phase::Placement);
-        self.branch_and_plan(&relaxed)?;
+        self.plan_first(&relaxed)?;
+
+        if !self.done() {
+            self.report(Phase::Bound);
+            self.charge_starts(&mut relaxed, CHARGES)?;
+            self.prove_root(&relaxed);
+        }
+        if !self.done() {
+            self.branch(&relaxed)?;
+        }
         let prices = &relaxed.solution.prices;
         let root = self.prove_root(&relaxed);
         let worthwhile = self.worthwhile(&relaxed, root);
@@ -196,34 +203,27 @@ impl Solver<'_> {
         Ok(None)
     }
 
-    /// Branches on dear starts. A large queue is planned where they are whole, as often as that may better the plan; a small
-    /// one before, as one that devices hardly suffice for: which starts are dear then matters less than what fits.
-    fn branch_and_plan(&mut self, relaxed: &Relaxed) -> Result<(), PlanError> {
+    /// The first plan.
+    fn plan_first(&mut self, relaxed: &Relaxed) -> Result<(), PlanError> {
+        if self.is_large() { self.plan_whole_windows(relaxed, None) } else { self.plan_whole_instances(relaxed) }
+    }
+
+    /// Branches on dear starts, and plans a large queue where they are whole, as often as that may better the plan.
+    fn branch(&mut self, relaxed: &Relaxed) -> Result<(), PlanError> {
         let large = self.is_large();
-        if !large {
-            self.plan_whole_instances(relaxed)?;
-        } else if is_crowded(self.ground.problem, &relaxed.solution.instances) {
-            self.plan_whole_windows(relaxed, None)?;
+        let share = if large { BRANCHING } else { SMALL_BRANCHING };
+        let until = (self.started + self.settings.time_limit.mul_f64(share)).min(self.deadline);
+        if Instant::now() >= until {
+            return Ok(());
         }
-        let mut branching = if self.done() { None } else { Branching::new(self, relaxed)? };
-        loop {
-            let share = match (large, &self.best) {
-                (false, _) => SMALL_BRANCHING,
-                (true, None) => FIRST_BRANCHING,
-                (true, Some(_)) => BRANCHING,
-            };
-            let until = (self.started + self.settings.time_limit.mul_f64(share)).min(self.deadline);
-            let leaf = match &mut branching {
-                Some(branching) => branching.leaf(self, relaxed, until)?,
-                None => None,
-            };
-            if large && (leaf.is_some() || self.best.is_none()) {
-                self.plan_whole_windows(relaxed, leaf.as_ref())?;
-            }
-            if leaf.is_none() || self.done() {
-                return Ok(());
+        let Some(mut branching) = Branching::new(self, relaxed)? else { return Ok(()) };
+        while !self.done() {
+            let Some(leaf) = branching.leaf(self, relaxed, until)? else { break };
+            if large {
+                self.plan_whole_windows(relaxed, Some(&leaf))?;
             }
         }
+        Ok(())
     }
 
     /// The bound of the relaxation, taken with a margin for the solver's tolerances.

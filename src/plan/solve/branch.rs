@@ -81,14 +81,13 @@ impl<'a> Branching<'a> {
     }
 
     /// Solves nodes until one has all dear starts whole and may hold a plan better than the best, the gap is met, no node is
-    /// left, or `until`; then, without a plan, the last node will do. A leaf's own bound stands: it is not split.
+    /// left, or `until`. A leaf's own bound stands: it is not split.
     pub(super) fn leaf(
         &mut self,
         solver: &mut Solver,
         relaxed: &Relaxed,
         until: Instant,
     ) -> Result<Option<Leaf>, PlanError> {
-        let mut last = None;
         while self.solved < MOST_NODES && Instant::now() < until && !solver.done() {
             let best = solver.best.as_ref().map_or(f64::INFINITY, Priced::objective);
             let target = best * (1.0 - solver.settings.gap);
@@ -128,12 +127,8 @@ impl<'a> Branching<'a> {
             if divided.is_none() && served && bound < target && solution.objective < best {
                 return Ok(Some(self.as_leaf(&node, solution)));
             }
-            if served {
-                last = Some((node, solution));
-            }
         }
-        let last = last.filter(|_| solver.best.is_none());
-        Ok(last.map(|(node, solution)| self.as_leaf(&node, solution)))
+        Ok(None)
     }
 
     fn as_leaf(&self, node: &Node, solution: ClassSolution) -> Leaf {
@@ -146,10 +141,10 @@ impl<'a> Branching<'a> {
         }
     }
 
-    /// The next node that may hold a plan `target` joules dear or less: before there is a plan the one nearest to a leaf, then
-    /// the one of least bound.
+    /// The next node that may hold a plan `target` joules dear or less: at first the one nearest to a leaf, then the one of
+    /// least bound.
     fn take(&mut self, target: f64) -> Option<Node> {
-        let key = |node: &Node| if target < f64::INFINITY { node.bound } else { node.key };
+        let key = |node: &Node| if self.leaf < target { node.bound } else { node.key };
         let hopeful = self.open.iter().enumerate().filter(|(_, node)| node.bound < target.min(self.leaf));
         let least = hopeful.min_by(|a, b| key(a.1).total_cmp(&key(b.1)).then(b.0.cmp(&a.0)));
         let index = least.map(|(index, _)| index)?;

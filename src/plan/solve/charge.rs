@@ -10,7 +10,6 @@ use std::time::Instant;
 use rayon::prelude::*;
 
 use super::relax::{MERGING_OF_GAP, Relaxed};
-use super::whole_windows::is_crowded;
 use super::{MOST_CLASSES, Solver};
 use crate::plan::PlanError;
 use crate::plan::capacity::CapacityInput;
@@ -26,15 +25,12 @@ const ROUNDS: usize = 20;
 const GAIN_OF_GAP: f64 = 0.02;
 /// Deployments that would gain more than this share of the gap are taken up.
 const ASKED_OF_GAP: f64 = 0.01;
-/// Rounds of splitting classes.
-const SPLITS: usize = 8;
 /// Passes over the requests to price floors.
 const FLOOR_PASSES: usize = 8;
 /// Factor by which a floor's price is moved until its best is bracketed.
 const FLOOR_STEP: f64 = 1.1;
-/// Share of the time limit for it; where devices hardly suffice, placing needs the time more.
+/// Share of the time limit for it.
 const SHARE_OF_TIME: f64 = 0.3;
-const SHARE_WHERE_CROWDED: f64 = 0.1;
 
 /// The relaxation with its rows.
 struct Charged {
@@ -49,16 +45,14 @@ struct Charged {
 
 impl Solver<'_> {
     /// Adds the rows that the relaxation violates, takes up the deployments that requests then ask for, and splits the
-    /// classes that lose most by being merged, as long as that raises the bound.
-    pub(super) fn charge_starts(&self, relaxed: &mut Relaxed) -> Result<(), PlanError> {
+    /// classes that lose most by being merged, in so many rounds at most.
+    pub(super) fn charge_starts(&self, relaxed: &mut Relaxed, rounds: usize) -> Result<(), PlanError> {
         let problem = self.ground.problem;
-        let crowded = is_crowded(problem, &relaxed.solution.instances);
-        let share = if crowded { SHARE_WHERE_CROWDED } else { SHARE_OF_TIME };
-        let until = (Instant::now() + self.settings.time_limit.mul_f64(share)).min(self.deadline);
+        let until = (Instant::now() + self.settings.time_limit.mul_f64(SHARE_OF_TIME)).min(self.deadline);
         let mut classes = relaxed.classes.clone();
         let (mut offered, mut columns, mut charges) =
             (relaxed.offered.clone(), relaxed.columns.clone(), relaxed.charges.clone());
-        for _ in 0..SPLITS {
+        for _ in 0..rounds {
             let Some(charged) = self.charged(&offered, &classes, &columns, &charges, until)? else { break };
             let Charged { solution, pass, .. } = &charged;
             let losses = losses(&classes, solution, pass);

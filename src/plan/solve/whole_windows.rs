@@ -26,8 +26,6 @@ const MANY_REQUESTS: usize = 200_000;
 const MOST_ROUNDS: usize = 24;
 /// Seconds of an instance below which nothing is held back.
 const LEAST_RESERVE: f64 = 0.5;
-/// Share of a pool in use beyond which it is crowded.
-const CROWDED: f64 = 0.9;
 /// Share by which work is planned longer than it is: whole requests do not fill instances exactly.
 const SLACK: f64 = 5e-4;
 
@@ -126,26 +124,13 @@ impl Solver<'_> {
 
 /// Whether every pool has devices for all its instances, by (deployment, window), rounded up.
 fn can_be_rounded_up(problem: &PlanProblem, instances: &[Vec<f64>]) -> bool {
-    most_in_use(problem, instances, |n| (n - 1e-6).ceil().max(0.0)) <= 1.0
-}
-
-/// Whether instances, by (deployment, window), fill some pool so far that what fits is what matters.
-pub(super) fn is_crowded(problem: &PlanProblem, instances: &[Vec<f64>]) -> bool {
-    most_in_use(problem, instances, |n| n) > CROWDED
-}
-
-/// The largest share of a pool's devices that instances of it hold in a window, each number of them as `counted`.
-fn most_in_use(problem: &PlanProblem, instances: &[Vec<f64>], counted: impl Fn(f64) -> f64) -> f64 {
     let mut wanted = vec![vec![0.0; problem.windows.len()]; problem.cluster.pools.len()];
     for (deployment, row) in problem.deployments().iter().zip(instances) {
         for (wanted, n) in wanted[deployment.pool].iter_mut().zip(row) {
-            *wanted += f64::from(deployment.devices) * counted(*n);
+            *wanted += f64::from(deployment.devices) * (n - 1e-6).ceil().max(0.0);
         }
     }
     let devices = |pool: &Pool| (0..pool.nodes.len()).map(|node| pool.free_devices(node).len()).sum::<usize>() as f64;
-    let shares = problem.cluster.pools.iter().zip(&wanted).flat_map(|(pool, wanted)| {
-        let devices = devices(pool);
-        wanted.iter().filter(|wanted| **wanted > 0.0).map(move |wanted| wanted / devices)
-    });
-    shares.fold(0.0, f64::max)
+    let mut pools = problem.cluster.pools.iter().zip(&wanted);
+    pools.all(|(pool, wanted)| wanted.iter().all(|wanted| *wanted <= devices(pool)))
 }
