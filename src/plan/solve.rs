@@ -185,6 +185,7 @@ impl Solver<'_> {
         if !self.done() {
             self.report(Phase::Bound);
             self.charge_starts(&mut relaxed, CHARGES)?;
+            self.class_lp = relaxed.solution.objective;
             self.prove_root(&relaxed);
         }
         if !self.done() {
@@ -290,7 +291,8 @@ impl Solver<'_> {
         // A bound above the plan could only be rounding; the plan itself is then the proof.
         let bound = self.bound.min(objective);
         let bound_j = if priced.weighted.is_some() { least_joules(self.ground.problem) } else { bound };
-        let class_mip = self.class_mip.unwrap_or(self.class_lp);
+        // A plan that costs less shows that there are better whole instances than those found over classes.
+        let class_mip = self.class_mip.map_or(self.class_lp, |class_mip| class_mip.min(objective));
         let share = |joules: f64| if objective > 0.0 { joules / objective } else { 0.0 };
         Verdict::Planned(Box::new(Plan {
             bound,
