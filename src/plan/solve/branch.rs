@@ -23,8 +23,8 @@ use crate::plan::relaxation::{Charge, ClassProblem, ClassSolution};
 const MOST_NODES: usize = 300;
 /// A start is dear if it costs more than this share of the gap asked for.
 const DEAR: f64 = 0.1;
-/// Share of the gap by which each branching is preferred.
-const DEPTH: f64 = 0.02;
+/// Share of the gap by which the nearer range is preferred.
+const NEARER: f64 = 0.002;
 /// Starts this close to a whole number count as one.
 const WHOLE: f64 = 0.01;
 /// Rounds of rows (3b) in a node.
@@ -39,7 +39,7 @@ type Range = (f64, f64);
 struct Node {
     ranges: Vec<Range>,
     bound: f64,
-    /// Objective of the relaxation it came from, less a little for each branching: the way to a leaf comes first.
+    /// Objective of the relaxation it came from, a little more for the range farther from what that would start.
     key: f64,
 }
 
@@ -108,18 +108,16 @@ impl<'a> Branching<'a> {
             let served = all_served(&solution);
             let divided = worst_divided(&self.groups, &solution).filter(|_| served && bound < target);
             if let Some((group, starts)) = divided {
-                let key = solution.objective.max(node.key) - DEPTH * solver.settings.gap * solution.objective.abs();
-                let child = |range: Range, key: f64| {
+                let nearer = NEARER * solver.settings.gap * solution.objective.abs();
+                let child = |range: Range, far: bool| {
                     let mut ranges = node.ranges.clone();
                     ranges[group] = range;
-                    Node { ranges, bound, key }
+                    Node { ranges, bound, key: solution.objective + if far { nearer } else { 0.0 } }
                 };
                 let (least, most) = node.ranges[group];
-                // Of two with equal keys the nearer comes first.
                 let up = starts - starts.floor();
-                let behind = |far: bool| if far { key + 0.1 * DEPTH * solver.settings.gap * key.abs() } else { key };
-                self.open.push(child((least, starts.floor()), behind(up >= 0.5)));
-                self.open.push(child((starts.ceil(), most), behind(up < 0.5)));
+                self.open.push(child((least, starts.floor()), up >= 0.5));
+                self.open.push(child((starts.ceil(), most), up < 0.5));
             } else {
                 self.leaf = self.leaf.min(bound);
             }
@@ -141,7 +139,7 @@ impl<'a> Branching<'a> {
         }
     }
 
-    /// The next node that may hold a plan `target` joules dear or less: at first the one nearest to a leaf, then the one of
+    /// The next node that may hold a plan `target` joules dear or less: at first the one of least objective, then the one of
     /// least bound.
     fn take(&mut self, target: f64) -> Option<Node> {
         let key = |node: &Node| if self.leaf < target { node.bound } else { node.key };
