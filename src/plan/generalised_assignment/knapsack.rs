@@ -32,6 +32,8 @@ struct Bundle {
     many: u64,
     reward: f64,
     weight: f64,
+    /// Reward per weight.
+    density: f64,
 }
 
 /// A packing in which all bundles but the core are as at the break.
@@ -49,13 +51,14 @@ pub fn pack(items: &[Item], capacity: f64, tolerance: f64) -> Packed {
         .iter()
         .filter(|item| item.reward > 0.0 && item.weight <= capacity)
         .flat_map(|item| {
-            bundles_of(item.most).map(|many| {
+            let density = if item.weight > 0.0 { item.reward / item.weight } else { f64::INFINITY };
+            bundles_of(item.most).map(move |many| {
                 let times = many as f64;
-                Bundle { tag: item.tag, many, reward: times * item.reward, weight: times * item.weight }
+                Bundle { tag: item.tag, many, reward: times * item.reward, weight: times * item.weight, density }
             })
         })
         .collect();
-    bundles.sort_by(|a, b| density(b).total_cmp(&density(a)).then(a.tag.cmp(&b.tag)).then(a.many.cmp(&b.many)));
+    bundles.sort_by(|a, b| b.density.total_cmp(&a.density).then(a.tag.cmp(&b.tag)).then(a.many.cmp(&b.many)));
     let (mut reward, mut weight) = (0.0, 0.0);
     let fits = |bundle: &&Bundle| {
         let fits = weight + bundle.weight <= capacity;
@@ -97,10 +100,6 @@ fn bundles_of(most: u64) -> impl Iterator<Item = u64> {
     })
 }
 
-fn density(bundle: &Bundle) -> f64 {
-    if bundle.weight > 0.0 { bundle.reward / bundle.weight } else { f64::INFINITY }
-}
-
 struct Core<'a> {
     bundles: &'a [Bundle],
     capacity: f64,
@@ -139,9 +138,9 @@ impl Core<'_> {
     fn bound(&self, state: &State) -> f64 {
         let room = self.capacity - state.weight;
         if room >= 0.0 {
-            state.reward + self.bundles.get(self.end).map_or(0.0, |next| room * density(next))
+            state.reward + self.bundles.get(self.end).map_or(0.0, |next| room * next.density)
         } else if self.first > 0 {
-            state.reward + room * density(&self.bundles[self.first - 1])
+            state.reward + room * self.bundles[self.first - 1].density
         } else {
             f64::NEG_INFINITY
         }

@@ -130,7 +130,7 @@ impl<'a> State<'a> {
 
     /// Seconds that an option may still work; 0 without a limit, which is worth nothing.
     pub fn slack(&self, option: usize) -> f64 {
-        self.table.options[option].capacity.map_or(0.0, |capacity| (capacity - self.load[option]).max(0.0))
+        self.room(option).max(0.0)
     }
 
     /// Seconds of an option's capacity that are left, or missing where below 0; 0 without a limit.

@@ -113,7 +113,7 @@ pub fn solve(
     let regrets = guided_regrets(table, &proof.prices, request_prices.shares());
     let prices = proof.prices.clone();
     let guide = Guide { table, prices: &prices, regrets: &regrets };
-    let half = started + settings.time_limit / 2;
+    let (half, late) = (started + settings.time_limit / 2, started + settings.time_limit.mul_f64(0.75));
     for _ in 0..DIVES {
         if proof.is_within(&best, gap) || started.elapsed() > settings.time_limit / 3 {
             break;
@@ -122,7 +122,7 @@ pub fn solve(
         let dive = |seed: &u64| {
             let mut random = ChaCha8Rng::seed_from_u64(*seed);
             let dived = dive(&guide, &request_prices, half, &mut random);
-            neighbourhoods::search(&guide, dived, &|state| state.is_feasible(), half, &mut random, &mut |_| ())
+            neighbourhoods::search(&guide, dived, &|state| state.is_feasible(), late, &mut random, &mut |_| ())
         };
         let found: Vec<State<'_>> = seeds.par_iter().map(dive).collect::<Result<_, _>>()?;
         best = found.into_iter().fold(best, State::better_of);
