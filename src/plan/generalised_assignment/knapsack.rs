@@ -79,6 +79,7 @@ pub fn pack(items: &[Item], capacity: f64, tolerance: f64) -> Packed {
         changes: Vec::new(),
         best: State { reward, weight, change: usize::MAX },
     };
+    core.fill();
     let value = core.solve();
     let mut packed: Vec<bool> = (0..bundles.len()).map(|at| at < at_break).collect();
     let mut change = core.best.change;
@@ -115,16 +116,33 @@ struct Core<'a> {
 }
 
 impl Core<'_> {
+    /// A first packing: what still fits, in order.
+    fn fill(&mut self) {
+        for (at, bundle) in self.bundles.iter().enumerate().skip(self.end) {
+            if self.best.weight + bundle.weight <= self.capacity {
+                self.changes.push((at, self.best.change));
+                self.best = State {
+                    reward: self.best.reward + bundle.reward,
+                    weight: self.best.weight + bundle.weight,
+                    change: self.changes.len() - 1,
+                };
+            }
+        }
+    }
+
     /// A bound of the reward, above the best by the tolerance where the search came to its end.
     fn solve(&mut self) -> f64 {
+        let break_density = self.bundles.get(self.end).map_or(0.0, |bundle| bundle.density);
+        let [at_break] = self.states[..] else { return self.best.reward + self.tolerance };
+        let fractional = at_break.reward + (self.capacity - at_break.weight) * break_density;
         while !self.states.is_empty() && (self.first > 0 || self.end < self.bundles.len()) {
             if self.end < self.bundles.len() {
                 self.end += 1;
-                self.branch(self.end - 1, 1.0);
+                self.branch(self.end - 1, 1.0, fractional, break_density);
             }
             if self.first > 0 {
                 self.first -= 1;
-                self.branch(self.first, -1.0);
+                self.branch(self.first, -1.0, fractional, break_density);
             }
             if self.states.len() > MOST_STATES {
                 break;
@@ -147,8 +165,12 @@ impl Core<'_> {
     }
 
     /// Each state with and without the bundle added (`sign` 1) or removed (-1).
-    fn branch(&mut self, at: usize, sign: f64) {
+    fn branch(&mut self, at: usize, sign: f64, fractional: f64, break_density: f64) {
         let bundle = &self.bundles[at];
+        // Other than at the break, it alone costs too much of the fractional reward (Dembo and Hammer 1980).
+        if fractional - bundle.weight * (bundle.density - break_density).abs() <= self.best.reward + self.tolerance {
+            return;
+        }
         let changed = |state: &State| State {
             reward: state.reward + sign * bundle.reward,
             weight: state.weight + sign * bundle.weight,
