@@ -11,8 +11,11 @@ use super::local_search::State;
 use super::request_prices::RequestPrices;
 use crate::domain::{OptionClass, OptionTable};
 
-/// Share of the requests left that is settled at a time.
+/// Share of the requests left that is settled at a time, ...
 const SETTLED: f64 = 0.05;
+/// ... and up to how many times more where the share of a choice is above `CERTAIN`.
+const MORE: u64 = 4;
+const CERTAIN: f64 = 0.97;
 /// Steps of the prices between.
 const STEPS: usize = 20;
 /// Share of its bound above it that the steps aim at.
@@ -56,7 +59,8 @@ fn settle(table: &OptionTable, shares: &[Vec<f64>], counts: &mut [Vec<u64>], ran
     let most = (SETTLED * left.iter().sum::<u64>() as f64).ceil() as u64;
     let mut settled = 0;
     for (_, class, at) in order {
-        if settled >= most {
+        let certain = shares[class][at] > CERTAIN && settled < MORE * most;
+        if settled >= most && !certain {
             break;
         }
         let choice = table.classes[class].choices[at];

@@ -30,7 +30,7 @@ use crate::domain::{OptionClass, OptionTable};
 /// Rounds of local search; a number, not a time, so that equal inputs give equal plans.
 const ROUNDS: usize = 3;
 /// Steps of the request prices, and the share of the bound above it that they aim at.
-const STEPS: usize = 250;
+const STEPS: usize = 150;
 const AIM: f64 = 0.005;
 /// Times at most that two dives along the request prices are made, within a third of the time.
 const DIVES: usize = 4;
