@@ -11,7 +11,7 @@ use rayon::prelude::*;
 
 use super::Guide;
 use super::local_search::State;
-use super::part::{Part, of_classes, of_options};
+use super::part::{Part, Searched, of_classes, of_options};
 use super::relaxation::Stop;
 use crate::plan::PlanError;
 
@@ -54,10 +54,10 @@ pub fn search<'a>(
             vec![of_classes(guide, &best, size as usize, random)]
         };
         let stop = Stop { time: left, nodes: Some(NODES) };
-        let found: Vec<_> = parts.par_iter().map(|part| part.search(stop, repair)).collect::<Result<_, _>>()?;
+        let found: Vec<Searched> = parts.par_iter().map(|part| part.search(stop, repair)).collect::<Result<_, _>>()?;
         let before = (best.overload(), best.energy());
-        let decided = found.iter().all(|(_, decided)| *decided);
-        for (part, counts) in parts.iter().zip(found).filter_map(|(part, (counts, _))| Some((part, counts?))) {
+        let decided = found.iter().all(|found| found.decided);
+        for (part, counts) in parts.iter().zip(found).filter_map(|(part, found)| Some((part, found.counts?))) {
             best = place(guide, best, part, &counts);
         }
         let improved = (best.overload(), best.energy()) < before;

@@ -25,6 +25,14 @@ pub struct Part {
     energy: f64,
 }
 
+/// What branch and bound makes of a part.
+pub struct Searched {
+    /// Requests on each choice of each class, if that is better than where they are.
+    pub counts: Option<Vec<Vec<u64>>>,
+    /// The search came to its end.
+    pub decided: bool,
+}
+
 impl Part {
     /// `leaves`: whether what is on a choice is set free; `open`: whether it may go there.
     fn new(
@@ -65,19 +73,19 @@ impl Part {
         part
     }
 
-    /// Requests on each choice of each class by branch and bound: cheaper than where they are, or, to `repair`, within the
-    /// capacities at all; and whether it was decided.
+    /// Branch and bound for something cheaper, or, to `repair`, for anything within the capacities.
     ///
     /// # Errors
     /// Those of the solver.
-    pub fn search(&self, stop: Stop, repair: bool) -> Result<(Option<Vec<Vec<u64>>>, bool), PlanError> {
+    pub fn search(&self, stop: Stop, repair: bool) -> Result<Searched, PlanError> {
         if self.table.classes.is_empty() {
-            return Ok((None, true)); // options that serve nobody; HiGHS knows no status of a model without columns
+            // Options that serve nobody; HiGHS knows no status of a model without columns.
+            return Ok(Searched { counts: None, decided: true });
         }
         let kept: Vec<Vec<bool>> = self.table.classes.iter().map(|class| vec![true; class.choices.len()]).collect();
         let cutoff = (!repair).then_some(self.energy * (1.0 - 1e-7));
         let found = integer(&self.table, &kept, &Limits { stop, gap: 1e-6, cutoff })?;
-        Ok((found.counts, found.decided))
+        Ok(Searched { counts: found.counts, decided: found.decided })
     }
 
     /// `counts` of the whole table with these requests moved to where they were `found`.
