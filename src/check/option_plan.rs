@@ -1,8 +1,8 @@
 //! An independent check of a plan made from a table of options: who is served where, how long the options work, what it
 //! costs, and the bound that the capacity prices prove, all from the table and the rows alone.
 //!
-//! A bound above that of the prices rests on branch and bound, which nothing short of solving again verifies; the report
-//! says by how much.
+//! A bound above that of the prices rests on knapsacks or branch and bound, which nothing short of solving again verifies;
+//! the report says by how much.
 
 use std::collections::BTreeMap;
 use std::fmt;

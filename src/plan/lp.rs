@@ -154,6 +154,12 @@ impl Lp {
         Ok(())
     }
 
+    /// Branch and bound gives up after so many nodes.
+    pub fn limit_nodes(&mut self, nodes: i32) -> Result<(), PlanError> {
+        self.model()?.set_option("mip_max_nodes", nodes);
+        Ok(())
+    }
+
     /// Solves within `seconds`, a MIP to the relative gap `mip_gap`. After an error the model is lost.
     pub fn solve(&mut self, seconds: f64, mip_gap: f64) -> Result<Solution, PlanError> {
         let mut model = self.model.take().ok_or(PlanError::Solver("the model was lost in an earlier error"))?;

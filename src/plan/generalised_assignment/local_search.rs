@@ -13,7 +13,7 @@ const MOST_PAIRED: usize = 2_000;
 /// Requests moved at random between two descents.
 const KICK: usize = 4;
 /// Rounding of sums of seconds that is no overload.
-const SLACK: f64 = 1e-9;
+pub const SLACK: f64 = 1e-9;
 
 #[derive(Clone)]
 pub struct State<'a> {
@@ -130,7 +130,12 @@ impl<'a> State<'a> {
 
     /// Seconds that an option may still work; 0 without a limit, which is worth nothing.
     pub fn slack(&self, option: usize) -> f64 {
-        self.table.options[option].capacity.map_or(0.0, |capacity| (capacity - self.load[option]).max(0.0))
+        self.room(option).max(0.0)
+    }
+
+    /// Seconds of an option's capacity that are left, or missing where below 0; 0 without a limit.
+    pub fn room(&self, option: usize) -> f64 {
+        self.table.options[option].capacity.map_or(0.0, |capacity| capacity - self.load[option])
     }
 
     pub fn better_of(self, other: Self) -> Self {
@@ -138,14 +143,14 @@ impl<'a> State<'a> {
     }
 
     /// By how much of its capacity an option would be overloaded with `more` seconds.
-    fn excess(&self, option: usize, more: f64) -> f64 {
+    pub fn excess(&self, option: usize, more: f64) -> f64 {
         let Some(capacity) = self.table.options[option].capacity else { return 0.0 };
         let over = self.load[option] + more - capacity;
         let scale = if capacity > 0.0 { capacity } else { 1.0 };
         if over <= SLACK * scale { 0.0 } else { over / scale }
     }
 
-    fn overload(&self) -> f64 {
+    pub fn overload(&self) -> f64 {
         (0..self.load.len()).map(|option| self.excess(option, 0.0)).sum()
     }
 

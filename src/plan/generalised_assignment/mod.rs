@@ -1,29 +1,41 @@
 //! Planning from a table of options: classes of requests on options with a capacity each, at the fewest joules. This is
 //! the generalised assignment problem; what it costs to have an option at all is not in the table and not in here.
 //!
-//! Capacity prices from the linear programme give a bound that anybody can recompute (`OptionTable::bound`). Its rounded
-//! solution, improved by local search, is the incumbent. Choices whose reduced cost alone lifts the bound to the
-//! incumbent are dropped, and branch and bound decides among the rest: near the prices, over all of them, and in
-//! neighbourhoods of the incumbent.
+//! Capacity prices from the linear programme give a bound that anybody can recompute (`OptionTable::bound`), and a
+//! solution that is rounded. Prices of requests, under which each option packs its capacity with whole requests, bound
+//! better and lead to an assignment that is nearly one; branch and bound repairs it, improves it in neighbourhoods of the
+//! incumbent, and at last decides among all choices whose reduced cost does not lift the bound to the incumbent.
 
+mod dive;
+mod knapsack;
 mod local_search;
 mod neighbourhoods;
+mod part;
 mod relaxation;
+mod request_prices;
 
 use std::time::{Duration, Instant};
 
-use rand::SeedableRng;
+use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
 
+use self::dive::dive;
 use self::local_search::State;
-use self::relaxation::{Limits, Solved, integer, linear};
+use self::relaxation::{Limits, Solved, Stop, integer, linear};
+use self::request_prices::RequestPrices;
 use super::{Phase, PlanError, Progress, Settings};
 use crate::domain::{OptionClass, OptionTable};
 
 /// Rounds of local search; a number, not a time, so that equal inputs give equal plans.
-const ROUNDS: usize = 300;
-/// Choices of each class in the first integer problem, cheapest at the prices first.
-const NEAREST: usize = 4;
+const ROUNDS: usize = 3;
+/// Steps of the request prices, and the share of the bound above it that they aim at.
+const STEPS: usize = 150;
+const AIM: f64 = 0.005;
+/// Times at most that two dives along the request prices are made, within a third of the time.
+const DIVES: usize = 4;
+/// What a choice that the request prices never used costs more, in mean regrets of a class's second best choice.
+const FAR: f64 = 3.0;
 /// A gap this small is none.
 const ROUNDING: f64 = 1e-9;
 
@@ -86,49 +98,97 @@ pub fn solve(
         None => {}
     }
     let mut random = ChaCha8Rng::seed_from_u64(seed);
-    let until = started + settings.time_limit / 4;
+    let until = started + settings.time_limit;
     best = best.improve(ROUNDS, until, proof.bound * (1.0 + gap), &mut random);
     show(Phase::Search, &best, proof.bound);
+    if proof.is_within(&best, gap) {
+        return Ok(Outcome::Planned(proof.of(&best, gap)));
+    }
 
-    // Near the prices for an incumbent, wide for the bound; then neighbourhoods; what time is left, for the bound again.
-    let parts = [(Some(NEAREST), 0.05), (None, 0.1), (None, 1.0)];
-    for (round, (nearest, share)) in parts.into_iter().enumerate() {
-        if round == 2 && best.is_feasible() {
-            let until = started + settings.time_limit;
-            best = neighbourhoods::search(table, &proof, best, gap, until, &mut random, &mut |best| {
+    // Prices of requests for the bound, and along them to an incumbent.
+    let mut request_prices = RequestPrices::from_capacity(table, &proof.prices);
+    request_prices.ascend(AIM, STEPS, started + settings.time_limit / 4);
+    proof.take(request_prices.bound(), "request prices");
+    show(Phase::Bound, &best, proof.bound);
+    let regrets = guided_regrets(table, &proof.prices, request_prices.shares());
+    let prices = proof.prices.clone();
+    let guide = Guide { table, prices: &prices, regrets: &regrets };
+    let (half, late) = (started + settings.time_limit / 2, started + settings.time_limit.mul_f64(0.75));
+    for _ in 0..DIVES {
+        if proof.is_within(&best, gap) || started.elapsed() > settings.time_limit / 3 {
+            break;
+        }
+        let seeds: [u64; 2] = random.random();
+        let dive = |seed: &u64| {
+            let mut random = ChaCha8Rng::seed_from_u64(*seed);
+            let dived = dive(&guide, &request_prices, half, &mut random);
+            neighbourhoods::search(&guide, dived, &|state| state.is_feasible(), late, &mut random, &mut |_| ())
+        };
+        let found: Vec<State<'_>> = seeds.par_iter().map(dive).collect::<Result<_, _>>()?;
+        best = found.into_iter().fold(best, State::better_of);
+        show(Phase::Search, &best, proof.bound);
+    }
+
+    // Wide, in case it is soon decided; then neighbourhoods; then what time is left, for the bound again.
+    for share in [0.05, 1.0] {
+        if share == 1.0 && best.is_feasible() {
+            let enough = |best: &State<'_>| proof.is_within(best, gap);
+            best = neighbourhoods::search(&guide, best, &enough, until, &mut random, &mut |best| {
                 show(Phase::Search, best, proof.bound);
             })?;
         }
         if proof.is_within(&best, gap) || left() < Duration::from_millis(100) {
             break;
         }
-        let kept = kept(table, &proof, &best, nearest);
-        let limits = Limits { time: left().mul_f64(share), gap, cutoff: None };
-        let found = integer(table, &kept, &limits)?;
+        let kept = kept(table, &proof, &best);
+        let stop = Stop { time: left().mul_f64(share), nodes: None };
+        let found = integer(table, &kept, &Limits { stop, gap, cutoff: None })?;
         if let Some(counts) = found.counts {
             best = best.better_of(State::new(table, counts).improve(1, until, 0.0, &mut random));
         }
-        // Whatever uses a dropped choice costs at least the incumbent it was dropped for.
-        if nearest.is_none() {
-            proof.take_tree(found.bound.min(best.feasible_energy()));
-            if found.infeasible && !best.is_feasible() {
-                return Ok(Outcome::Infeasible);
-            }
+        // Whatever uses a dropped choice costs at least the incumbent it was dropped for; the tree's arithmetic is good
+        // to about 1e-9 of its figures.
+        let bound = found.bound.min(best.feasible_energy());
+        proof.take(bound - 1e-9 * bound.abs(), "branch and bound");
+        if found.infeasible && !best.is_feasible() {
+            return Ok(Outcome::Infeasible);
         }
         show(Phase::Search, &best, proof.bound);
     }
     Ok(if best.is_feasible() { Outcome::Planned(proof.of(&best, gap)) } else { Outcome::Unknown })
 }
 
-/// Which choices of each class can be in a better plan than `best`, or are near the prices.
-fn kept(table: &OptionTable, proof: &Proof, best: &State<'_>, nearest: Option<usize>) -> Vec<Vec<bool>> {
-    let room = best.feasible_energy() - proof.price_bound;
-    let class = |(index, regrets): (usize, Vec<f64>)| {
+/// What guides the search for a better assignment.
+#[derive(Clone, Copy)]
+struct Guide<'a, 'b> {
+    table: &'a OptionTable,
+    /// Joules per second of each option's capacity.
+    prices: &'b [f64],
+    /// How much dearer each choice of each class is thought to be than the best for it.
+    regrets: &'b [Vec<f64>],
+}
+
+/// Regrets at the capacity prices; higher where an option never served a class on the way to the request prices.
+fn guided_regrets(table: &OptionTable, prices: &[f64], shares: &[Vec<f64>]) -> Vec<Vec<f64>> {
+    let mut regrets = regrets(table, prices);
+    let second = |regrets: &Vec<f64>| {
         let mut order = regrets.clone();
         order.sort_by(f64::total_cmp);
-        let near = nearest.and_then(|nearest| order.get(nearest - 1)).copied().unwrap_or(f64::INFINITY);
+        order.get(1).copied().unwrap_or(0.0)
+    };
+    let far = FAR * regrets.iter().map(second).sum::<f64>() / regrets.len() as f64;
+    for (regret, share) in regrets.iter_mut().flatten().zip(shares.iter().flatten()) {
+        *regret += if *share > 1e-3 { 0.0 } else { far };
+    }
+    regrets
+}
+
+/// Which choices of each class can be in a better plan than `best`.
+fn kept(table: &OptionTable, proof: &Proof, best: &State<'_>) -> Vec<Vec<bool>> {
+    let room = best.feasible_energy() - proof.price_bound;
+    let class = |(index, regrets): (usize, Vec<f64>)| {
         let used = best.counts_of(index);
-        regrets.iter().zip(used).map(|(regret, used)| *used > 0 || *regret <= room.min(near)).collect()
+        regrets.iter().zip(used).map(|(regret, used)| *used > 0 || *regret <= room).collect()
     };
     regrets(table, &proof.prices).into_iter().enumerate().map(class).collect()
 }
@@ -165,11 +225,9 @@ impl Proof {
         }
     }
 
-    fn take_tree(&mut self, bound: f64) {
-        // The tree's arithmetic is good to about 1e-9 of its figures.
-        let bound = bound - 1e-9 * bound.abs();
+    fn take(&mut self, bound: f64, by: &'static str) {
         if bound > self.bound {
-            (self.bound, self.by) = (bound, "branch and bound");
+            (self.bound, self.by) = (bound, by);
         }
     }
 

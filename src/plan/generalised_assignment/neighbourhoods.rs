@@ -1,73 +1,74 @@
-//! Large neighbourhood search: some classes are set free, the others stay where they are, and branch and bound looks for
-//! anything cheaper (Shaw 1998). Freed are in turn the classes of whole options that waste most at the prices, and single
-//! classes, those far from their priced cheapest choice more often.
+//! Large neighbourhood search: a part of the requests is set free, the others stay where they are, and branch and bound
+//! looks for anything cheaper (Shaw 1998), or first for anything within the capacities. Two parts without an option in
+//! common are searched side by side.
 //!
-//! How many are freed follows how fast the last ones were decided.
+//! How much is set free follows whether branch and bound came to its end within its nodes.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rand::Rng;
+use rayon::prelude::*;
 
+use super::Guide;
 use super::local_search::State;
-use super::relaxation::{Limits, integer};
-use super::{Proof, regrets};
-use crate::domain::OptionTable;
+use super::part::{Part, Searched, of_classes, of_options};
+use super::relaxation::Stop;
 use crate::plan::PlanError;
 
-/// Choices per class set free, cheapest at the prices first over all of them.
-const CHOICES: usize = 4;
 /// Classes set free at first, and at least.
 const FIRST: f64 = 25.0;
 const FEWEST: f64 = 6.0;
-/// Searches without success after which no more are made.
+/// Rounds without success after which no more are made, when cheaper is looked for and when overload is repaired.
 const PATIENCE: usize = 150;
-/// The longest that one search may take.
-const SEARCH: Duration = Duration::from_millis(700);
+const REPAIR_PATIENCE: usize = 30;
+/// The most nodes of one search.
+const NODES: i32 = 200;
+/// Parts of options searched side by side.
+const SIDE_BY_SIDE: usize = 2;
+/// Of so many rounds one frees classes, not options.
+const TURN: usize = 4;
 
-/// The best found from `best` on, until `until`, the gap is reached, or nothing has helped for long; `show` is told.
+/// The best found from `best` on, until `until`, `enough` says so, or nothing has helped for long; `show` is told.
 ///
 /// # Errors
 /// Those of the solver.
 pub fn search<'a>(
-    table: &'a OptionTable,
-    proof: &Proof,
+    guide: &Guide<'a, '_>,
     mut best: State<'a>,
-    gap: f64,
+    enough: &dyn Fn(&State<'_>) -> bool,
     until: Instant,
     random: &mut impl Rng,
     show: &mut dyn FnMut(&State<'_>),
 ) -> Result<State<'a>, PlanError> {
-    let regrets = regrets(table, &proof.prices);
-    let (mut size, mut failures, mut whole_options) = (FIRST, 0, true);
-    while failures < PATIENCE && !proof.is_within(&best, gap) {
-        let started = Instant::now();
-        let left = until.saturating_duration_since(started);
-        if left < SEARCH / 10 {
+    let (mut size, mut failures, mut round) = (FIRST, 0, 0);
+    while !enough(&best) {
+        let repair = !best.is_feasible();
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() || failures >= if repair { REPAIR_PATIENCE } else { PATIENCE } {
             break;
         }
-        let wanted = (size as usize).min(table.classes.len());
-        let freed = if whole_options {
-            classes_of_options(table, &proof.prices, &regrets, &best, wanted, random)
+        round += 1;
+        let parts = if repair || round % TURN > 0 {
+            of_options(guide, &best, SIDE_BY_SIDE, size as usize, random)
         } else {
-            classes_with_regret(&regrets, &best, wanted, random)
+            vec![of_classes(guide, &best, size as usize, random)]
         };
-        whole_options = !whole_options;
-        let kept = kept(&regrets, &best, &freed);
-        let limits = Limits { time: SEARCH.min(left), gap: 1e-6, cutoff: Some(best.energy() * (1.0 - 1e-7)) };
-        let found = integer(table, &kept, &limits)?;
-        let before = best.energy();
-        if let Some(counts) = found.counts {
-            best = best.better_of(State::new(table, counts));
+        let stop = Stop { time: left, nodes: Some(NODES) };
+        let found: Vec<Searched> = parts.par_iter().map(|part| part.search(stop, repair)).collect::<Result<_, _>>()?;
+        let before = (best.overload(), best.energy());
+        let decided = found.iter().all(|found| found.decided);
+        for (part, counts) in parts.iter().zip(found).filter_map(|(part, found)| Some((part, found.counts?))) {
+            best = place(guide, best, part, &counts);
         }
-        let improved = best.energy() < before;
+        let improved = (best.overload(), best.energy()) < before;
         failures = if improved { 0 } else { failures + 1 };
-        let took = started.elapsed();
-        if took > SEARCH.mul_f64(0.9) && !improved {
-            size *= 0.93;
-        } else if took < SEARCH / 2 {
-            size *= 1.03;
-        }
-        size = size.clamp(FEWEST, (table.classes.len() as f64).max(FEWEST));
+        size *= match (improved, decided) {
+            (false, true) if repair => 1.2,
+            (_, true) => 1.03,
+            (true, false) => 1.0,
+            (false, false) => 0.93,
+        };
+        size = size.clamp(FEWEST, (guide.table.classes.len() as f64).max(FEWEST));
         if improved {
             show(&best);
         }
@@ -75,71 +76,7 @@ pub fn search<'a>(
     Ok(best)
 }
 
-/// All choices in use; of the classes set free also those that lead over the least regret.
-fn kept(regrets: &[Vec<f64>], best: &State<'_>, freed: &[bool]) -> Vec<Vec<bool>> {
-    let free = || regrets.iter().zip(freed).filter(|(_, free)| **free).map(|(regrets, _)| regrets);
-    let mut order: Vec<f64> = free().flatten().copied().collect();
-    order.sort_by(f64::total_cmp);
-    let most = order.get(CHOICES * free().count()).copied().unwrap_or(f64::INFINITY);
-    let class = |(index, regrets): (usize, &Vec<f64>)| {
-        let used = best.counts_of(index);
-        regrets.iter().zip(used).map(|(regret, used)| *used > 0 || (freed[index] && *regret <= most)).collect()
-    };
-    regrets.iter().enumerate().map(class).collect()
-}
-
-fn classes_of_options(
-    table: &OptionTable,
-    prices: &[f64],
-    regrets: &[Vec<f64>],
-    best: &State<'_>,
-    wanted: usize,
-    random: &mut impl Rng,
-) -> Vec<bool> {
-    let even = best.energy() * 1e-3 / table.options.len() as f64;
-    let mut waste: Vec<f64> =
-        (0..table.options.len()).map(|option| prices[option] * best.slack(option) + even).collect();
-    for (index, class) in table.classes.iter().enumerate() {
-        for ((choice, regret), used) in class.choices.iter().zip(&regrets[index]).zip(best.counts_of(index)) {
-            waste[choice.option] += regret * *used as f64;
-        }
-    }
-    let mut freed = vec![false; table.classes.len()];
-    let mut count = 0;
-    while count < wanted && waste.iter().any(|waste| *waste > 0.0) {
-        let option = draw(&waste, random);
-        waste[option] = 0.0;
-        for (index, class) in table.classes.iter().enumerate() {
-            let here = class.choices.iter().zip(best.counts_of(index)).any(|(c, used)| c.option == option && *used > 0);
-            count += usize::from(here && !freed[index]);
-            freed[index] |= here;
-        }
-    }
-    freed
-}
-
-fn classes_with_regret(regrets: &[Vec<f64>], best: &State<'_>, wanted: usize, random: &mut impl Rng) -> Vec<bool> {
-    let regret = |(index, regrets): (usize, &Vec<f64>)| {
-        regrets.iter().zip(best.counts_of(index)).map(|(regret, used)| regret * *used as f64).sum::<f64>()
-    };
-    let mut weights: Vec<f64> = regrets.iter().enumerate().map(regret).collect();
-    // Half of the draws are of any class.
-    let even = (weights.iter().sum::<f64>() / weights.len() as f64).max(f64::MIN_POSITIVE);
-    weights.iter_mut().for_each(|weight| *weight += even);
-    let mut freed = vec![false; weights.len()];
-    for _ in 0..wanted {
-        let class = draw(&weights, random);
-        (freed[class], weights[class]) = (true, 0.0);
-    }
-    freed
-}
-
-/// An index with a chance in proportion to its weight; there is a weight above 0.
-fn draw(weights: &[f64], random: &mut impl Rng) -> usize {
-    let mut left = random.random::<f64>() * weights.iter().sum::<f64>();
-    let found = weights.iter().position(|weight| {
-        left -= weight;
-        left < 0.0 && *weight > 0.0
-    });
-    found.or_else(|| weights.iter().rposition(|weight| *weight > 0.0)).unwrap_or(0)
+fn place<'a>(guide: &Guide<'a, '_>, best: State<'a>, part: &Part, found: &[Vec<u64>]) -> State<'a> {
+    let moved = State::new(guide.table, part.placed(best.counts(), found));
+    best.better_of(moved)
 }

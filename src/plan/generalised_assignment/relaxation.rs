@@ -40,11 +40,20 @@ pub struct Found {
     /// Joules; below every assignment on the choices kept.
     pub bound: f64,
     pub infeasible: bool,
+    /// The search came to its end.
+    pub decided: bool,
+}
+
+/// When to give up.
+#[derive(Clone, Copy)]
+pub struct Stop {
+    pub time: Duration,
+    pub nodes: Option<i32>,
 }
 
 /// When to be content.
 pub struct Limits {
-    pub time: Duration,
+    pub stop: Stop,
     pub gap: f64,
     /// Joules; only what is cheaper counts.
     pub cutoff: Option<f64>,
@@ -53,7 +62,10 @@ pub struct Limits {
 /// Branch and bound over whole requests on the choices that are `kept`.
 pub fn integer(table: &OptionTable, kept: &[Vec<bool>], limits: &Limits) -> Result<Found, PlanError> {
     let mut model = Model::new(table, kept, limits.cutoff, true)?;
-    let solution = model.lp.solve(limits.time.as_secs_f64(), limits.gap)?;
+    if let Some(nodes) = limits.stop.nodes {
+        model.lp.limit_nodes(nodes)?;
+    }
+    let solution = model.lp.solve(limits.stop.time.as_secs_f64(), limits.gap)?;
     let infeasible = matches!(solution.outcome, Outcome::Infeasible | Outcome::Unbounded);
     let whole = |shares: Vec<Vec<f64>>| -> Vec<Vec<u64>> {
         shares.iter().map(|class| class.iter().map(|share| share.round().max(0.0) as u64).collect()).collect()
@@ -63,7 +75,12 @@ pub fn integer(table: &OptionTable, kept: &[Vec<bool>], limits: &Limits) -> Resu
         table.classes.iter().zip(counts).all(|(class, counts)| counts.iter().sum::<u64>() == class.requests)
     };
     let bound = if infeasible { f64::INFINITY } else { solution.bound * model.joules };
-    Ok(Found { counts: counts.filter(complete), bound, infeasible })
+    Ok(Found {
+        counts: counts.filter(complete),
+        bound,
+        infeasible,
+        decided: infeasible || solution.outcome == Outcome::Optimal,
+    })
 }
 
 struct Model<'a> {
