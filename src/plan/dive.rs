@@ -49,8 +49,37 @@ pub fn dive(
             }
         }
     }
+    one_at_a_time(problem, class_problem, &mut whole, &mut solution, worth, deadline)?;
+    Ok(solution)
+}
+
+/// As `dive`, from these whole instances on; `None` if they have not even room for their loads. They may leave requests unserved.
+pub fn resume(
+    problem: &PlanProblem,
+    class_problem: &mut ClassProblem,
+    mut whole: Vec<Vec<f64>>,
+    worth: f64,
+    deadline: Instant,
+) -> Result<Option<ClassSolution>, PlanError> {
+    for (v, row) in whole.iter().enumerate() {
+        class_problem.fix(v, row)?;
+    }
+    let Some(mut solution) = class_problem.solve(deadline)? else { return Ok(None) };
+    one_at_a_time(problem, class_problem, &mut whole, &mut solution, worth, deadline)?;
+    Ok(Some(solution))
+}
+
+/// Takes instances away and adds some as long as more requests are served or that pays.
+fn one_at_a_time(
+    problem: &PlanProblem,
+    class_problem: &mut ClassProblem,
+    whole: &mut [Vec<f64>],
+    solution: &mut ClassSolution,
+    worth: f64,
+    deadline: Instant,
+) -> Result<(), PlanError> {
     for _ in 0..MOST_ROUNDS {
-        let before = solution.objective;
+        let before = (solution.unserved, solution.objective);
         let mut promising: Vec<usize> = (0..whole.len()).filter(|&v| solution.instance_cost[v].abs() > worth).collect();
         promising.sort_by(|&a, &b| {
             solution.instance_cost[b].abs().total_cmp(&solution.instance_cost[a].abs()).then(a.cmp(&b))
@@ -58,7 +87,7 @@ pub fn dive(
         for v in promising {
             let cost = solution.instance_cost[v];
             if Instant::now() >= deadline {
-                return Ok(solution);
+                return Ok(());
             }
             if cost.abs() <= worth {
                 continue;
@@ -71,18 +100,28 @@ pub fn dive(
             }
             class_problem.fix(v, &changed)?;
             match class_problem.solve(deadline)? {
-                Some(next) if next.unserved <= TOLERANCE && next.objective < solution.objective => {
-                    solution = next;
+                Some(next) if is_better(&next, solution) => {
+                    *solution = next;
                     whole[v] = changed;
                 }
                 _ => class_problem.fix(v, &whole[v])?,
             }
         }
-        if before - solution.objective <= worth {
+        if before.0 - solution.unserved <= TOLERANCE && before.1 - solution.objective <= worth {
             break;
         }
     }
-    Ok(solution)
+    Ok(())
+}
+
+/// Whether `next` leaves fewer requests unserved, or none and costs less.
+fn is_better(next: &ClassSolution, than: &ClassSolution) -> bool {
+    let served = next.unserved <= TOLERANCE;
+    if than.unserved <= TOLERANCE {
+        served && next.objective < than.objective
+    } else {
+        served || next.unserved < than.unserved
+    }
 }
 
 /// Fixes one deployment after another, the one whose instances are closest to whole first: to the nearest, or else up or

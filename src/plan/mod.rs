@@ -70,7 +70,6 @@ pub mod sensitivity;
 pub mod settle;
 pub mod solve;
 pub mod start_prices;
-pub mod tail;
 mod windows;
 pub mod zeta;
 

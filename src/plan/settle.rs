@@ -1,33 +1,35 @@
-//! Requests onto instances that already have their place: those that do not fit their deployment's instances move to
-//! others by least regret, floors are kept, and what time is left goes to whoever saves most by it.
+//! Requests onto instances that already have their place: dealt to those of their own deployment (`deal`, `rounds`), moved to
+//! others by least regret where they find no room (`exchange`), until floors hold and none is late (`punctual`); what time is
+//! left then goes to whoever saves most by it.
 //!
 //! Where devices are scarce the relaxation's shares cannot all be placed. Rather than plan again with less, this fills
 //! what was placed, by deadline, and lets list scheduling say how full is full.
 
+mod deal;
+mod exchange;
 mod punctual;
+mod rounds;
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::BTreeMap;
 
-use ordered_float::OrderedFloat;
 use rayon::prelude::*;
 
-use super::list_schedule;
+use self::rounds::EmptySlots;
 use super::power::within_cap;
 use super::price::{self, Priced};
-use super::prices::{NONE, Prices};
+use super::prices::Prices;
 use super::problem::PlanProblem;
 use crate::domain::{Instance, Rates, Schedule};
 
-/// Seconds by which instances finish late once all that has room on them is there: the most of any, by deployment.
-pub type Lateness = BTreeMap<usize, f64>;
+/// Seconds that each instance of a deployment lacks for the requests it was given: they found no room, or finish late.
+pub type Lacking = BTreeMap<usize, f64>;
 
 #[derive(Clone, Debug, Default)]
 pub struct Settled {
     /// `None` if some request finds no room, or a floor or the power cap cannot be kept.
     pub priced: Option<Priced>,
     /// What had to be mended.
-    pub lateness: Lateness,
+    pub lacking: Lacking,
 }
 
 /// Fills `instances`, which must be gone by `limits`, starting from the deployments in `assignment`. From number `planned`
@@ -45,7 +47,7 @@ pub fn settle(
     }
     let mut filling = Filling::new(problem, instances, planned, limits);
     if filling.fill(prices, limits, assignment).is_none() {
-        return Settled { priced: None, lateness: filling.lateness };
+        return Settled { priced: None, lacking: filling.lacking };
     }
     // What is gained by filling the gaps may be lost again where instances then finish late.
     let mut fuller = filling.clone();
@@ -53,9 +55,9 @@ pub fn settle(
     if fuller.make_punctual(prices, limits).is_some() && fuller.active_energy() < filling.active_energy() {
         filling = fuller;
     }
-    let lateness = std::mem::take(&mut filling.lateness);
+    let lacking = std::mem::take(&mut filling.lacking);
     let priced = Some(filling.priced()).filter(|priced| within_cap(problem, &priced.schedule));
-    Settled { priced, lateness }
+    Settled { priced, lacking }
 }
 
 /// Time is counted by every deadline: with more of them than this it takes too long.
@@ -77,10 +79,14 @@ struct Filling<'a> {
     weights: Vec<f64>,
     /// Of each kind's deadline among the distinct ones, ascending.
     deadline_of: Vec<usize>,
-    /// Seconds for requests due by each deadline that are left on each instance.
+    /// Seconds for rounds due by each deadline that are left on each instance.
     room: Vec<Vec<f64>>,
-    /// Longest a request may hold a slot, by instance and deadline.
-    longest: Vec<Vec<f64>>,
+    /// Slots that rounds leave empty, and for how long, by instance and deadline.
+    empty: Vec<Vec<EmptySlots>>,
+    /// Instance with most room, by deployment and deadline.
+    most_room: Vec<Vec<Option<usize>>>,
+    /// Instance that took a request last, likewise.
+    latest: Vec<Vec<Option<usize>>>,
     /// Instances of each deployment.
     of_deployment: Vec<Vec<usize>>,
     /// Spare instances of each deployment that serve nothing yet.
@@ -93,8 +99,8 @@ struct Filling<'a> {
     queues: Vec<Vec<u32>>,
     /// Instances whose requests have changed since their lateness was last measured.
     changed: Vec<bool>,
-    /// When it was first measured.
-    lateness: Lateness,
+    /// As first measured.
+    lacking: Lacking,
 }
 
 const NOWHERE: u32 = u32::MAX;
@@ -128,21 +134,23 @@ impl<'a> Filling<'a> {
             rates: instances.iter().map(|instance| problem.deployments()[instance.deployment].rates).collect(),
             weights,
             deadline_of,
-            longest: room.clone(),
+            empty: room.iter().map(|room| vec![EmptySlots::default(); room.len()]).collect(),
+            most_room: vec![vec![None; deadlines.len()]; of_deployment.len()],
+            latest: vec![vec![None; deadlines.len()]; of_deployment.len()],
             room,
             of_deployment,
             spare,
             place: vec![NOWHERE; problem.workload.requests.len()],
             queues: vec![Vec::new(); instances.len()],
             changed: vec![true; instances.len()],
-            lateness: Lateness::new(),
+            lacking: Lacking::new(),
         }
     }
 
     /// Every request to an instance where it is in time, none with regard to what is left over then.
     fn fill(&mut self, prices: &Prices, limits: &[f64], assignment: &[u16]) -> Option<()> {
-        let overflow = self.own_deployment(assignment);
-        self.move_overflow(prices, overflow, false)?;
+        let overflow = self.own_deployment(prices, assignment);
+        self.move_overflow(prices, overflow)?;
         self.keep_floors()?;
         self.make_punctual(prices, limits)
     }
@@ -156,113 +164,66 @@ impl<'a> Filling<'a> {
         self.room[j][due..].iter().copied().fold(f64::INFINITY, f64::min)
     }
 
-    fn fits(&self, j: usize, request: usize) -> bool {
-        let (input, output) = self.problem.lengths(request);
-        let due = self.due(request);
-        self.left(j, due) >= self.rates[j].seconds(input, output)
-            && self.longest_now(j, &self.room[j], due) >= self.rates[j].slot_seconds(input, output)
+    /// Seconds by which a request makes the rounds of instance `j` longer.
+    fn lengthens(&self, j: usize, request: usize) -> f64 {
+        self.empty[j][self.due(request)].lengthened(self.slot_seconds(j, request))
     }
 
-    /// Longest a request due by deadline number `due` may hold a slot of instance `j`: what is due sooner comes first.
-    fn longest_now(&self, j: usize, room: &[f64], due: usize) -> f64 {
-        let before = due.checked_sub(1).map_or(0.0, |before| self.longest[j][before] - room[before]);
-        self.longest[j][due] - before
+    fn slot_seconds(&self, j: usize, request: usize) -> f64 {
+        let (input, output) = self.problem.lengths(request);
+        self.rates[j].slot_seconds(input, output)
+    }
+
+    fn fits(&self, j: usize, request: usize) -> bool {
+        self.left(j, self.due(request)) >= self.lengthens(j, request)
     }
 
     fn put(&mut self, j: usize, request: usize) {
-        self.occupy(j, request, 1.0);
+        let (due, seconds) = (self.due(request), self.slot_seconds(j, request));
+        let longer = self.empty[j][due].fill(seconds, self.rates[j].slots());
+        self.room[j][due..].iter_mut().for_each(|room| *room -= longer);
+        self.changed[j] = true;
         self.place[request] = j as u32;
         self.queues[j].push(request as u32);
         let v = self.instances[j].deployment;
+        self.latest[v][due] = Some(j);
         if let Some(at) = self.spare[v].iter().position(|&spare| spare == j) {
             self.of_deployment[v].push(self.spare[v].remove(at));
+            self.find_most_room(v);
+        }
+        self.has_less_room(j);
+    }
+
+    /// Finds the instance of `v` with most room anew where it was `j`, which has less now.
+    fn has_less_room(&mut self, j: usize) {
+        let v = self.instances[j].deployment;
+        if self.most_room[v].contains(&Some(j)) {
+            self.find_most_room(v);
+        }
+    }
+
+    fn find_most_room(&mut self, v: usize) {
+        for due in 0..self.most_room[v].len() {
+            let own = self.of_deployment[v].iter().copied();
+            self.most_room[v][due] = own.max_by(|&a, &b| self.left(a, due).total_cmp(&self.left(b, due)));
         }
     }
 
     /// Takes a request from its instance; its queue keeps the number until it is read next.
     fn take_away(&mut self, request: usize) {
-        self.occupy(self.place[request] as usize, request, -1.0);
+        let j = self.place[request] as usize;
+        let (due, seconds) = (self.due(request), self.slot_seconds(j, request));
+        self.empty[j][due].add(seconds, 1);
+        self.changed[j] = true;
         self.place[request] = NOWHERE;
     }
 
-    fn occupy(&mut self, j: usize, request: usize, sign: f64) {
-        let (input, output) = self.problem.lengths(request);
-        let seconds = sign * self.rates[j].seconds(input, output);
-        let due = self.due(request);
-        self.room[j][due..].iter_mut().for_each(|room| *room -= seconds);
-        self.changed[j] = true;
-    }
-
-    /// The instance of `v` with most room for the request, if it fits there; else a spare one.
+    /// The instance of `v` where the request fits: the one that took the last of its deadline, the one with most room, or
+    /// else a spare one.
     fn roomiest(&self, v: usize, request: usize) -> Option<usize> {
         let due = self.due(request);
-        let most =
-            self.of_deployment[v].iter().copied().max_by(|&a, &b| self.left(a, due).total_cmp(&self.left(b, due)));
-        most.into_iter().chain(self.spare[v].first().copied()).find(|&j| self.fits(j, request))
-    }
-
-    /// Requests to the instances of their own deployment; returns those that found no room.
-    fn own_deployment(&mut self, assignment: &[u16]) -> Vec<usize> {
-        let mut requests_of: Vec<Vec<u32>> = vec![Vec::new(); self.of_deployment.len()];
-        let mut overflow = Vec::new();
-        for (request, &v) in assignment.iter().enumerate() {
-            match requests_of.get_mut(v as usize).filter(|_| v != NONE) {
-                Some(requests) => requests.push(request as u32),
-                None => overflow.push(request),
-            }
-        }
-        let this = &*self;
-        let filled: Vec<Filled> =
-            requests_of.into_par_iter().enumerate().map(|(v, requests)| this.filled(v, requests)).collect();
-        for Filled { by_instance, left_over } in filled {
-            for (j, room, queue) in by_instance {
-                for &request in &queue {
-                    self.place[request as usize] = j as u32;
-                }
-                self.room[j] = room;
-                self.queues[j] = queue;
-            }
-            overflow.extend(left_over);
-        }
-        overflow
-    }
-
-    /// The requests of one deployment on its instances: by deadline, longest first, each to the one with most room.
-    fn filled(&self, v: usize, mut requests: Vec<u32>) -> Filled {
-        let own = &self.of_deployment[v];
-        let rates = &self.problem.deployments()[v].rates;
-        list_schedule::sort(self.problem, rates, &mut requests);
-        let mut by_instance: Vec<(usize, Vec<f64>, Vec<u32>)> =
-            own.iter().map(|&j| (j, self.room[j].clone(), Vec::new())).collect();
-        let mut left_over = Vec::new();
-        // Most room first, then the first instance. A request takes as much off all deadlines from its own on, so that
-        // room for one deadline changes by its seconds alone.
-        let mut heap: BinaryHeap<(OrderedFloat<f64>, Reverse<usize>)> = BinaryHeap::new();
-        let mut due = usize::MAX;
-        for request in requests {
-            if self.due(request as usize) != due {
-                due = self.due(request as usize);
-                let least = |room: &[f64]| OrderedFloat(room[due..].iter().copied().fold(f64::INFINITY, f64::min));
-                heap = by_instance.iter().enumerate().map(|(k, (_, room, _))| (least(room), Reverse(k))).collect();
-            }
-            let (input, output) = self.problem.lengths(request as usize);
-            let seconds = rates.seconds(input, output);
-            match heap.peek_mut() {
-                Some(mut top)
-                    if top.0.0 >= seconds && {
-                        let (j, room, _) = &by_instance[top.1.0];
-                        self.longest_now(*j, room, due) >= rates.slot_seconds(input, output)
-                    } =>
-                {
-                    let (_, room, queue) = &mut by_instance[top.1.0];
-                    room[due..].iter_mut().for_each(|room| *room -= seconds);
-                    queue.push(request);
-                    top.0.0 -= seconds;
-                }
-                _ => left_over.push(request as usize),
-            }
-        }
-        Filled { by_instance, left_over }
+        let known = self.latest[v][due].into_iter().chain(self.most_room[v][due]);
+        known.chain(self.spare[v].first().copied()).find(|&j| self.fits(j, request))
     }
 
     /// Options of a request with an instance that has room, as (option of its kind, instance).
@@ -288,33 +249,6 @@ impl<'a> Filling<'a> {
     fn energy(&self, j: usize, request: usize) -> f64 {
         let (input, output) = self.problem.lengths(request);
         self.rates[j].energy(input, output) * self.weights[j]
-    }
-
-    /// Whether a request is sure to be in time on instance `j`: whatever the order, none of its slots ends later than all
-    /// would together by more than what one request holds it for (Graham's bound).
-    fn surely_fits(&self, j: usize, request: usize) -> bool {
-        let (input, output) = self.problem.lengths(request);
-        self.left(j, self.due(request)) >= self.rates[j].slot_seconds(input, output)
-    }
-
-    /// Requests without room to the place that costs least, accuracy at its price and the start of an instance that has no
-    /// request yet included; rather to one where they are `sure` to be in time.
-    fn move_overflow(&mut self, prices: &Prices, overflow: Vec<usize>, sure: bool) -> Option<()> {
-        for request in overflow {
-            let kind = &self.problem.kinds[self.problem.kind_of(request)];
-            let cost = |&(option, j): &(usize, usize)| {
-                let points = kind.mean_job.map_or(0.0, |job| prices.accuracy[job] * kind.accuracy[option]);
-                self.cost(j, request) - points
-            };
-            let places = self.places(request);
-            let safe = places.iter().filter(|place| sure && self.surely_fits(place.1, request));
-            let cheapest = |places: &mut dyn Iterator<Item = &(usize, usize)>| {
-                places.min_by(|a, b| cost(a).total_cmp(&cost(b))).map(|place| place.1)
-            };
-            let j = cheapest(&mut safe.into_iter()).or_else(|| cheapest(&mut places.iter()))?;
-            self.put(j, request);
-        }
-        Some(())
     }
 
     fn accuracy(&self, request: usize, j: usize) -> f64 {
@@ -432,11 +366,4 @@ impl<'a> Filling<'a> {
         schedule.assignment = self.place.iter().map(|&j| number[j as usize]).collect();
         price::price(self.problem, schedule)
     }
-}
-
-/// What `filled` made of one deployment.
-struct Filled {
-    /// Instance, what room it has left, and its requests in list order.
-    by_instance: Vec<(usize, Vec<f64>, Vec<u32>)>,
-    left_over: Vec<usize>,
 }

@@ -89,6 +89,7 @@ fn solve_windows(
         class_lp: free.total,
         class_mip: None,
         shadow_prices: Vec::new(),
+        reserve: vec![0.0; problem.deployments().len()],
         why_not: None,
         progress,
     };
@@ -154,6 +155,8 @@ struct Solver<'a> {
     class_mip: Option<f64>,
     /// Of the relaxation.
     shadow_prices: Vec<ShadowPrice>,
+    /// Seconds of an instance that placing could not fill so far, by deployment.
+    reserve: Vec<f64>,
     /// Why the last assignment could not be placed.
     why_not: Option<Unplaced>,
     progress: &'a mut dyn FnMut(Progress),

@@ -25,21 +25,21 @@ struct Late {
 impl Filling<'_> {
     /// Moves requests away from instances on which list scheduling shows them to be late, until none is.
     pub(super) fn make_punctual(&mut self, prices: &Prices, limits: &[f64]) -> Option<()> {
-        for _ in 0..MOST_ROUNDS {
+        for round in 0..MOST_ROUNDS {
             let late = self.late(limits);
             if late.is_empty() {
                 return Some(());
             }
-            if self.lateness.is_empty() {
+            if round == 0 {
                 for late in &late {
-                    let most = self.lateness.entry(self.instances[late.instance].deployment).or_insert(0.0);
+                    let most = self.lacking.entry(self.instances[late.instance].deployment).or_insert(0.0);
                     *most = most.max(late.seconds);
                 }
             }
             for late in &late {
                 self.evict(late);
             }
-            self.move_overflow(prices, late.into_iter().flat_map(|late| late.evicted).collect(), true)?;
+            self.move_overflow(prices, late.into_iter().flat_map(|late| late.evicted).collect())?;
             self.keep_floors()?;
         }
         None
@@ -103,5 +103,6 @@ impl Filling<'_> {
         }
         let due = late.evicted.iter().map(|&request| self.due(request)).max().unwrap_or(0);
         self.room[late.instance][..=due].iter_mut().for_each(|room| *room = room.min(0.0));
+        self.has_less_room(late.instance);
     }
 }

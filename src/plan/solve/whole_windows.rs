@@ -1,7 +1,7 @@
 //! Plans for large queues: instances that hold their devices for whole windows, so that what the class problem decides can
 //! be placed as it is, and every request settled on them.
 //!
-//! How late the instances then are says how much of their time cannot be filled, which the next class problem leaves out.
+//! What then finds no room says how much of the instances' time cannot be filled, which the next class problem leaves out.
 //! With few requests, whole windows would waste what one of these holds; `whole` places those in other ways.
 
 use std::time::Instant;
@@ -18,7 +18,7 @@ use crate::plan::prices::Objective;
 use crate::plan::problem::PlanProblem;
 use crate::plan::relaxation::ClassProblem;
 use crate::plan::settle::Settled;
-use crate::plan::{PlanError, assign, dive, tail};
+use crate::plan::{PlanError, assign, dive};
 
 /// Requests from which a queue is large.
 const MANY_REQUESTS: usize = 200_000;
@@ -46,9 +46,6 @@ impl Solver<'_> {
         let columns = leaf.map_or(&relaxed.columns, |leaf| &leaf.columns);
         let charges = leaf.map_or(&relaxed.charges, |leaf| &leaf.charges);
         let mut usable = ground.unlimited.clone();
-        let relaxed_assignment = assign::from_shares(ground.problem, &relaxed.classes, solution);
-        // Seconds of an instance that serve no request, by deployment.
-        let mut reserve = tail::tails(ground.problem, &relaxed_assignment, &solution.instances);
         let mut slack = SLACK;
         let in_use = |v: usize| solution.instances[v].iter().any(|&n| n > 1e-6);
         let mut offered: Vec<bool> = (0..ground.offered.len()).map(|v| ground.offered[v] && in_use(v)).collect();
@@ -56,11 +53,13 @@ impl Solver<'_> {
         let roomy = can_be_rounded_up(ground.problem, &solution.instances);
         let until = self.started + self.settings.time_limit.mul_f64(0.8);
         let mut most = leaf.filter(|_| roomy).map_or(&[][..], |leaf| &leaf.most);
+        // Instances of the last round, as long as dealing requests to them anew may do.
+        let mut kept: Option<Vec<Vec<f64>>> = None;
         for _ in 0..MOST_ROUNDS {
             if Instant::now() >= until || self.done() {
                 break;
             }
-            let purpose = Purpose::WholeWindows { slack, reserve: &reserve };
+            let purpose = Purpose::WholeWindows { slack, reserve: &self.reserve };
             let capacity = CapacityInput { offered: &offered, purpose, ..ground.capacity(ground.scale, &usable) };
             let mut class_problem = ClassProblem::new(capacity, &relaxed.classes, Objective::Energy, columns)?;
             if roomy {
@@ -71,24 +70,22 @@ impl Solver<'_> {
                 class_problem.limit_starts(group, (0.0, *most))?;
             }
             let worth = 0.02 * self.settings.gap * self.bound;
-            let whole = dive::dive(ground.problem, &mut class_problem, worth, self.deadline)?;
+            let again = kept.take();
+            let resumed = again.is_some();
+            let whole = match again {
+                Some(instances) => dive::resume(ground.problem, &mut class_problem, instances, worth, self.deadline)?,
+                None => Some(dive::dive(ground.problem, &mut class_problem, worth, self.deadline)?),
+            };
+            let Some(whole) = whole.filter(|whole| !resumed || whole.unserved <= 1e-6) else { continue };
             if whole.unserved > 1e-6 && !most.is_empty() {
                 most = &[];
                 continue;
             }
             if whole.unserved > 1e-6 {
-                // Too tight: with less held back, and with all deployments if nothing is.
-                if reserve.iter().all(|&seconds| seconds < LEAST_RESERVE) && usable == ground.unlimited {
-                    if offered == ground.offered {
-                        break;
-                    }
-                    offered.clone_from(&ground.offered);
+                if self.loosen(&mut usable, &mut offered) {
+                    continue;
                 }
-                for seconds in &mut reserve {
-                    *seconds = if *seconds < LEAST_RESERVE { 0.0 } else { 0.5 * *seconds };
-                }
-                usable.clone_from(&ground.unlimited);
-                continue;
+                break;
             }
             self.class_mip = Some(self.class_mip.map_or(whole.objective, |known| known.min(whole.objective)));
             let mut assignment = assign::from_shares(ground.problem, &relaxed.classes, &whole);
@@ -99,26 +96,43 @@ impl Solver<'_> {
             let before = self.best.as_ref().map_or(f64::INFINITY, Priced::objective);
             let shape = Shape::Whole(&whole.instances);
             match place::place_and_settle(ground.problem, &whole.prices, &assignment, shape) {
-                Ok(Settled { priced, lateness }) => {
-                    if priced.is_none() {
+                Ok(Settled { priced, lacking }) => {
+                    if priced.is_none() && lacking.is_empty() {
                         slack *= 2.0;
                     }
-                    for (v, seconds) in lateness {
-                        reserve[v] = (2.0 * reserve[v]).max(reserve[v] + 1.1 * seconds);
+                    for (v, seconds) in lacking {
+                        self.reserve[v] += seconds;
                     }
                     priced.into_iter().for_each(|priced| self.keep_if_better(priced, &whole.prices));
                 }
                 Err(Unplaced::NoRoom { shortages, .. }) => tighten(ground.problem, &mut usable, &shortages),
                 Err(_) => slack *= 2.0,
             }
-            // What the next round could gain on this one is what placing has lost.
+            // The same instances again, with what they lacked held back, as long as that pays.
             let placed = self.best.as_ref().map_or(f64::INFINITY, Priced::objective);
-            let lost = placed - whole.objective;
-            if lost.min(before - placed) <= 0.1 * self.settings.gap * self.bound {
+            if before.is_infinite() || before - placed > 0.1 * self.settings.gap * self.bound {
+                kept = Some(whole.instances);
+            } else {
                 break;
             }
         }
         Ok(())
+    }
+
+    /// Where too few requests are served: less held back, and all deployments if nothing is. `false` if nothing is left.
+    fn loosen(&mut self, usable: &mut Vec<Vec<f64>>, offered: &mut Vec<bool>) -> bool {
+        let ground = self.ground;
+        if self.reserve.iter().all(|&seconds| seconds < LEAST_RESERVE) && *usable == ground.unlimited {
+            if *offered == ground.offered {
+                return false;
+            }
+            offered.clone_from(&ground.offered);
+        }
+        for seconds in &mut self.reserve {
+            *seconds = if *seconds < LEAST_RESERVE { 0.0 } else { 0.5 * *seconds };
+        }
+        usable.clone_from(&ground.unlimited);
+        true
     }
 }
 
