@@ -21,9 +21,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 JOBS = 12
 # Of the bisection: time for an answer, how near, and where lengths that are cut off no longer grow.
-ASKING = "4s"
+ASKING = "10s"
 RESOLUTION = 0.005
 MOST_LENGTHS = 400.0
+# What is known of lesser relaxations.
+LESSER = {"relaxed": "serves all if divisible", "too_little": "proved too little"}
 DEADLINES_MIN = [20, 40, 60, 80, 100, 120]
 # name, device, nodes, devices a node, GiB of a device and of the host, CPUs a device, watts of an idle device and of a node
 POOLS = [
@@ -106,9 +108,9 @@ def largest_lengths(folder, arguments, seed):
 def told(relaxation):
     """A relaxation in a few words: what, by how much, and how that is known."""
     of = relaxation.get("job") or relaxation.get("pool") or "all"
-    known = "planned" if relaxation["verified"] else "not planned"
-    little = f", {relaxation['too_little']:g} too little" if relaxation.get("too_little") is not None else ""
-    return f"{relaxation['kind']} {of} {relaxation['amount']:g} {relaxation['unit']} ({known}{little})"
+    known = [f"by {relaxation.get('verified_by', 'nothing yet')}"]
+    known += [f"{relaxation[key]:g} {words}" for key, words in LESSER.items() if relaxation.get(key) is not None]
+    return f"{relaxation['kind']} {of} {relaxation['amount']:g} {relaxation['unit']} ({', '.join(known)})"
 
 
 def seconds_in_use(folder):

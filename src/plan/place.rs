@@ -158,12 +158,13 @@ fn packed(
     Ok(Packed { instances, planned, shortages })
 }
 
-/// Places what fits of `assignment` and settles every request on the instances that were placed.
+/// Places what fits of `assignment` and settles every request on the instances that were placed, `saving` what can be.
 pub fn place_and_settle(
     problem: &PlanProblem,
     prices: &Prices,
     assignment: &[u16],
     shape: Shape,
+    saving: bool,
 ) -> Result<Settled, Unplaced> {
     let mut queues: BTreeMap<usize, Vec<u32>> = BTreeMap::new();
     for (request, &v) in assignment.iter().enumerate().filter(|(_, v)| **v != NONE) {
@@ -171,7 +172,8 @@ pub fn place_and_settle(
     }
     let reserve: BTreeMap<usize, f64> = queues.keys().map(|&v| (v, 0.0)).collect();
     let Packed { instances, planned, shortages } = packed(problem, &queues, &reserve, shape)?;
-    let settled = settle(problem, prices, &instances, planned, &limits(problem, &instances), assignment);
+    let limits = limits(problem, &instances);
+    let settled = settle(problem, prices, &instances, planned, &limits, assignment, saving);
     match lacking(problem, shortages) {
         Some(lacking) if settled.priced.is_none() => Err(lacking),
         _ => Ok(settled),
@@ -428,7 +430,7 @@ pub fn resettle(problem: &PlanProblem, prices: &Prices, priced: &Priced) -> Opti
     let assignment: Vec<u16> =
         schedule.assignment.iter().map(|&j| schedule.instances[j as usize].deployment as u16).collect();
     let instances = &schedule.instances;
-    settle(problem, prices, instances, instances.len(), &limits(problem, instances), &assignment).priced
+    settle(problem, prices, instances, instances.len(), &limits(problem, instances), &assignment, true).priced
 }
 
 /// When each instance must be gone: the start of the next one on any of its devices; where joules are weighted, also the

@@ -10,7 +10,9 @@ use super::cells::{Cell, Cells};
 use super::held;
 use super::power::{cap_steps, power_room, room_beside_nodes};
 use super::windows::{Window, windows};
-use crate::domain::{AccuracyRule, Cluster, Deployment, FamilyModel, Features, Goal, Rates, Steps, Workload, dot, features};
+use crate::domain::{
+    AccuracyRule, Cluster, Deployment, FamilyModel, Features, Goal, Rates, Steps, Workload, dot, features,
+};
 use crate::options::Options;
 
 /// Joules in a kWh.

@@ -31,7 +31,8 @@ pub struct Settled {
 }
 
 /// Fills `instances`, which must be gone by `limits`, starting from the deployments in `assignment`. From number `planned`
-/// on they are spare: started only for requests that find no room elsewhere.
+/// on they are spare: started only for requests that find no room elsewhere. What is then left over goes to whoever saves most
+/// by it if `saving`, which takes as long again.
 pub fn settle(
     problem: &PlanProblem,
     prices: &Prices,
@@ -39,6 +40,7 @@ pub fn settle(
     planned: usize,
     limits: &[f64],
     assignment: &[u16],
+    saving: bool,
 ) -> Settled {
     if distinct_deadlines(problem).len() > MOST_DEADLINES {
         return Settled::default();
@@ -48,10 +50,12 @@ pub fn settle(
         return Settled { priced: None, lateness: filling.lateness };
     }
     // What is gained by filling the gaps may be lost again where instances then finish late.
-    let mut fuller = filling.clone();
-    fuller.use_what_is_left();
-    if fuller.make_punctual(prices, limits).is_some() && fuller.active_energy() < filling.active_energy() {
-        filling = fuller;
+    if saving {
+        let mut fuller = filling.clone();
+        fuller.use_what_is_left();
+        if fuller.make_punctual(prices, limits).is_some() && fuller.active_energy() < filling.active_energy() {
+            filling = fuller;
+        }
     }
     let lateness = std::mem::take(&mut filling.lateness);
     let priced = Some(filling.priced()).filter(|priced| within_cap(problem, &priced.schedule));

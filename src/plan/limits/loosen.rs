@@ -32,9 +32,8 @@ pub struct Relaxation {
     pub too_little: Option<f64>,
 }
 
-/// Share of the time for what the relaxation says of the first limit of each kind; and of the others, of what is then left.
+/// Share of the time for what the relaxation says; the rest is for plans.
 const ESTIMATING: f64 = 0.3;
-const ESTIMATING_OTHERS: f64 = 0.6;
 /// Jobs that are looked at one by one.
 const MOST_JOBS: usize = 16;
 
@@ -63,22 +62,24 @@ pub fn smallest(
         Infeasibility::Unservable(_) => None,
     };
     let mut search = Search::new(problem, why, requests, started + budget, accept);
+    search.estimate_for(ESTIMATING);
+    let candidates: Vec<Candidate> = limits
+        .into_iter()
+        .filter_map(|limit| {
+            let first = first(&limit);
+            search.estimate(limit, unserved, first)
+        })
+        .collect();
     let mut kinds = Vec::new();
-    let (firsts, others): (Vec<Limit>, Vec<Limit>) = limits.into_iter().partition(|limit| {
-        let kind = std::mem::discriminant(limit);
-        let first = !kinds.contains(&kind);
-        kinds.push(kind);
-        first
-    });
-    let estimated = |search: &mut Search, limits: Vec<Limit>, share: f64| -> Vec<Candidate> {
-        search.estimate_for(share);
-        limits.into_iter().filter_map(|limit| search.estimate(limit.clone(), unserved, first(&limit))).collect()
-    };
-    let mut candidates = estimated(&mut search, firsts, ESTIMATING);
-    // The others have a turn, too.
-    search.verify_all(&mut candidates, usize::from(!others.is_empty()));
-    let mut others = estimated(&mut search, others, ESTIMATING_OTHERS);
-    search.verify_all(&mut others, 0);
+    let (mut candidates, mut others): (Vec<Candidate>, Vec<Candidate>) =
+        candidates.into_iter().partition(|candidate| {
+            let kind = candidate.kind();
+            let first = !kinds.contains(&kind);
+            kinds.push(kind);
+            first
+        });
+    search.verify_all(&mut candidates);
+    search.verify_all(&mut others);
     candidates.append(&mut others);
     search.narrow_all(&mut candidates);
     candidates.into_iter().map(|candidate| candidate.report(problem)).collect()

@@ -41,7 +41,8 @@ pub struct Feasibility {
     /// Of the capacity block, which has the deployments `offered`.
     pub optimum: Optimum,
     pub offered: Vec<bool>,
-    pass: PassResult,
+    /// At the prices; none where everything is served.
+    pass: Option<PassResult>,
     /// Columns with a share.
     used: Vec<Column>,
 }
@@ -62,11 +63,7 @@ impl Feasibility {
 ///
 /// # Errors
 /// Those of the solver.
-pub fn feasibility(
-    problem: &PlanProblem,
-    known: &mut Known,
-    until: Instant,
-) -> Result<Option<Feasibility>, PlanError> {
+pub fn feasibility(problem: &PlanProblem, known: &mut Known, until: Instant) -> Result<Option<Feasibility>, PlanError> {
     let ground = Ground::new(problem, f64::INFINITY);
     let start = known.take(&ground);
     match over_classes(&ground, start, until) {
@@ -92,8 +89,8 @@ pub(super) fn over_classes(
         let Some(found) = once(ground, &offered, &classes, &columns, until)? else { return Ok(None) };
         let mut changed = false;
         let mut split = false;
-        if !found.is_settled() && Instant::now() < until {
-            let wanted = used(problem, &found.pass.cheapest);
+        if let Some(pass) = found.pass.as_ref().filter(|_| !found.is_settled() && Instant::now() < until) {
+            let wanted = used(problem, &pass.cheapest);
             for (v, offered) in offered.iter_mut().enumerate() {
                 let wanted = wanted[v] && ground.offered[v];
                 changed |= wanted && !*offered;
@@ -102,7 +99,7 @@ pub(super) fn over_classes(
             // At prices that deployments not asked yet may change, who disagrees means little.
             if !changed && splits < MOST_SPLITS {
                 splits += 1;
-                split = classes.split_disagreeing(problem, &found.pass.cheapest, MOST_CLASSES) > 0;
+                split = classes.split_disagreeing(problem, &pass.cheapest, MOST_CLASSES) > 0;
                 changed |= split;
             }
         }
@@ -126,10 +123,15 @@ fn once(
     let capacity = CapacityInput { offered, ..ground.unpriced() };
     let mut problem = ClassProblem::new(capacity, classes, Objective::Feasibility, columns)?;
     let Some(solution) = problem.solve(until)? else { return Ok(None) };
-    let pass = request_pass(ground.problem, &solution.prices, None, Objective::Feasibility);
-    let margin = 1e-6 * (solution.requests_dual.abs() + pass.total.abs());
-    let missing = solution.objective - solution.requests_dual + pass.total - margin;
-    let ClassSolution { unserved, prices, optimum, shares, .. } = solution;
+    let ClassSolution { objective, requests_dual, unserved, prices, optimum, shares, .. } = solution;
+    // Where everything is served nothing is missing, and no prices are needed to say so.
+    let (missing, pass) = if unserved <= SERVED {
+        (0.0, None)
+    } else {
+        let pass = request_pass(ground.problem, &prices, None, Objective::Feasibility);
+        let margin = 1e-6 * (requests_dual.abs() + pass.total.abs());
+        (objective - requests_dual + pass.total - margin, Some(pass))
+    };
     let used = shares.into_iter().map(|(column, _)| column).collect();
     Ok(Some(Feasibility { unserved, missing, prices, optimum, offered: offered.to_vec(), pass, used }))
 }
@@ -142,6 +144,7 @@ pub(super) fn certificate(
 ) -> Result<Option<Infeasibility>, PlanError> {
     let clear = found.is_clear(ground.problem);
     let Feasibility { mut missing, prices, optimum, offered, pass, .. } = found;
+    let Some(pass) = pass else { return Ok(None) };
     if !clear {
         let mut master = Master::new(ground.unpriced(), Objective::Feasibility)?;
         master.add_cut(&prices, &pass, None)?;

@@ -84,7 +84,7 @@ impl Solver<'_> {
     pub(super) fn offer(&mut self, assignment: Vec<u16>, whole: &ClassSolution, prices: &Prices) -> Option<Unplaced> {
         let problem = self.ground.problem;
         let loaded = &whole.loaded;
-        let settled = place::place_and_settle(problem, prices, &assignment, Shape::Whole(&whole.instances));
+        let settled = place::place_and_settle(problem, prices, &assignment, Shape::Whole(&whole.instances), true);
         if self.is_large() {
             settled
                 .into_iter()
@@ -109,7 +109,7 @@ impl Solver<'_> {
         if placed.is_empty() {
             // What was placed may yet hold everything, dealt differently.
             for shape in [Shape::Staircase(loaded), Shape::Lanes(&Lanes::new())] {
-                let settled = place::place_and_settle(problem, prices, &assignment, shape);
+                let settled = place::place_and_settle(problem, prices, &assignment, shape, true);
                 placed.extend(settled.into_iter().filter_map(|settled| settled.priced));
             }
         } else {

@@ -98,7 +98,9 @@ impl Solver<'_> {
             }
             let before = self.best.as_ref().map_or(f64::INFINITY, Priced::objective);
             let shape = Shape::Whole(&whole.instances);
-            match place::place_and_settle(ground.problem, &whole.prices, &assignment, shape) {
+            // Where any plan will do, no joules are looked for.
+            let saving = self.settings.gap < 1.0;
+            match place::place_and_settle(ground.problem, &whole.prices, &assignment, shape, saving) {
                 Ok(Settled { priced, lateness }) => {
                     if priced.is_none() {
                         slack *= 2.0;

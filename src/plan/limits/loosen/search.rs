@@ -3,6 +3,7 @@
 //!
 //! Where plans take long, few are tried: the first of them with so much room that it is likely found.
 
+use std::mem::Discriminant;
 use std::time::{Duration, Instant};
 
 use super::super::Limit;
@@ -19,9 +20,10 @@ const MOST_SECANTS: usize = 24;
 /// Secants that an estimate takes as a rule.
 const LIKELY_SECANTS: u32 = 4;
 /// Where a plan takes long: room for so many more of the requests concerned, in shares, tried in turn.
-const ROOM: [f64; 3] = [0.2, 0.6, 2.0];
+const ROOM: [f64; 2] = [0.6, 2.0];
 /// Time for a plan, in times of a relaxation, and at least: where there is no plan, the search for one would not end.
 const PLAN_TO_RELAXATION: u32 = 20;
+const MOST_OF_AN_ATTEMPT: f64 = 0.7;
 const LEAST_FOR_PLAN: Duration = Duration::from_millis(100);
 /// Plans take long where fewer than so many can be tried.
 const FEW_PLANS: u32 = 3;
@@ -44,6 +46,10 @@ pub(super) struct Candidate {
 }
 
 impl Candidate {
+    pub(super) fn kind(&self) -> Discriminant<Limit> {
+        std::mem::discriminant(&self.limit)
+    }
+
     pub(super) fn report(self, problem: &PlanProblem) -> Relaxation {
         let Self { limit, too_little, estimate, relaxed, verified, .. } = self;
         let mut amount = verified.or(relaxed).unwrap_or(estimate);
@@ -73,8 +79,8 @@ pub(super) struct Search<'a> {
     estimating: Instant,
     /// Longest time of a relaxation so far.
     slowest: Duration,
-    /// Shortest time of a plan so far.
-    planned_in: Option<Duration>,
+    /// Longest time of an attempt to plan so far: it may outlast its limit, for the step at hand is finished.
+    longest_attempt: Duration,
     accept: &'a mut dyn FnMut(&PlanProblem, &Priced) -> bool,
 }
 
@@ -99,7 +105,7 @@ impl<'a> Search<'a> {
             turn_ends: until,
             estimating: until,
             slowest: Duration::ZERO,
-            planned_in: None,
+            longest_attempt: Duration::ZERO,
             accept,
         }
     }
@@ -177,18 +183,14 @@ impl<'a> Search<'a> {
         Some(Candidate { limit, failed: below.0, too_little, per_request, estimate, relaxed: enough, verified: None })
     }
 
-    /// Looks for plans, each candidate in its turn, and so many turns are left for later. What does not help at its most is
-    /// dropped: it is no relaxation, though the linear programme thought so.
-    pub(super) fn verify_all(&mut self, candidates: &mut Vec<Candidate>, later: usize) {
-        let mut turns = candidates.len() + later;
+    /// Looks for plans, each candidate in its turn. What does not help at its most is dropped: it is no relaxation, though
+    /// the linear programme thought so.
+    pub(super) fn verify_all(&mut self, candidates: &mut Vec<Candidate>) {
+        let mut turns = candidates.len();
         candidates.retain_mut(|candidate| {
-            // Turns too short for a plan are of no use to anyone.
-            let affordable = self.planned_in.map_or(turns, |plan| {
-                (self.until.saturating_duration_since(Instant::now()).as_secs_f64() / plan.as_secs_f64()) as usize
-            });
-            self.take_turn(turns.min(affordable));
+            self.take_turn(turns);
             turns = turns.saturating_sub(1);
-            affordable == 0 || self.verify(candidate)
+            self.verify(candidate)
         });
     }
 
@@ -209,7 +211,7 @@ impl<'a> Search<'a> {
         let mut rooms = if self.plans_take_long() { &ROOM[..] } else { &[] }.iter();
         let requests = self.concerned as f64;
         let mut amount = candidate.estimate;
-        while self.left() > Duration::ZERO {
+        while self.has_time() {
             match (rooms.next(), candidate.per_request) {
                 (Some(room), Some(per_request)) => amount = candidate.estimate + room * requests * per_request,
                 (Some(_), None) => amount += step,
@@ -220,7 +222,7 @@ impl<'a> Search<'a> {
                 return true;
             }
             if amount >= most {
-                return self.left() == Duration::ZERO;
+                return !self.has_time();
             }
             amount += step;
             step *= 2.0;
@@ -228,15 +230,23 @@ impl<'a> Search<'a> {
         true
     }
 
-    /// Gives what comes next its share of the time: as much as to each of `turns`.
+    /// Gives what comes next its share of the time: as much as to each of `turns`, or of so many as attempts may be made.
     fn take_turn(&mut self, turns: usize) {
         let now = Instant::now();
-        self.turn_ends = now + self.until.saturating_duration_since(now) / turns.max(1) as u32;
+        let left = self.until.saturating_duration_since(now);
+        let attempts = left.as_secs_f64() / self.longest_attempt.as_secs_f64().max(1e-9);
+        self.turn_ends = now + left / turns.clamp(1, (attempts as usize).max(1)) as u32;
+    }
+
+    /// Whether there is time for another attempt: in this turn, and before the end of all for most of one.
+    fn has_time(&self) -> bool {
+        let left = self.until.saturating_duration_since(Instant::now());
+        self.left() > Duration::ZERO && left >= self.longest_attempt.mul_f64(MOST_OF_AN_ATTEMPT)
     }
 
     /// Looks for a plan between the last amount that failed and the verified one.
     fn narrow(&mut self, candidate: &mut Candidate) {
-        while let Some(verified) = candidate.verified.filter(|_| self.left() > Duration::ZERO) {
+        while let Some(verified) = candidate.verified.filter(|_| self.has_time()) {
             if verified - candidate.failed <= resolution(self.problem, &candidate.limit, verified) {
                 return;
             }
@@ -266,10 +276,9 @@ impl<'a> Search<'a> {
                 Ok(Verdict::Infeasible(_)) => (false, true),
                 _ => (by_simple_rules(problem, &settings).is_some_and(|priced| accept(problem, &priced)), false),
             });
+        self.longest_attempt = self.longest_attempt.max(started.elapsed());
         if found {
             candidate.verified = Some(amount);
-            let took = started.elapsed();
-            self.planned_in = Some(self.planned_in.map_or(took, |known| known.min(took)));
         } else {
             candidate.failed = candidate.failed.max(amount);
         }
