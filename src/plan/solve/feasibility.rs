@@ -102,6 +102,11 @@ pub(super) fn over_classes(
                 split = classes.split_disagreeing(problem, &pass.cheapest, MOST_CLASSES) > 0;
                 changed |= split;
             }
+            // Where requests ask for no other, ties may hide those that would make room.
+            if !changed && offered != ground.offered {
+                offered.clone_from(&ground.offered);
+                changed = true;
+            }
         }
         columns = columns_at(problem, &classes, &found.prices);
         if !split {
