@@ -3,6 +3,8 @@
 
 Lengths are log-normal with the mean and spread that the Azure chat trace of 2023 has in logarithms, times `--lengths`; 12
 jobs with random mean floors fall due at 6 deadlines within 2 h; 4 pools. More load: longer requests, or `--devices` below 1.
+`--load 0.9 1.01` first finds, by bisection, the largest `--lengths` at which there is no proof that nothing has room (what
+the relaxation serves), and plans at these shares of it. What is infeasible is told with its relaxations.
 Machines are noisy: compare two builds in one run (`--binaries OLD NEW`).
 """
 
@@ -18,6 +20,12 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 JOBS = 12
+# Of the bisection: time for an answer, how near, and where lengths that are cut off no longer grow.
+ASKING = "10s"
+RESOLUTION = 0.005
+MOST_LENGTHS = 400.0
+# What is known of lesser relaxations.
+LESSER = {"relaxed": "serves all if divisible", "too_little": "proved too little"}
 DEADLINES_MIN = [20, 40, 60, 80, 100, 120]
 # name, device, nodes, devices a node, GiB of a device and of the host, CPUs a device, watts of an idle device and of a node
 POOLS = [
@@ -73,6 +81,38 @@ def plan(binary, folder, time_limit):
     return json.loads(done.stdout) if done.stdout else {"status": done.stderr.decode()[-200:]}
 
 
+def write_case(folder, arguments, seed, lengths):
+    """Returns the devices."""
+    write_queue(folder, arguments.requests, seed, lengths, arguments.highest_floor)
+    return write_cluster(folder, arguments.devices)
+
+
+def largest_lengths(folder, arguments, seed):
+    """The largest factor on lengths, within half a percent, at which the planner does not prove that there is no plan."""
+
+    def served(lengths):
+        write_case(folder, arguments, seed, lengths)
+        return plan(arguments.binaries[-1], folder, ASKING)["status"] != "infeasible"
+
+    low, high = 0.0, arguments.lengths
+    while served(high):
+        low, high = high, 1.5 * high
+        if high > MOST_LENGTHS:
+            sys.exit(f"seed {seed}: even {low:.0f} times the lengths have room (they end at the longest); try fewer --devices")
+    while high - low > RESOLUTION * high:
+        middle = 0.5 * (low + high)
+        low, high = (middle, high) if served(middle) else (low, middle)
+    return low
+
+
+def told(relaxation):
+    """A relaxation in a few words: what, by how much, and how that is known."""
+    of = relaxation.get("job") or relaxation.get("pool") or "all"
+    known = [f"by {relaxation.get('verified_by', 'nothing yet')}"]
+    known += [f"{relaxation[key]:g} {words}" for key, words in LESSER.items() if relaxation.get(key) is not None]
+    return f"{relaxation['kind']} {of} {relaxation['amount']:g} {relaxation['unit']} ({', '.join(known)})"
+
+
 def seconds_in_use(folder):
     with open(folder / "plan" / "instances.csv") as file:
         rows = list(csv.DictReader(file))
@@ -86,27 +126,36 @@ def main():
     parser.add_argument("--lengths", type=float, default=8.0, help="factor on the trace's lengths")
     parser.add_argument("--devices", type=float, default=1.0, help="share of the 1,000 devices")
     parser.add_argument("--highest-floor", type=float, default=80.0, help="of the random floors, in percent")
+    parser.add_argument("--load", type=float, nargs="*", help="shares of the largest lengths that the relaxation serves")
     parser.add_argument("--time-limit", default="10s")
     parser.add_argument("--binaries", nargs="*", default=[str(ROOT / "target/release/jouleplan")])
     arguments = parser.parse_args()
     for seed in arguments.seeds:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
-            write_queue(folder, arguments.requests, seed, arguments.lengths, arguments.highest_floor)
-            devices = write_cluster(folder, arguments.devices)
-            for binary in arguments.binaries:
-                result = plan(binary, folder, arguments.time_limit)
-                where = f"{arguments.requests} requests, {devices} devices, seed {seed}"
-                if result.get("gap") is None:
-                    print(f"{where}: {result['status']} after {result.get('wall_s', float('nan')):.1f} s  {binary}")
-                    continue
-                parts = ", ".join(f"{part} {share:.3%}" for part, share in result["gap_parts"].items())
-                used = seconds_in_use(folder) / (devices * 60 * DEADLINES_MIN[-1])
-                print(
-                    f"{where}: gap {result['gap']:.3%} ({parts}) in {result['wall_s']:.1f} s and "
-                    f"{result['peak_rss_mib']:.0f} MiB, {used:.0%} of device time in use  {binary}"
-                )
-                sys.stdout.flush()
+            lengths = [arguments.lengths]
+            if arguments.load:
+                largest = largest_lengths(folder, arguments, seed)
+                print(f"seed {seed}: the relaxation serves lengths up to {largest:.2f} times the trace's")
+                lengths = [share * largest for share in arguments.load]
+            for factor in lengths:
+                devices = write_case(folder, arguments, seed, factor)
+                where = f"{arguments.requests} requests, {devices} devices, seed {seed}, lengths {factor:.2f}"
+                for binary in arguments.binaries:
+                    report(where, plan(binary, folder, arguments.time_limit), folder, devices, binary)
+
+
+def report(where, result, folder, devices, binary):
+    cost = f"{result.get('wall_s', math.nan):.1f} s and {result.get('peak_rss_mib', math.nan):.0f} MiB"
+    if result.get("gap") is None:
+        print(f"{where}: {result['status']} after {cost}  {binary}")
+        for relaxation in result.get("relaxations", []):
+            print(f"    {told(relaxation)}")
+    else:
+        parts = ", ".join(f"{part} {share:.3%}" for part, share in result["gap_parts"].items())
+        used = seconds_in_use(folder) / (devices * 60 * DEADLINES_MIN[-1])
+        print(f"{where}: gap {result['gap']:.3%} ({parts}) in {cost}, {used:.0%} of device time in use  {binary}")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -115,6 +115,14 @@ pub struct Relaxation {
     /// A plan was found and checked with this amount. If not, it is what the linear programme
     /// says, and time was too short to plan with it.
     pub verified: bool,
+    /// `plan`, or `relaxation`: solved again with this amount, the linear programme serves every
+    /// request, with divisible instances. Absent where it was not solved again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verified_by: Option<String>,
+    /// The amount from which the linear programme, solved again, serves every request; a plan may
+    /// need more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub relaxed: Option<f64>,
     /// An amount that is proved to be too little.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub too_little: Option<f64>,

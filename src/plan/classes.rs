@@ -66,11 +66,21 @@ impl Classes {
         classes
     }
 
+    /// The same classes of the same requests, for a problem that groups these as this one's did: options and kinds anew.
+    pub fn renewed(self, problem: &PlanProblem) -> Self {
+        let mut renewed = Self { list: Vec::with_capacity(self.list.len()), members: self.members };
+        for class in &self.list {
+            renewed.push(problem, class.first, class.count);
+        }
+        renewed
+    }
+
     pub fn members(&self, class: &Class) -> &[u32] {
         &self.members[class.first..class.first + class.count]
     }
 
-    /// Adds the class of `members[first..first + count]`; splits it as long as its members share no option.
+    /// Adds the class of `members[first..first + count]`; splits it as long as its members share no option, though some have
+    /// one.
     fn push(&mut self, problem: &PlanProblem, first: usize, count: usize) {
         // One request is judged by its own deadline, more of them by the earliest of their cohort.
         let cohort = &problem.cohorts[problem.cohort_of(self.members[first] as usize)];
@@ -94,7 +104,11 @@ impl Classes {
                 && deployment.rates.slot_seconds(most_input, most_output) <= slot_limit[*option]
         };
         let options: Vec<u16> = (0..kind.options.len()).filter(serves_all).map(|option| option as u16).collect();
-        if options.is_empty() && count > 1 {
+        let alone = |&request: &u32| {
+            let (input, output) = problem.lengths(request as usize);
+            (0..kind.options.len()).any(|option| problem.can_serve(kind, option, input, output))
+        };
+        if options.is_empty() && count > 1 && self.members[first..first + count].iter().any(alone) {
             let middle = self.split_point(problem, first, count);
             self.push(problem, first, middle);
             self.push(problem, first + middle, count - middle);

@@ -143,8 +143,8 @@ pub enum Infeasibility {
     /// Nodes that never sleep draw more than the cap that holds from this second on, whatever runs.
     StandingPower { watts: f64, cap: f64, second: f64 },
     /// These prices prove that at least so many requests' worth of work has no room (before any rounding).
-    /// `optimum` is that of the capacity block.
-    Certificate { missing_requests: f64, prices: Prices, optimum: Optimum },
+    /// `optimum` is that of the capacity block, which has the deployments `offered`.
+    Certificate { missing_requests: f64, prices: Prices, optimum: Optimum, offered: Vec<bool> },
 }
 
 /// A placed plan and its proof. The three parts sum to the gap.

@@ -6,11 +6,13 @@ use std::collections::BTreeMap;
 
 use rayon::prelude::*;
 
-use super::cells::Cells;
+use super::cells::{Cell, Cells};
 use super::held;
 use super::power::{cap_steps, power_room, room_beside_nodes};
 use super::windows::{Window, windows};
-use crate::domain::{AccuracyRule, Cluster, Deployment, FamilyModel, Goal, Rates, Steps, Workload, dot, features};
+use crate::domain::{
+    AccuracyRule, Cluster, Deployment, FamilyModel, Features, Goal, Rates, Steps, Workload, dot, features,
+};
 use crate::options::Options;
 
 /// Joules in a kWh.
@@ -392,7 +394,7 @@ impl<'a> PlanProblem<'a> {
 
     /// S: seconds of all the work each deployment could be given, whatever the others do.
     pub fn total_work(&self) -> Vec<f64> {
-        let requests = &self.workload.requests;
+        let of_cells: Vec<Features> = self.cells.list.par_iter().map(|cell| self.sums(cell, |_| true)).collect();
         (0..self.deployments().len())
             .into_par_iter()
             .map(|v| {
@@ -400,17 +402,30 @@ impl<'a> PlanProblem<'a> {
                 let allows = |kind: &Kind| kind.options.binary_search(&v).is_ok();
                 let allowed: Vec<bool> = self.cohorts.iter().map(|cohort| allows(&self.kinds[cohort.kind])).collect();
                 let mut sums = [0.0; 6];
-                for (r, (&i, &o)) in requests.input_tokens.iter().zip(&requests.output_tokens).enumerate() {
-                    if allowed[self.cohort_of(r)] && deployment.fits(i, o) {
-                        for (sum, value) in sums.iter_mut().zip(features(f64::from(i), f64::from(o))) {
-                            *sum += value;
-                        }
+                for (cell, of_cell) in self.cells.list.iter().zip(&of_cells) {
+                    if !allowed[cell.key.cohort()] || !deployment.fits(cell.input.0, cell.output.0) {
+                        continue;
                     }
+                    let all_fit = deployment.fits(cell.input.1, cell.output.1);
+                    let fitting = |lengths: (u32, u32)| deployment.fits(lengths.0, lengths.1);
+                    let of_cell = if all_fit { *of_cell } else { self.sums(cell, fitting) };
+                    sums.iter_mut().zip(of_cell).for_each(|(sum, value)| *sum += value);
                 }
                 // Never less than the true sum, whatever the rounding.
                 dot(&deployment.rates.busy_time, &sums) * (1.0 + 1e-9)
             })
             .collect()
+    }
+
+    /// Sums of the features of those requests of a cell whose lengths are `counted`.
+    fn sums(&self, cell: &Cell, counted: impl Fn((u32, u32)) -> bool) -> Features {
+        let mut sums = [0.0; 6];
+        let members = self.cells.lengths[cell.first..cell.first + cell.count].iter();
+        for &(input, output) in members.filter(|lengths| counted(**lengths)) {
+            let of_request = features(f64::from(input), f64::from(output));
+            sums.iter_mut().zip(of_request).for_each(|(sum, value)| *sum += value);
+        }
+        sums
     }
 
     /// Deployments that some kind may use and some node can hold.

@@ -10,6 +10,7 @@ mod charge;
 mod cuts;
 pub mod feasibility;
 mod fixed_prices;
+pub mod known;
 mod relax;
 mod whole;
 mod whole_windows;
@@ -17,6 +18,7 @@ mod whole_windows;
 use std::time::{Duration, Instant};
 
 use self::branch::Branching;
+use self::known::Start;
 use self::relax::Relaxed;
 use super::capacity::{CapacityInput, Integers, Purpose, Scale};
 use super::limits::shadow_prices::{ShadowPrice, shadow_prices};
@@ -260,7 +262,11 @@ impl Solver<'_> {
     fn certificate(&mut self, relaxed: Relaxed) -> Result<Option<Infeasibility>, PlanError> {
         let found = match relaxed.shortage {
             Some(found) => Some(found),
-            None => feasibility::over_classes(self.ground, &relaxed.classes, &relaxed.columns, self.deadline)?,
+            None => {
+                let Relaxed { classes, columns, offered, .. } = relaxed;
+                feasibility::over_classes(self.ground, Start { classes, columns, offered }, self.deadline)?
+                    .map(|(found, _)| found)
+            }
         };
         let Some(found) = found else { return Ok(None) };
         feasibility::certificate(self.ground, found, self.slice(0.5))

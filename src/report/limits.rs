@@ -24,6 +24,11 @@ pub fn relaxation_json(problem: &PlanProblem, relaxation: &Relaxation) -> Relaxa
     };
     // Amounts have three digits: the tenth is arithmetic.
     let in_unit = |amount: f64| (amount / size * 1e9).round() / 1e9;
+    let verified_by = match relaxation {
+        Relaxation { verified: true, .. } => Some("plan"),
+        Relaxation { relaxed: Some(_), .. } => Some("relaxation"),
+        _ => None,
+    };
     RelaxationJson {
         kind: kind.to_owned(),
         job,
@@ -31,17 +36,25 @@ pub fn relaxation_json(problem: &PlanProblem, relaxation: &Relaxation) -> Relaxa
         amount: in_unit(relaxation.amount),
         unit: unit.to_owned(),
         verified: relaxation.verified,
+        verified_by: verified_by.map(str::to_owned),
+        relaxed: relaxation.relaxed.map(in_unit),
         too_little: relaxation.too_little.map(in_unit),
     }
 }
 
 /// A line each; none if there are none.
 pub fn relaxations(problem: &PlanProblem, relaxations: &[Relaxation]) -> Vec<String> {
-    let (verified, others): (Vec<_>, Vec<_>) = relaxations.iter().partition(|relaxation| relaxation.verified);
+    let (planned, others): (Vec<_>, Vec<_>) = relaxations.iter().partition(|relaxation| relaxation.verified);
+    let (served, guessed): (Vec<_>, Vec<_>) = others.into_iter().partition(|relaxation| relaxation.relaxed.is_some());
     let mut lines = Vec::new();
     for (title, relaxations) in [
-        ("each of these alone makes a plan possible (found and checked):", verified),
-        ("each of these alone may do, by the linear programme; time was too short to plan with it:", others),
+        ("each of these alone makes a plan possible (found and checked):", planned),
+        (
+            "each of these alone makes room for every request in the linear programme, solved again; a plan may need more, \
+             and time was too short to find one:",
+            served,
+        ),
+        ("each of these alone may do, to first order; time was too short to solve again with it:", guessed),
     ] {
         if !relaxations.is_empty() {
             lines.push(title.to_owned());
@@ -51,18 +64,30 @@ pub fn relaxations(problem: &PlanProblem, relaxations: &[Relaxation]) -> Vec<Str
     lines
 }
 
+/// The change, and what is known of lesser ones.
 fn words(problem: &PlanProblem, relaxation: &Relaxation) -> String {
-    let (workload, amount) = (problem.workload, relaxation.amount);
+    let in_unit = |amount: f64| match relaxation.limit {
+        Limit::Deadline(_) => time(amount),
+        Limit::Accuracy(_) => format!("{amount:.2} points"),
+        Limit::Nodes(_) => count(amount as u64, "node"),
+        Limit::Power => format!("{amount:.0} W"),
+    };
+    let relaxed = relaxation.relaxed.filter(|relaxed| *relaxed < relaxation.amount);
+    let relaxed = relaxed.map(|amount| format!("{} would do for divisible instances", in_unit(amount)));
+    let too_little = relaxation.too_little.map(|amount| format!("{} is proved too little", in_unit(amount)));
+    let lesser: Vec<String> = relaxed.into_iter().chain(too_little).collect();
+    let lesser = if lesser.is_empty() { String::new() } else { format!(" ({})", lesser.join("; ")) };
+    change(problem, &relaxation.limit, relaxation.amount) + &lesser
+}
+
+fn change(problem: &PlanProblem, limit: &Limit, amount: f64) -> String {
+    let workload = problem.workload;
     let name = |job: usize| plain(&workload.jobs[job].name);
-    let proved = |text: String| format!(" ({text} is proved too little)");
-    match &relaxation.limit {
-        Limit::Deadline(jobs) => {
-            let whose = match jobs[..] {
-                [job] => format!("the deadline of job {} {} later", name(job), time(amount)),
-                _ => format!("all deadlines {} later", time(amount)),
-            };
-            whose + &relaxation.too_little.map_or(String::new(), |amount| proved(time(amount)))
-        }
+    match limit {
+        Limit::Deadline(jobs) => match jobs[..] {
+            [job] => format!("the deadline of job {} {} later", name(job), time(amount)),
+            _ => format!("all deadlines {} later", time(amount)),
+        },
         Limit::Accuracy(jobs) => {
             let whose: Vec<String> = jobs
                 .iter()
@@ -73,7 +98,7 @@ fn words(problem: &PlanProblem, relaxation: &Relaxation) -> String {
                     format!("the accuracy floor of job {} {amount:.2} points lower{floor}", name(job))
                 })
                 .collect();
-            whose.join(", ") + &relaxation.too_little.map_or(String::new(), |points| proved(format!("{points:.2}")))
+            whose.join(", ")
         }
         Limit::Nodes(pool) => {
             let pool = &problem.cluster.pools[*pool];
@@ -83,7 +108,7 @@ fn words(problem: &PlanProblem, relaxation: &Relaxation) -> String {
                 count(amount as u64, "more node"),
                 plain(&pool.name),
                 count(devices as u64, "device")
-            ) + &relaxation.too_little.map_or(String::new(), |nodes| proved(format!("{nodes:.0}")))
+            )
         }
         Limit::Power => {
             let cap = problem.cluster.site.power_cap.as_ref();
@@ -93,7 +118,6 @@ fn words(problem: &PlanProblem, relaxation: &Relaxation) -> String {
                 format!("{whole} from {least:.0} W to {:.0} W", least + amount)
             });
             format!("the power cap {amount:.0} W higher{from}")
-                + &relaxation.too_little.map_or(String::new(), |watts| proved(format!("{watts:.0} W")))
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Relaxations are enough, and most of them the smallest, by enumeration; prices agree with one-sided differences of the
 //! linear programme they come from.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jouleplan::domain::{AccuracyRule, Steps};
 use jouleplan::options::Options;
@@ -11,6 +11,8 @@ use jouleplan::plan::limits::shadow_prices::{power_of_an_instance, shadow_prices
 use jouleplan::plan::limits::{Limit, Trial, smallest};
 use jouleplan::plan::prices::Objective;
 use jouleplan::plan::relaxation::{ClassProblem, ClassSolution, scale};
+use jouleplan::plan::solve::feasibility::{SERVED, feasibility};
+use jouleplan::plan::solve::known::Known;
 use jouleplan::plan::{PlanProblem, Settings, Verdict, solve};
 use jouleplan::units::Seconds;
 use rand::prelude::*;
@@ -81,6 +83,7 @@ fn relaxations_are_enough_and_most_are_the_smallest() {
                 continue;
             }
             let amount = relaxation.amount;
+            assert!(relaxation.relaxed.is_none_or(|relaxed| relaxed <= amount), "seed {seed}: {relaxation:?}");
             assert!(trial.with(&relaxation.limit, amount, possible), "seed {seed}: {relaxation:?} is not enough");
             let less = match relaxation.limit {
                 Limit::Nodes(_) => amount - 1.0,
@@ -109,6 +112,35 @@ fn relaxations_are_enough_and_most_are_the_smallest() {
     // The planner decides what is enough, and packs by rule: about one in five of these tiny, just infeasible problems has
     // a plan at 0.9 of the amount that enumeration finds and the planner does not.
     assert!(loose.len() * 3 <= printed, "{} of {printed}: {loose:#?}", loose.len());
+}
+
+/// Whatever was asked before, the relaxation says the same of a limit.
+#[test]
+fn what_earlier_questions_taught_changes_no_answer() {
+    let later = Instant::now() + Duration::from_secs(600);
+    let (mut asked, mut served) = (0, 0);
+    for seed in 0..CASES {
+        let small = if seed % 2 == 0 { tight(seed) } else { short_of_power(seed) };
+        let options = small.options();
+        let problem = PlanProblem::new(&small.workload, &small.cluster, &small.models, &options, 0.0);
+        let mut trial = Trial::new(&problem);
+        let mut known = Known::default();
+        let jobs = small.workload.jobs.len();
+        let mut limits = vec![Limit::Deadline((0..jobs).collect()), Limit::Nodes(0), Limit::Deadline(vec![jobs - 1])];
+        limits.push(Limit::Accuracy(vec![0]));
+        for limit in limits {
+            for amount in [0.0, 3.0, 30.0] {
+                let (fresh, taught) = trial.with(&limit, amount, |loosened| {
+                    let ask = |known: &mut Known| feasibility(loosened, known, later).unwrap().unwrap();
+                    (ask(&mut Known::default()), ask(&mut known))
+                });
+                assert_eq!(fresh.unserved <= SERVED, taught.unserved <= SERVED, "seed {seed}: {limit:?} by {amount}");
+                asked += 1;
+                served += usize::from(fresh.unserved <= SERVED);
+            }
+        }
+    }
+    assert!(served * 10 > asked && served * 10 < 9 * asked, "{served} of {asked} have room");
 }
 
 #[test]

@@ -34,7 +34,7 @@ impl NoPlan {
         inputs: &Inputs,
     ) -> Self {
         let limit = arguments.time_limit;
-        let budget = (10 * certificate).min(2 * limit).max(LEAST.min(limit / 2));
+        let budget = (20 * certificate).min(2 * limit).max(LEAST.min(limit / 2));
         let relaxations = smallest(problem, why, budget, &mut |loosened, priced| {
             violations(loosened, priced, Proof::none(priced), inputs).is_valid()
         });

@@ -11,7 +11,8 @@ use crate::domain::Schedule;
 use crate::plan::baselines::broken_floor;
 use crate::plan::power::{most_over, within_cap};
 use crate::plan::price::{Priced, price};
-use crate::plan::solve::feasibility::feasibility;
+use crate::plan::solve::feasibility::{SERVED, feasibility};
+use crate::plan::solve::known::Known;
 use crate::plan::{Plan, PlanProblem, Settings, Verdict, solve};
 
 /// A plan with the limit moved.
@@ -124,8 +125,12 @@ fn tightest(problem: &PlanProblem, limit: &Limit, known: f64, trial: &mut Trial,
         Limit::Nodes(_) => return known,
     };
     let mut possible = known;
+    let mut classes = Known::default();
     let mut has_room = |amount: f64| {
-        trial.with(limit, amount, |moved| feasibility(moved, until).ok().flatten().is_some_and(|f| f.unserved <= 1e-6))
+        trial.with(limit, amount, |moved| {
+            let found = feasibility(moved, &mut classes, until).ok().flatten();
+            found.is_some_and(|found| found.unserved <= SERVED)
+        })
     };
     for _ in 0..MOST_HALVINGS {
         let middle = 0.5 * (possible + impossible);

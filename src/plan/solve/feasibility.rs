@@ -6,10 +6,14 @@
 
 use std::time::Instant;
 
-use super::Ground;
+use super::known::{Known, Start};
+use super::{Ground, MOST_CLASSES};
+use crate::domain::Workload;
 use crate::plan::bound::Master;
+use crate::plan::capacity::CapacityInput;
 use crate::plan::classes::Classes;
-use crate::plan::columns::Column;
+use crate::plan::columns::{Column, columns_at};
+use crate::plan::hints::used;
 use crate::plan::limits::{Limit, shadow_prices};
 use crate::plan::prices::{Objective, PassResult, Prices, request_pass};
 use crate::plan::record::Optimum;
@@ -19,18 +23,28 @@ use crate::plan::{Infeasibility, PlanError, PlanProblem};
 /// Share of all requests that a pass must leave without room to be a proof by itself, well above the solver's
 /// tolerances.
 const CLEAR: f64 = 1e-4;
+/// Requests' worth of work below which the relaxation serves everything.
+pub const SERVED: f64 = 1e-6;
+/// Share of what is unserved that may be due to merging.
+const MERGING: f64 = 0.1;
+const MOST_SPLITS: usize = 4;
 
 #[derive(Clone, Debug)]
 pub struct Feasibility {
-    /// Requests' worth of work that the relaxation over classes leaves unserved; 0 if it finds room for all. A guide.
+    /// Requests' worth of work that the relaxation over classes leaves unserved. At 0 it serves every request, with
+    /// divisible instances and requests: members of a class may all be served as the class is.
     pub unserved: f64,
     /// At request level, with divisible instances: as many requests or more have no room. At most 0 if nothing is
     /// proved.
     pub missing: f64,
     pub prices: Prices,
-    /// Of the capacity block.
+    /// Of the capacity block, which has the deployments `offered`.
     pub optimum: Optimum,
-    pass: PassResult,
+    pub offered: Vec<bool>,
+    /// At the prices; none where everything is served.
+    pass: Option<PassResult>,
+    /// Columns with a share.
+    used: Vec<Column>,
 }
 
 impl Feasibility {
@@ -38,34 +52,93 @@ impl Feasibility {
     pub(super) fn is_clear(&self, problem: &PlanProblem) -> bool {
         self.missing >= CLEAR * problem.workload.requests.len() as f64
     }
-}
 
-/// Solves the relaxation for feasibility over classes of its own; `None` where time ran out first.
-///
-/// # Errors
-/// Those of the solver.
-pub fn feasibility(problem: &PlanProblem, until: Instant) -> Result<Option<Feasibility>, PlanError> {
-    let ground = Ground::new(problem, f64::INFINITY);
-    let classes = Classes::new(problem);
-    match over_classes(&ground, &classes, &[], until) {
-        Err(PlanError::OutOfTime) => Ok(None),
-        other => other,
+    /// Whether what it leaves unserved is about what is proved to be.
+    fn is_settled(&self) -> bool {
+        self.unserved <= SERVED || self.unserved - self.missing <= MERGING * self.unserved
     }
 }
 
+/// Whether `problem` has room for every request; `known` is what earlier questions taught. `None` where time ran out first.
+///
+/// # Errors
+/// Those of the solver.
+pub fn feasibility(problem: &PlanProblem, known: &mut Known, until: Instant) -> Result<Option<Feasibility>, PlanError> {
+    let ground = Ground::new(problem, f64::INFINITY);
+    let start = known.take(&ground);
+    match over_classes(&ground, start, until) {
+        Err(PlanError::OutOfTime) => Ok(None),
+        found => Ok(found?.map(|(found, start)| {
+            known.keep(problem, start);
+            found
+        })),
+    }
+}
+
+/// Solves the relaxation for feasibility: over the classes of `start` and finer ones, and over its deployments and those that
+/// requests ask for, as long as it takes to see what is unserved. Returns where the next one may start.
 pub(super) fn over_classes(
     ground: &Ground,
+    start: Start,
+    until: Instant,
+) -> Result<Option<(Feasibility, Start)>, PlanError> {
+    let problem = ground.problem;
+    let Start { mut classes, mut columns, mut offered } = start;
+    let mut splits = 0;
+    loop {
+        let Some(found) = once(ground, &offered, &classes, &columns, until)? else { return Ok(None) };
+        let mut changed = false;
+        let mut split = false;
+        if let Some(pass) = found.pass.as_ref().filter(|_| !found.is_settled() && Instant::now() < until) {
+            let wanted = used(problem, &pass.cheapest);
+            for (v, offered) in offered.iter_mut().enumerate() {
+                let wanted = wanted[v] && ground.offered[v];
+                changed |= wanted && !*offered;
+                *offered |= wanted;
+            }
+            // At prices that deployments not asked yet may change, who disagrees means little.
+            if !changed && splits < MOST_SPLITS {
+                splits += 1;
+                split = classes.split_disagreeing(problem, &pass.cheapest, MOST_CLASSES) > 0;
+                changed |= split;
+            }
+            // Where requests ask for no other, ties may hide those that would make room.
+            if !changed && offered != ground.offered {
+                offered.clone_from(&ground.offered);
+                changed = true;
+            }
+        }
+        columns = columns_at(problem, &classes, &found.prices);
+        if !split {
+            columns.extend(&found.used);
+        }
+        if !changed {
+            return Ok(Some((found, Start { classes, columns, offered })));
+        }
+    }
+}
+
+fn once(
+    ground: &Ground,
+    offered: &[bool],
     classes: &Classes,
     columns: &[Column],
     until: Instant,
 ) -> Result<Option<Feasibility>, PlanError> {
-    let mut problem = ClassProblem::new(ground.unpriced(), classes, Objective::Feasibility, columns)?;
+    let capacity = CapacityInput { offered, ..ground.unpriced() };
+    let mut problem = ClassProblem::new(capacity, classes, Objective::Feasibility, columns)?;
     let Some(solution) = problem.solve(until)? else { return Ok(None) };
-    let pass = request_pass(ground.problem, &solution.prices, None, Objective::Feasibility);
-    let margin = 1e-6 * (solution.requests_dual.abs() + pass.total.abs());
-    let missing = solution.objective - solution.requests_dual + pass.total - margin;
-    let ClassSolution { unserved, prices, optimum, .. } = solution;
-    Ok(Some(Feasibility { unserved, missing, prices, optimum, pass }))
+    let ClassSolution { objective, requests_dual, unserved, prices, optimum, shares, .. } = solution;
+    // Where everything is served nothing is missing, and no prices are needed to say so.
+    let (missing, pass) = if unserved <= SERVED {
+        (0.0, None)
+    } else {
+        let pass = request_pass(ground.problem, &prices, None, Objective::Feasibility);
+        let margin = 1e-6 * (requests_dual.abs() + pass.total.abs());
+        (objective - requests_dual + pass.total - margin, Some(pass))
+    };
+    let used = shares.into_iter().map(|(column, _)| column).collect();
+    Ok(Some(Feasibility { unserved, missing, prices, optimum, offered: offered.to_vec(), pass, used }))
 }
 
 /// The proof that no plan exists, if these prices are one.
@@ -75,7 +148,8 @@ pub(super) fn certificate(
     seconds: f64,
 ) -> Result<Option<Infeasibility>, PlanError> {
     let clear = found.is_clear(ground.problem);
-    let Feasibility { mut missing, prices, optimum, pass, .. } = found;
+    let Feasibility { mut missing, prices, optimum, offered, pass, .. } = found;
+    let Some(pass) = pass else { return Ok(None) };
     if !clear {
         let mut master = Master::new(ground.unpriced(), Objective::Feasibility)?;
         master.add_cut(&prices, &pass, None)?;
@@ -83,7 +157,7 @@ pub(super) fn certificate(
         missing = master.bound();
     }
     // In requests' worth: as many cannot be served at once.
-    Ok((missing > 1e-6).then_some(Infeasibility::Certificate { missing_requests: missing, prices, optimum }))
+    Ok((missing > 1e-6).then_some(Infeasibility::Certificate { missing_requests: missing, prices, optimum, offered }))
 }
 
 /// What a certificate rests on: whatever is not in here could be dropped, and there would still be no room.
@@ -97,45 +171,30 @@ pub struct Causes {
     pub floors: Vec<usize>,
 }
 
-/// More requests than this are judged by a sample of them.
-const MOST_JUDGED: usize = 200_000;
-
 /// Requests' worth of what is missing that one more second, point or node would make room for, to first order; a floor
 /// or a node needs at least as much as its share of what is missing says. `None` where the limit enters in other ways.
-pub fn relief(problem: &PlanProblem, prices: &Prices, optimum: &Optimum, limit: &Limit) -> Option<f64> {
+pub fn relief(
+    problem: &PlanProblem,
+    prices: &Prices,
+    optimum: &Optimum,
+    offered: &[bool],
+    limit: &Limit,
+) -> Option<f64> {
     if let Limit::Accuracy(jobs) = limit {
         let mean = jobs.iter().all(|&job| problem.floor_points[job].is_some());
         let relief = jobs.iter().map(|&job| prices.accuracy[job] * problem.requests_of_job[job] as f64).sum();
         return mean.then_some(relief);
     }
     let ground = Ground::new(problem, f64::INFINITY);
-    shadow_prices::saved(&ground.unpriced(), optimum, limit).ok()?
+    shadow_prices::saved(&CapacityInput { offered, ..ground.unpriced() }, optimum, limit).ok()?
 }
 
 pub fn causes(problem: &PlanProblem, prices: &Prices) -> Causes {
-    let n = problem.workload.requests.len();
-    let step = n.div_ceil(MOST_JUDGED).max(1);
     let mut of_job = vec![0.0; problem.workload.jobs.len()];
-    let seconds: Vec<Vec<f64>> = problem
-        .kinds
-        .iter()
-        .map(|kind| kind.options.iter().map(|&v| prices.cheapest_second(v, kind)).collect())
-        .collect();
-    for request in (0..n).step_by(step) {
-        let index = problem.kind_of(request);
-        let kind = &problem.kinds[index];
-        let (input, output) = problem.lengths(request);
-        let mu = kind.mean_job.map_or(0.0, |job| prices.accuracy[job]);
-        let cost = |option: usize| {
-            let rates = &problem.deployments()[kind.options[option]].rates;
-            seconds[index][option] * rates.seconds(input, output) - mu * kind.accuracy[option]
-        };
-        let options = (0..kind.options.len()).filter(|&option| problem.can_serve(kind, option, input, output));
-        let least = options.map(cost).fold(f64::INFINITY, f64::min);
-        if least.is_finite() {
-            let group = problem.workload.requests.group[request] as usize;
-            of_job[problem.workload.groups[group].job] += step as f64 * least;
-        }
+    let Workload { groups, requests, .. } = problem.workload;
+    let costs = request_pass(problem, prices, None, Objective::Feasibility).costs;
+    for (&group, cost) in requests.group.iter().zip(costs) {
+        of_job[groups[group as usize].job] += cost;
     }
     for ((total, points), mu) in of_job.iter_mut().zip(&problem.floor_points).zip(&prices.accuracy) {
         *total += points.unwrap_or(0.0) * mu;

@@ -7,6 +7,7 @@
 use std::time::Instant;
 
 use super::feasibility::{self, Feasibility};
+use super::known::Start;
 use super::{MOST_CLASSES, Solver};
 use crate::plan::capacity::CapacityInput;
 use crate::plan::classes::Classes;
@@ -72,7 +73,8 @@ impl Solver<'_> {
                 // Where there clearly is no room, no splitting makes any.
                 if !changed && solution.unserved > 1e-6 && self.best.is_none() && !asked {
                     asked = true;
-                    let found = feasibility::over_classes(ground, &classes, &columns, self.deadline)?;
+                    let start = Start { classes: classes.clone(), columns: columns.clone(), offered: offered.clone() };
+                    let found = feasibility::over_classes(ground, start, self.deadline)?.map(|(found, _)| found);
                     if let Some(shortage) = found.filter(|found| found.is_clear(ground.problem)) {
                         return Ok(Relaxed {
                             classes,
