@@ -17,7 +17,7 @@ use super::power::{PowerProfile, within_cap};
 use super::price::{self, Priced};
 use super::prices::{NONE, Prices};
 use super::problem::PlanProblem;
-use super::settle::{Settled, settle};
+use super::settle::{Counting, Settled, settle};
 use crate::domain::{Instance, Rates, Schedule};
 use crate::units::Seconds;
 
@@ -164,6 +164,7 @@ pub fn place_and_settle(
     prices: &Prices,
     assignment: &[u16],
     shape: Shape,
+    counting: Counting,
 ) -> Result<Settled, Unplaced> {
     let mut queues: BTreeMap<usize, Vec<u32>> = BTreeMap::new();
     for (request, &v) in assignment.iter().enumerate().filter(|(_, v)| **v != NONE) {
@@ -171,7 +172,7 @@ pub fn place_and_settle(
     }
     let reserve: BTreeMap<usize, f64> = queues.keys().map(|&v| (v, 0.0)).collect();
     let Packed { instances, planned, shortages } = packed(problem, &queues, &reserve, shape)?;
-    let settled = settle(problem, prices, &instances, planned, &limits(problem, &instances), assignment);
+    let settled = settle(problem, prices, &instances, planned, &limits(problem, &instances), assignment, counting);
     match lacking(problem, shortages) {
         Some(lacking) if settled.priced.is_none() => Err(lacking),
         _ => Ok(settled),
@@ -428,7 +429,8 @@ pub fn resettle(problem: &PlanProblem, prices: &Prices, priced: &Priced) -> Opti
     let assignment: Vec<u16> =
         schedule.assignment.iter().map(|&j| schedule.instances[j as usize].deployment as u16).collect();
     let instances = &schedule.instances;
-    settle(problem, prices, instances, instances.len(), &limits(problem, instances), &assignment).priced
+    let limits = limits(problem, instances);
+    settle(problem, prices, instances, instances.len(), &limits, &assignment, Counting::Work).priced
 }
 
 /// When each instance must be gone: the start of the next one on any of its devices; where joules are weighted, also the

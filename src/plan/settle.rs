@@ -5,6 +5,7 @@
 //! Where devices are scarce the relaxation's shares cannot all be placed. Rather than plan again with less, this fills
 //! what was placed, by deadline, and lets list scheduling say how full is full.
 
+mod by_work;
 mod deal;
 mod exchange;
 mod punctual;
@@ -32,6 +33,15 @@ pub struct Settled {
     pub lacking: Lacking,
 }
 
+/// How room is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counting {
+    /// In seconds of work.
+    Work,
+    /// In rounds: exact where many requests follow each other in a slot.
+    Rounds,
+}
+
 /// Fills `instances`, which must be gone by `limits`, starting from the deployments in `assignment`. From number `planned`
 /// on they are spare: started only for requests that find no room elsewhere.
 pub fn settle(
@@ -41,11 +51,12 @@ pub fn settle(
     planned: usize,
     limits: &[f64],
     assignment: &[u16],
+    counting: Counting,
 ) -> Settled {
     if distinct_deadlines(problem).len() > MOST_DEADLINES {
         return Settled::default();
     }
-    let mut filling = Filling::new(problem, instances, planned, limits);
+    let mut filling = Filling::new(problem, instances, planned, limits, counting);
     if filling.fill(prices, limits, assignment).is_none() {
         return Settled { priced: None, lacking: filling.lacking };
     }
@@ -79,7 +90,10 @@ struct Filling<'a> {
     weights: Vec<f64>,
     /// Of each kind's deadline among the distinct ones, ascending.
     deadline_of: Vec<usize>,
-    /// Seconds for rounds due by each deadline that are left on each instance.
+    counting: Counting,
+    /// Seconds between the opening of each instance and each deadline, at most until it must be gone.
+    open: Vec<Vec<f64>>,
+    /// Of these, what is left for work or rounds due by each deadline.
     room: Vec<Vec<f64>>,
     /// Slots that rounds leave empty, and for how long, by instance and deadline.
     empty: Vec<Vec<EmptySlots>>,
@@ -106,7 +120,13 @@ struct Filling<'a> {
 const NOWHERE: u32 = u32::MAX;
 
 impl<'a> Filling<'a> {
-    fn new(problem: &'a PlanProblem<'a>, instances: &'a [Instance], planned: usize, limits: &[f64]) -> Self {
+    fn new(
+        problem: &'a PlanProblem<'a>,
+        instances: &'a [Instance],
+        planned: usize,
+        limits: &[f64],
+        counting: Counting,
+    ) -> Self {
         let deadlines = distinct_deadlines(problem);
         let index = |deadline: f64| deadlines.partition_point(|&known| known < deadline);
         let deadline_of = problem.kinds.iter().map(|kind| index(kind.deadline)).collect();
@@ -134,6 +154,8 @@ impl<'a> Filling<'a> {
             rates: instances.iter().map(|instance| problem.deployments()[instance.deployment].rates).collect(),
             weights,
             deadline_of,
+            counting,
+            open: room.clone(),
             empty: room.iter().map(|room| vec![EmptySlots::default(); room.len()]).collect(),
             most_room: vec![vec![None; deadlines.len()]; of_deployment.len()],
             latest: vec![vec![None; deadlines.len()]; of_deployment.len()],
@@ -150,9 +172,17 @@ impl<'a> Filling<'a> {
     /// Every request to an instance where it is in time, none with regard to what is left over then.
     fn fill(&mut self, prices: &Prices, limits: &[f64], assignment: &[u16]) -> Option<()> {
         let overflow = self.own_deployment(prices, assignment);
-        self.move_overflow(prices, overflow)?;
+        self.move_overflow(prices, overflow, false)?;
         self.keep_floors()?;
         self.make_punctual(prices, limits)
+    }
+
+    /// Requests without room to other places; rather to those where they are `sure` to be in time.
+    fn move_overflow(&mut self, prices: &Prices, overflow: Vec<usize>, sure: bool) -> Option<()> {
+        match self.counting {
+            Counting::Work => self.move_overflow_by_work(prices, overflow, sure),
+            Counting::Rounds => self.exchange_overflow(prices, overflow),
+        }
     }
 
     fn due(&self, request: usize) -> usize {
@@ -175,12 +205,18 @@ impl<'a> Filling<'a> {
     }
 
     fn fits(&self, j: usize, request: usize) -> bool {
-        self.left(j, self.due(request)) >= self.lengthens(j, request)
+        match self.counting {
+            Counting::Work => self.fits_by_work(j, request),
+            Counting::Rounds => self.left(j, self.due(request)) >= self.lengthens(j, request),
+        }
     }
 
     fn put(&mut self, j: usize, request: usize) {
         let (due, seconds) = (self.due(request), self.slot_seconds(j, request));
-        let longer = self.empty[j][due].fill(seconds, self.rates[j].slots());
+        let longer = match self.counting {
+            Counting::Work => self.work(j, request),
+            Counting::Rounds => self.empty[j][due].fill(seconds, self.rates[j].slots()),
+        };
         self.room[j][due..].iter_mut().for_each(|room| *room -= longer);
         self.changed[j] = true;
         self.place[request] = j as u32;
@@ -213,7 +249,14 @@ impl<'a> Filling<'a> {
     fn take_away(&mut self, request: usize) {
         let j = self.place[request] as usize;
         let (due, seconds) = (self.due(request), self.slot_seconds(j, request));
-        self.empty[j][due].add(seconds, 1);
+        match self.counting {
+            Counting::Work => {
+                let work = self.work(j, request);
+                self.room[j][due..].iter_mut().for_each(|room| *room += work);
+                self.find_most_room(self.instances[j].deployment);
+            }
+            Counting::Rounds => self.empty[j][due].add(seconds, 1),
+        }
         self.changed[j] = true;
         self.place[request] = NOWHERE;
     }
@@ -222,7 +265,9 @@ impl<'a> Filling<'a> {
     /// else a spare one.
     fn roomiest(&self, v: usize, request: usize) -> Option<usize> {
         let due = self.due(request);
-        let known = self.latest[v][due].into_iter().chain(self.most_room[v][due]);
+        // One whose last round has slots left.
+        let latest = self.latest[v][due].filter(|_| self.counting == Counting::Rounds);
+        let known = latest.into_iter().chain(self.most_room[v][due]);
         known.chain(self.spare[v].first().copied()).find(|&j| self.fits(j, request))
     }
 

@@ -3,8 +3,8 @@
 
 use rayon::prelude::*;
 
-use super::Filling;
 use super::rounds::{self, EmptySlots};
+use super::{Counting, Filling};
 use crate::plan::list_schedule;
 use crate::plan::prices::{NONE, Prices};
 
@@ -13,26 +13,26 @@ const SCARCE: f64 = 0.9;
 /// Share of scarce time that cannot be filled.
 const UNFILLED: f64 = 2e-3;
 
-/// What `filled` made of one deployment.
-struct Filled {
-    by_instance: Vec<Dealt>,
-    left_over: Vec<usize>,
+/// What dealing made of one deployment.
+pub(super) struct Filled {
+    pub by_instance: Vec<Dealt>,
+    pub left_over: Vec<usize>,
     /// Seconds that each instance lacks for what is left over.
     lacking: f64,
 }
 
 /// An instance and its requests so far.
-struct Dealt {
-    instance: usize,
+pub(super) struct Dealt {
+    pub instance: usize,
     /// Seconds between its opening and each deadline, at most until it must be gone.
     open: Vec<f64>,
     /// Seconds of each slot that are taken.
     loads: Vec<f64>,
-    /// Seconds left for rounds due by each deadline.
-    room: Vec<f64>,
+    /// Seconds left for what is due by each deadline.
+    pub room: Vec<f64>,
     /// Of the last deadline it has requests of.
     empty: Option<(usize, EmptySlots)>,
-    queue: Vec<u32>,
+    pub queue: Vec<u32>,
 }
 
 impl Filling<'_> {
@@ -47,8 +47,11 @@ impl Filling<'_> {
             }
         }
         let this = &*self;
-        let filled: Vec<Filled> =
-            requests_of.into_par_iter().enumerate().map(|(v, requests)| this.filled(prices, v, requests)).collect();
+        let deal = |(v, requests): (usize, Vec<u32>)| match this.counting {
+            Counting::Work => this.filled_by_work(v, requests),
+            Counting::Rounds => this.filled_by_rounds(prices, v, requests),
+        };
+        let filled: Vec<Filled> = requests_of.into_par_iter().enumerate().map(deal).collect();
         for (v, Filled { by_instance, left_over, lacking }) in filled.into_iter().enumerate() {
             for Dealt { instance: j, room, empty, queue, .. } in by_instance {
                 for &request in &queue {
@@ -68,24 +71,15 @@ impl Filling<'_> {
     }
 
     /// The requests of one deployment on its instances: by deadline, in rounds.
-    fn filled(&self, prices: &Prices, v: usize, mut requests: Vec<u32>) -> Filled {
+    fn filled_by_rounds(&self, prices: &Prices, v: usize, mut requests: Vec<u32>) -> Filled {
         let own = &self.of_deployment[v];
-        let rates = &self.problem.deployments()[v].rates;
-        list_schedule::sort(self.problem, rates, &mut requests);
-        let dealt = |&j: &usize| Dealt {
-            instance: j,
-            open: self.room[j].clone(),
-            loads: vec![0.0; rates.slots()],
-            room: self.room[j].clone(),
-            empty: None,
-            queue: Vec::new(),
-        };
-        let mut filled = Filled { by_instance: own.iter().map(dealt).collect(), left_over: Vec::new(), lacking: 0.0 };
+        list_schedule::sort(self.problem, &self.problem.deployments()[v].rates, &mut requests);
+        let mut filled = Filled::new(self, v);
         for requests in requests.chunk_by(|&a, &b| self.due(a as usize) == self.due(b as usize)) {
             let due = self.due(requests[0] as usize);
             let supply: f64 = filled.by_instance.iter().map(|dealt| dealt.left(due).max(0.0)).sum();
             let before = filled.left_over.len();
-            if self.work(v, requests) <= SCARCE * supply {
+            if self.work_on(v, requests) <= SCARCE * supply {
                 self.deal_rounds(v, due, requests, rounds::level, &mut filled);
             } else {
                 let (requests, surplus) = self.without_surplus(prices, v, requests, supply);
@@ -93,13 +87,13 @@ impl Filling<'_> {
                 self.deal_scarce(v, due, &requests, &mut filled);
             }
             let left_over: Vec<u32> = filled.left_over[before..].iter().map(|&request| request as u32).collect();
-            filled.lacking = filled.lacking.max(self.work(v, &left_over) / own.len().max(1) as f64);
+            filled.lacking = filled.lacking.max(self.work_on(v, &left_over) / own.len().max(1) as f64);
         }
         filled
     }
 
     /// Instance-seconds of requests on `v`.
-    fn work(&self, v: usize, requests: &[u32]) -> f64 {
+    fn work_on(&self, v: usize, requests: &[u32]) -> f64 {
         let rates = &self.problem.deployments()[v].rates;
         let lengths = requests.iter().map(|&request| self.problem.lengths(request as usize));
         lengths.map(|(input, output)| rates.seconds(input, output)).sum()
@@ -166,7 +160,7 @@ impl Filling<'_> {
     /// Requests without those for which there is no room and that lose least a second if they are served elsewhere, and these.
     fn without_surplus(&self, prices: &Prices, v: usize, requests: &[u32], supply: f64) -> (Vec<u32>, Vec<u32>) {
         let rates = &self.problem.deployments()[v].rates;
-        let mut left = self.work(v, requests) - (1.0 - UNFILLED) * supply;
+        let mut left = self.work_on(v, requests) - (1.0 - UNFILLED) * supply;
         if left <= 0.0 {
             return (requests.to_vec(), Vec::new());
         }
@@ -212,6 +206,23 @@ impl Filling<'_> {
             }
         }
         least - own
+    }
+}
+
+impl Filled {
+    /// The instances of `v`, without requests yet.
+    pub fn new(filling: &Filling, v: usize) -> Self {
+        let slots = filling.problem.deployments()[v].rates.slots();
+        let dealt = |&j: &usize| Dealt {
+            instance: j,
+            open: filling.room[j].clone(),
+            loads: vec![0.0; if filling.counting == Counting::Rounds { slots } else { 0 }],
+            room: filling.room[j].clone(),
+            empty: None,
+            queue: Vec::new(),
+        };
+        let by_instance = filling.of_deployment[v].iter().map(dealt).collect();
+        Self { by_instance, left_over: Vec::new(), lacking: 0.0 }
     }
 }
 

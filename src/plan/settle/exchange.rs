@@ -35,7 +35,7 @@ enum Way {
 impl Filling<'_> {
     /// Requests without room to the place that costs least, accuracy at its price and the start of an instance that has no
     /// request yet included. The longest go first, so that others of almost their length fill the rounds they begin.
-    pub(super) fn move_overflow(&mut self, prices: &Prices, mut overflow: Vec<usize>) -> Option<()> {
+    pub(super) fn exchange_overflow(&mut self, prices: &Prices, mut overflow: Vec<usize>) -> Option<()> {
         overflow.sort_by_cached_key(|&request| {
             let (input, output) = self.problem.lengths(request);
             Reverse((output, input, request))
@@ -59,7 +59,7 @@ impl Filling<'_> {
     }
 
     /// Joules on instance `j`, with a start that it asks for, less what accuracy is worth.
-    fn worth(&self, prices: &Prices, j: usize, request: usize) -> f64 {
+    pub(super) fn worth(&self, prices: &Prices, j: usize, request: usize) -> f64 {
         let kind = &self.problem.kinds[self.problem.kind_of(request)];
         let points = kind.mean_job.map_or(0.0, |job| prices.accuracy[job] * self.accuracy(request, j));
         self.cost(j, request) - points

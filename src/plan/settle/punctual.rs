@@ -39,7 +39,7 @@ impl Filling<'_> {
             for late in &late {
                 self.evict(late);
             }
-            self.move_overflow(prices, late.into_iter().flat_map(|late| late.evicted).collect())?;
+            self.move_overflow(prices, late.into_iter().flat_map(|late| late.evicted).collect(), true)?;
             self.keep_floors()?;
         }
         None

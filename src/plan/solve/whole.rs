@@ -10,6 +10,7 @@ use crate::plan::place::{self, Lanes, Shape, Unplaced, place};
 use crate::plan::price::Priced;
 use crate::plan::prices::{Objective, Prices};
 use crate::plan::relaxation::{ClassProblem, ClassSolution};
+use crate::plan::settle::Counting;
 use crate::plan::solve::relax::Relaxed;
 use crate::plan::{PlanError, assign, dive};
 
@@ -84,7 +85,8 @@ impl Solver<'_> {
     pub(super) fn offer(&mut self, assignment: Vec<u16>, whole: &ClassSolution, prices: &Prices) -> Option<Unplaced> {
         let problem = self.ground.problem;
         let loaded = &whole.loaded;
-        let settled = place::place_and_settle(problem, prices, &assignment, Shape::Whole(&whole.instances));
+        let counting = if self.is_large() { Counting::Rounds } else { Counting::Work };
+        let settled = place::place_and_settle(problem, prices, &assignment, Shape::Whole(&whole.instances), counting);
         if self.is_large() {
             settled
                 .into_iter()
@@ -109,7 +111,7 @@ impl Solver<'_> {
         if placed.is_empty() {
             // What was placed may yet hold everything, dealt differently.
             for shape in [Shape::Staircase(loaded), Shape::Lanes(&Lanes::new())] {
-                let settled = place::place_and_settle(problem, prices, &assignment, shape);
+                let settled = place::place_and_settle(problem, prices, &assignment, shape, counting);
                 placed.extend(settled.into_iter().filter_map(|settled| settled.priced));
             }
         } else {

@@ -17,7 +17,7 @@ use crate::plan::price::Priced;
 use crate::plan::prices::Objective;
 use crate::plan::problem::PlanProblem;
 use crate::plan::relaxation::ClassProblem;
-use crate::plan::settle::Settled;
+use crate::plan::settle::{Counting, Settled};
 use crate::plan::{PlanError, assign, dive};
 
 /// Requests from which a queue is large.
@@ -95,7 +95,7 @@ impl Solver<'_> {
             }
             let before = self.best.as_ref().map_or(f64::INFINITY, Priced::objective);
             let shape = Shape::Whole(&whole.instances);
-            match place::place_and_settle(ground.problem, &whole.prices, &assignment, shape) {
+            match place::place_and_settle(ground.problem, &whole.prices, &assignment, shape, Counting::Rounds) {
                 Ok(Settled { priced, lacking }) => {
                     if priced.is_none() && lacking.is_empty() {
                         slack *= 2.0;
