@@ -15,20 +15,26 @@ pub(super) struct Offer {
 #[derive(Clone, Debug)]
 pub(super) struct Member {
     request: u32,
-    /// Its cost where nothing is charged.
+    /// Its cost where nothing is charged; infinite if there is no such option.
     base: f64,
     /// Those below the base, cheapest first.
     offers: Vec<Offer>,
 }
 
 impl Member {
-    /// `base` is infinite where all that may serve it is charged; its dearest offer is then free.
+    /// `base` is infinite where all that may serve it is charged.
     pub fn new(request: u32, base: f64, mut offers: Vec<Offer>) -> Self {
-        offers.retain(|offer| offer.cost < f64::INFINITY);
-        offers.sort_by(|a, b| a.cost.total_cmp(&b.cost).then(a.row.cmp(&b.row)));
-        let base = if base < f64::INFINITY { base } else { offers.last().map_or(0.0, |offer| offer.cost) };
         offers.retain(|offer| offer.cost < base);
-        Self { request, base, offers }
+        offers.sort_by(|a, b| a.cost.total_cmp(&b.cost).then(a.row.cmp(&b.row)));
+        Self { request, base: if offers.is_empty() && base == f64::INFINITY { 0.0 } else { base }, offers }
+    }
+
+    /// Where all that may serve it is charged, it pays `most` at its dearest offer at most.
+    fn bounded(&self, most: f64) -> Self {
+        let dearest = self.offers.last().map_or(0.0, |offer| offer.cost);
+        let base = if self.base < f64::INFINITY { self.base } else { dearest + most };
+        let offers = self.offers.iter().copied().filter(|offer| offer.cost < base).collect();
+        Self { request: self.request, base, offers }
     }
 
     fn level(&self, shares: &[f64]) -> f64 {
@@ -47,7 +53,22 @@ const ROUNDS: usize = 12;
 const LEAST_SHARE: f64 = 1e-3;
 
 /// (request, row, charge) of a class with these row prices. `started`: shares to begin with.
+///
+/// Members that have nowhere else to go may pay for a whole start; where they share it with others, they may also do
+/// better with their dearest offer free.
 pub(super) fn share_out(members: &[Member], prices: &[f64], started: &[f64]) -> Vec<(u32, usize, f64)> {
+    let captive = members.iter().any(|member| member.base == f64::INFINITY);
+    let most: f64 = prices.iter().sum();
+    let ways = if captive { vec![most, 0.0] } else { vec![0.0] };
+    let divided = ways.into_iter().map(|most| {
+        let members: Vec<Member> = members.iter().map(|member| member.bounded(most)).collect();
+        divide(&members, prices, started)
+    });
+    divided.max_by(|a, b| a.0.total_cmp(&b.0)).map_or_else(Vec::new, |(_, charges)| charges)
+}
+
+/// What members pay at least, and the charges.
+fn divide(members: &[Member], prices: &[f64], started: &[f64]) -> (f64, Vec<(u32, usize, f64)>) {
     let mut shares: Vec<f64> = started.iter().map(|share| share.clamp(0.02, 1.0)).collect();
     let mut best: Option<(f64, Vec<f64>, Vec<f64>)> = None;
     for _ in 0..ROUNDS {
@@ -71,13 +92,13 @@ pub(super) fn share_out(members: &[Member], prices: &[f64], started: &[f64]) -> 
             *share = (*share * factor).clamp(LEAST_SHARE, 1.0);
         }
     }
-    let Some((_, levels, cut)) = best else { return Vec::new() };
+    let Some((total, levels, cut)) = best else { return (0.0, Vec::new()) };
     let mut charges = Vec::new();
     for (member, level) in members.iter().zip(levels) {
         let paying = member.offers.iter().filter(|offer| offer.cost < level);
         charges.extend(paying.map(|offer| (member.request, offer.row, cut[offer.row] * (level - offer.cost))));
     }
-    charges
+    (total, charges)
 }
 
 #[cfg(test)]
@@ -130,6 +151,15 @@ mod tests {
             equal += paid(&members, &members.iter().flat_map(all).collect::<Vec<_>>());
         }
         assert!(ours > equal, "{ours} {equal}");
+    }
+
+    #[test]
+    fn who_has_nowhere_else_to_go_pays_for_the_start() {
+        let captive = |request: u32| Member::new(request, f64::INFINITY, vec![Offer { row: 0, cost: 1.0 }]);
+        let free = Member::new(2, 3.0, vec![Offer { row: 0, cost: 1.0 }]);
+        let members = [captive(0), captive(1), free];
+        let charges = share_out(&members, &[50.0], &[0.5]);
+        assert!((paid(&members, &charges) - 53.0).abs() < 1e-6, "{charges:?}");
     }
 
     #[test]
