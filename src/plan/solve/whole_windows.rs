@@ -24,6 +24,11 @@ use crate::plan::{PlanError, assign, dive};
 const MANY_REQUESTS: usize = 200_000;
 /// Class problems solved, at most.
 const MOST_ROUNDS: usize = 24;
+/// Shares of the time limit after which no further round begins: to find a plan, to better it before its bound is, and to plan
+/// a leaf.
+const FIRST: f64 = 0.8;
+const BETTERED: f64 = 0.45;
+const LEAF: f64 = 0.95;
 /// Seconds of an instance below which nothing is held back.
 const LEAST_RESERVE: f64 = 0.5;
 /// Share by which work is planned longer than it is: whole requests do not fill instances exactly.
@@ -51,12 +56,18 @@ impl Solver<'_> {
         let mut offered: Vec<bool> = (0..ground.offered.len()).map(|v| ground.offered[v] && in_use(v)).collect();
         // Charged for starts, the relaxation has instances that are worth rounding up; of use where they can be.
         let roomy = can_be_rounded_up(ground.problem, &solution.instances);
-        let until = self.started + self.settings.time_limit.mul_f64(0.8);
         let mut most = leaf.filter(|_| roomy).map_or(&[][..], |leaf| &leaf.most);
         // Instances of the last round, as long as dealing requests to them anew may do.
         let mut kept: Option<Vec<Vec<f64>>> = None;
         for _ in 0..MOST_ROUNDS {
-            if Instant::now() >= until || self.done() {
+            let share = if leaf.is_some() {
+                LEAF
+            } else if self.best.is_some() {
+                BETTERED
+            } else {
+                FIRST
+            };
+            if Instant::now() >= self.started + self.settings.time_limit.mul_f64(share) || self.done() {
                 break;
             }
             let purpose = Purpose::WholeWindows { slack, reserve: &self.reserve };
