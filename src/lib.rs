@@ -59,7 +59,7 @@
 //! * No unsafe code (the fake NVML of the tests is a C library and has some).
 //! * Every file opens with what it is and what it leaves out.
 //! * Only `measure` touches hardware, and every root of it (NVML's library, sysfs, the process table) is an argument.
-//! * The bound comes only out of passes over single requests, and the objective only out of placed schedules. Classes, the
+//! * The bound comes only out of computations over single requests, and the objective only out of placed schedules. Classes, the
 //!   relaxation and the search guide both and are part of neither: a poor guess costs quality, never truth.
 //! * Constants of a deployment (rates, load, tail, memory) are fixed before solving and written to plan.json. Plan, bound and
 //!   check charge the same ones.

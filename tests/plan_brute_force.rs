@@ -37,6 +37,11 @@ fn the_bound_is_below_and_the_plan_above_the_optimum() {
 }
 
 #[test]
+fn and_on_one_node_that_sleeps() {
+    compare(|small, _| small.let_one_node_sleep());
+}
+
+#[test]
 fn and_where_grams_of_two_windows_count() {
     compare(|small, rng| small.weigh(rng));
 }
@@ -144,6 +149,16 @@ impl Small {
         let (first, second) = (rng.random_range(150.0..400.0), rng.random_range(50.0..350.0));
         self.cluster.site.carbon = Steps::new(&[(0.0, first), (rng.random_range(5.0..40.0), second)], f64::INFINITY);
         self.cluster.site.pue = Some(1.25);
+    }
+
+    /// Nothing but one node of the first pool, which can sleep.
+    fn let_one_node_sleep(&mut self) {
+        self.cluster.pools.truncate(1);
+        let pool = &mut self.cluster.pools[0];
+        pool.nodes.truncate(1);
+        if !pool.suspend {
+            (pool.suspend, pool.wake_time, pool.wake_energy) = (true, Seconds(5.0), Joules(3000.0));
+        }
     }
 
     /// Room for some of what the devices could draw, and for more or less later.

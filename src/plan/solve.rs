@@ -1,8 +1,8 @@
 //! The order of work: classes, relaxation and request pass (`relax`), which pay for whole starts (`charge`), of which the
-//! dear ones are branched on (`branch`); whole instances and placement (`whole`, `whole_windows`); then bound and plan improve
-//! each other (`cuts`) until the gap or the time limit is met.
+//! dear ones are branched on (`branch`); how long a node is on that can sleep (`on_time`); whole instances and placement
+//! (`whole`, `whole_windows`); then bound and plan improve each other (`cuts`) until the gap or the time limit is met.
 //!
-//! The plan always comes out of placement and the bound always out of request passes, so a poor guess anywhere costs
+//! The plan always comes out of placement and the bound always out of single requests, so a poor guess anywhere costs
 //! quality, never truth.
 
 mod branch;
@@ -11,6 +11,7 @@ mod cuts;
 pub mod feasibility;
 mod fixed_prices;
 pub mod known;
+mod on_time;
 mod relax;
 mod whole;
 mod whole_windows;
@@ -167,6 +168,10 @@ struct Solver<'a> {
 impl Solver<'_> {
     /// Everything until the gap is met or time is up; a verdict only where there is no plan.
     fn run(&mut self, free: &PassResult) -> Result<Option<Verdict>, PlanError> {
+        let planned = self.best.is_some();
+        if planned {
+            self.limit_on_time()?;
+        }
         let mut relaxed = self.relax(free)?;
         self.class_lp = relaxed.solution.objective;
         if relaxed.solution.unserved > 1e-6 && self.best.is_none() {
@@ -181,11 +186,18 @@ impl Solver<'_> {
             let capacity = CapacityInput { offered: &relaxed.offered, ..capacity };
             self.shadow_prices = shadow_prices(&capacity, &relaxed.solution)?;
         }
+        if self.done() && self.best.is_some() {
+            self.class_lp = self.class_lp.max(self.bound);
+            return Ok(None);
+        }
         self.charge_starts(&mut relaxed, 1)?;
         self.class_lp = relaxed.solution.objective;
         self.prove_root(&relaxed);
         self.report(Phase::Placement);
         self.plan_first(&relaxed)?;
+        if !planned && !self.done() {
+            self.limit_on_time()?;
+        }
 
         if !self.done() {
             self.report(Phase::Bound);

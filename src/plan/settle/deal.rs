@@ -157,7 +157,8 @@ impl Filling<'_> {
         }
     }
 
-    /// Requests without those for which there is no room and that lose least a second if they are served elsewhere, and these.
+    /// Requests without those for which there is no room and that lose least a second if they are served elsewhere, and
+    /// these.
     fn without_surplus(&self, prices: &Prices, v: usize, requests: &[u32], supply: f64) -> (Vec<u32>, Vec<u32>) {
         let rates = &self.problem.deployments()[v].rates;
         let mut left = self.work_on(v, requests) - (1.0 - UNFILLED) * supply;
