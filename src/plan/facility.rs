@@ -14,14 +14,16 @@
 //! procedure for uncapacitated facility location", Operations Research 26, 1978): each is raised to the next cost of its
 //! request as long as all ranges it would pay for have something left.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::time::Instant;
+mod choose;
+
+use std::collections::BTreeSet;
 
 use rayon::prelude::*;
 
 use super::budget::{Offer, Sites};
 use super::prices::Prices;
 use super::problem::PlanProblem;
+pub use choose::choose;
 
 /// Taken off what each range may be paid, so that no rounding of the sums exceeds it.
 const OUTWARD: f64 = 1e-9;
@@ -285,105 +287,3 @@ fn moved(sites: &Sites, found: &Location, brackets: &mut Brackets, step: f64) ->
     }
     prices
 }
-
-/// A set of deployments, how many instances of each, and the one for each request.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Choice {
-    pub instances: Vec<(usize, usize)>,
-    pub assignment: Vec<u16>,
-    /// What it costs at the prices, before it is placed.
-    pub cost: f64,
-}
-
-/// A good set of deployments at full batches, found by adding, dropping and exchanging one at a time from those that are
-/// open in `found`.
-pub fn choose(sites: &Sites, found: &Location, until: Instant) -> Option<Choice> {
-    let Sites { problem, ranges, budget, offers, .. } = sites;
-    let mut candidates: Vec<usize> = (0..ranges.count()).filter(|&m| ranges.is_full(m)).collect();
-    candidates.sort_by(|&a, &b| found.unpaid[a].total_cmp(&found.unpaid[b]).then(a.cmp(&b)));
-    candidates.truncate(MOST_CANDIDATES);
-    let index: BTreeMap<usize, usize> = candidates.iter().enumerate().map(|(c, &m)| (m, c)).collect();
-    let prices = &found.prices;
-    let mut costs = vec![vec![f64::INFINITY; offers.len()]; candidates.len()];
-    let mut seconds = vec![vec![0.0; offers.len()]; candidates.len()];
-    for (r, offers) in offers.iter().enumerate() {
-        let job = problem.workload.groups[problem.workload.requests.group[r] as usize].job;
-        for offer in offers {
-            let Some(&c) = index.get(&(offer.range as usize)) else { continue };
-            let v = ranges.deployment(offer.range as usize);
-            let points = prices.points[job] * problem.options.accuracy[job][v].unwrap_or(0.0);
-            let k = f64::from(problem.deployments()[v].devices);
-            costs[c][r] = offer.energy + prices.device_second * k * offer.seconds - points;
-            seconds[c][r] = offer.seconds;
-        }
-    }
-    let deployment = |c: usize| &problem.deployments()[ranges.deployment(candidates[c])];
-    let serving = |c: usize| (budget - deployment(c).load_time.0).max(1e-9);
-    let start = |c: usize| {
-        let deployment = deployment(c);
-        deployment.start_energy().0 + prices.device_second * f64::from(deployment.devices) * deployment.load_time.0
-    };
-    let assigned = |open: &[usize]| -> Vec<usize> {
-        let least = |r: usize| open.iter().copied().min_by(|&a, &b| costs[a][r].total_cmp(&costs[b][r])).unwrap_or(0);
-        (0..offers.len()).map(least).collect()
-    };
-    let evaluate = |open: &[usize]| -> (f64, Vec<usize>) {
-        let assigned = assigned(open);
-        let mut busy = vec![0.0; candidates.len()];
-        let mut total = 0.0;
-        for (r, &c) in assigned.iter().enumerate() {
-            total += costs[c][r];
-            busy[c] += seconds[c][r];
-        }
-        let counts: Vec<usize> = open.iter().map(|&c| ((busy[c] / serving(c)).ceil() as usize).max(1)).collect();
-        total += open.iter().zip(&counts).map(|(&c, &count)| count as f64 * start(c)).sum::<f64>();
-        (total, counts)
-    };
-    let mut open: Vec<usize> = Vec::new();
-    for &m in found.open.iter().filter(|_| found.open.len() <= MOST_OPEN) {
-        let v = ranges.deployment(m);
-        let full = (0..candidates.len()).find(|&c| ranges.deployment(candidates[c]) == v);
-        open.extend(full.filter(|c| !open.contains(c)).into_iter().collect::<Vec<_>>());
-    }
-    if open.is_empty() {
-        let alone = (0..candidates.len()).into_par_iter().map(|c| (evaluate(&[c]).0, c));
-        open.extend(alone.min_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1))).map(|(_, c)| c));
-    }
-    // Requests that only others can serve.
-    while let Some(r) = (0..offers.len()).find(|&r| open.iter().all(|&c| costs[c][r] == f64::INFINITY)) {
-        let best = (0..candidates.len()).filter(|&c| costs[c][r] < f64::INFINITY);
-        open.push(best.min_by(|&a, &b| start(a).total_cmp(&start(b)))?);
-    }
-    let mut best = evaluate(&open);
-    for _ in 0..MOST_MOVES {
-        if Instant::now() >= until {
-            break;
-        }
-        let mut moves: Vec<Vec<usize>> = Vec::new();
-        for gone in 0..open.len() {
-            let rest: Vec<usize> = open.iter().copied().filter(|&c| c != open[gone]).collect();
-            moves.extend((!rest.is_empty()).then(|| rest.clone()));
-            let others = (0..candidates.len()).filter(|c| !open.contains(c));
-            moves.extend(others.map(|c| rest.iter().copied().chain([c]).collect()));
-        }
-        let others = (0..candidates.len()).filter(|c| !open.contains(c));
-        moves.extend(others.map(|c| open.iter().copied().chain([c]).collect()));
-        let evaluated = moves.into_par_iter().map(|open| (evaluate(&open), open));
-        let next = evaluated.min_by(|a, b| a.0.0.total_cmp(&b.0.0).then_with(|| a.1.cmp(&b.1)));
-        match next {
-            Some((better, set)) if better.0 < best.0 * (1.0 - 1e-9) => (best, open) = (better, set),
-            _ => break,
-        }
-    }
-    let deployments: Vec<usize> = open.iter().map(|&c| ranges.deployment(candidates[c])).collect();
-    let instances = deployments.iter().copied().zip(best.1).collect();
-    let assignment = assigned(&open).into_iter().map(|c| ranges.deployment(candidates[c]) as u16).collect();
-    (best.0 < f64::INFINITY).then_some(Choice { instances, assignment, cost: best.0 })
-}
-
-/// Moves of the search for a set.
-const MOST_MOVES: usize = 12;
-/// Deployments looked at: those whose starts are paid for best.
-const MOST_CANDIDATES: usize = 40;
-/// Open ranges from which it begins.
-const MOST_OPEN: usize = 4;

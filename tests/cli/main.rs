@@ -8,6 +8,7 @@ mod current_power;
 mod exit_codes;
 mod fit;
 mod import;
+mod large;
 mod limits;
 mod names;
 mod plan;

@@ -34,8 +34,8 @@ pub struct Feasibility {
     /// Requests' worth of work that the relaxation over classes leaves unserved. At 0 it serves every request, with
     /// divisible instances and requests: members of a class may all be served as the class is.
     pub unserved: f64,
-    /// At request level, with divisible instances: as many requests or more have no room. At most 0 if nothing is
-    /// proved.
+    /// At request level, with divisible instances: requests' worth of work that has no room, where floors have a price with
+    /// what is missing to them. At most 0 if nothing is proved; above, a proof, and only about a number of requests.
     pub missing: f64,
     pub prices: Prices,
     /// Of the capacity block, which has the deployments `offered`.
