@@ -16,6 +16,8 @@ use crate::units::Seconds;
 
 /// Least and most slots of a range, as a ratio.
 const RATIO: f64 = 1.15;
+/// Beyond this ratio ranges no longer get fewer.
+const COARSEST: f64 = 1e3;
 /// Ranges of all deployments together that are worth their time.
 const MOST_RANGES: usize = 400;
 /// Slot times and deadlines agree to this share.
@@ -63,8 +65,10 @@ pub struct Ranges {
 }
 
 impl Ranges {
-    pub fn new(problem: &PlanProblem) -> Self {
+    /// So few ranges that these and requests make at most `offers`; `None` where even the fewest are too many.
+    pub fn new(problem: &PlanProblem, offers: usize) -> Option<Self> {
         let requests = problem.workload.requests.len();
+        let most = MOST_RANGES.min(offers / requests.max(1));
         let reached = reached(problem);
         let fewest: Vec<usize> = (0..reached.len()).map(|v| fewest_requests(problem, &reached, v)).collect();
         let bounds = |ratio: f64| -> Vec<(usize, Vec<usize>)> {
@@ -74,15 +78,19 @@ impl Ranges {
         };
         let mut ratio = RATIO;
         let mut all = bounds(ratio);
-        while all.iter().map(|(_, cuts)| cuts.len()).sum::<usize>() > MOST_RANGES && ratio < 100.0 {
+        let count = |all: &[(usize, Vec<usize>)]| all.iter().map(|(_, cuts)| cuts.len()).sum::<usize>();
+        while count(&all) > most && ratio < COARSEST {
             ratio *= ratio;
             all = bounds(ratio);
+        }
+        if count(&all) > most {
+            return None;
         }
         let range = |(v, cuts): &(usize, Vec<usize>)| -> Vec<Range> {
             let ends = cuts.iter().skip(1).map(|&next| next - 1).chain([requests]);
             cuts.iter().zip(ends).map(|(&first, last)| Range::new(problem, &reached[*v], *v, first, last)).collect()
         };
-        Self { list: all.iter().flat_map(range).collect() }
+        Some(Self { list: all.iter().flat_map(range).collect() })
     }
 
     /// Seconds within which no request can be missed: with fewer, some request fits nowhere.
@@ -119,7 +127,7 @@ impl Ranges {
         (0..requests.len()).into_par_iter().map(least).sum()
     }
 
-    /// What requests and starts cost at least within a budget of seconds; `None` if some request fits nowhere.
+    /// What each request may take of each range within a budget of seconds; `None` if some request fits nowhere.
     pub fn sites<'b>(&'b self, problem: &'b PlanProblem<'b>, budget: f64) -> Option<Sites<'b>> {
         let requests = problem.workload.requests.len();
         let wake = problem.wake(0);
@@ -144,11 +152,15 @@ impl Ranges {
                 self.list.iter().enumerate().filter_map(offer).collect()
             })
             .collect();
+        let jobs = &problem.options.accuracy;
+        let accuracy =
+            jobs.iter().map(|row| self.list.iter().map(|range| row[range.v].unwrap_or(0.0)).collect()).collect();
         offers.iter().all(|offers| !offers.is_empty()).then_some(Sites {
             problem,
             ranges: self,
             budget,
             least_second: 0.0,
+            accuracy,
             offers,
         })
     }
@@ -181,6 +193,16 @@ pub struct Offer {
 }
 
 impl Sites<'_> {
+    /// Job of a request.
+    pub fn job(&self, request: usize) -> usize {
+        self.problem.workload.groups[self.problem.workload.requests.group[request] as usize].job
+    }
+
+    /// Devices of an instance of a range.
+    pub fn devices(&self, range: usize) -> f64 {
+        f64::from(self.problem.deployments()[self.ranges.deployment(range)].devices)
+    }
+
     /// What all requests of an instance of a range take of it at most: their number where that is limited, or else the
     /// seconds it serves. (With no more requests than slots the seconds are no limit: each has a slot for itself.)
     pub fn capacity(&self, range: usize) -> f64 {
@@ -201,6 +223,8 @@ pub struct Sites<'a> {
     pub budget: f64,
     /// What a device-second costs at least.
     pub least_second: f64,
+    /// By job and range, in percent; 0 where it is missing, for then no floor asks for it.
+    pub accuracy: Vec<Vec<f64>>,
     /// By request; never empty.
     pub offers: Vec<Vec<Offer>>,
 }

@@ -1,289 +1,176 @@
 //! What starts and requests cost at least within a budget of seconds: facility location at request level.
 //!
-//! Each instance pays its start and serves some requests. For prices pi_m of what a range has room for, lambda of
-//! device-seconds and mu of percent points, all >= 0, and for levels u_r of the requests,
+//! Each instance pays its start and serves some requests. For prices lambda of device-seconds, mu of percent points and
+//! pi_m of what a range m has room for, all >= 0 and start_m >= 0, and for any levels u_r of the requests,
 //!
 //! ```text
-//! cost >= sum_r u_r - lambda D tau + sum_j mu_j f_j N_j   where for every range m of k_m devices
-//! sum_r (u_r - e_m(r) - pi_m t_m(r) - lambda k_m T_m(r) + mu alpha_m)+  <=  J_m + lambda k_m A_m - pi_m c_m
+//! cost >= sum_r u_r - lambda D tau + sum_j mu_j f_j N_j - sum_m (paid_m - start_m)+
+//!   paid_m  = sum_r (u_r - e_m(r) - pi_m t_m(r) - lambda k_m T_m(r) + mu alpha_m)+
+//!   start_m = J_m + lambda k_m A_m - pi_m c_m
 //! ```
 //!
 //! For an instance of m whose requests are S has sum_S t_m <= c_m, where t counts them and c is the most there are in its
-//! range, or else t = T and c = tau - A_m; and all instances together have sum of k (A + sum_S T) <= D tau. So it pays for
-//! the levels of S, however many instances there are. The levels come from dual ascent (D. Erlenkotter, "A dual-based
-//! procedure for uncapacitated facility location", Operations Research 26, 1978): each is raised to the next cost of its
-//! request as long as all ranges it would pay for have something left.
+//! range, or else t = T and c = tau - A_m; and all instances together have sum of k (A + sum_S T) <= D tau. Instances of one
+//! range share its requests, and each pays a start. Where at least one range of a group is open ([`Restriction`]) and none
+//! is paid for, the least that is missing of a start comes on top.
+//!
+//! Levels and prices rise by the volume algorithm (F. Barahona, R. Anbil, Mathematical Programming 87, 2000), a subgradient
+//! method whose averaged direction also tells how far each range is open.
 
 mod choose;
+mod multipliers;
+mod restriction;
+mod value;
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
+use std::time::Instant;
 
 use rayon::prelude::*;
 
+use self::multipliers::{Metric, norm, project};
+use self::value::{Costs, evaluate};
 use super::budget::{Offer, Sites};
-use super::prices::Prices;
-use super::problem::PlanProblem;
 pub use choose::choose;
-
-/// Taken off what each range may be paid, so that no rounding of the sums exceeds it.
-const OUTWARD: f64 = 1e-9;
-/// Times levels are let down part of the way and raised again, and how far.
-const REPEATS: usize = 3;
-/// Cheapest ranges of a request that its level may reach.
-const REACH: usize = 48;
-const LET_DOWN: f64 = 0.6;
-/// A range is paid for if less than this share of its start is left.
-const PAID: f64 = 1e-6;
-
-/// Prices of what is scarce.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Scarcity {
-    /// By range: the share of a start that its seconds pay for, 0 to 1.
-    shares: Vec<f64>,
-    /// lambda
-    pub device_second: f64,
-    /// mu, by job.
-    pub points: Vec<f64>,
-}
-
-impl Scarcity {
-    /// What requests pay at these prices.
-    pub fn of_requests(&self, problem: &PlanProblem) -> Prices {
-        let mut prices = Prices { accuracy: self.points.clone(), ..Prices::zero(problem) };
-        for (deployment, row) in problem.deployments().iter().zip(&mut prices.seconds) {
-            row.fill(self.device_second * f64::from(deployment.devices));
-        }
-        prices
-    }
-}
+pub use multipliers::Multipliers;
+pub use restriction::{Branch, Restriction};
 
 /// A bound and what it says about plans.
 #[derive(Clone, Debug)]
 pub struct Location {
     pub bound: f64,
-    /// Ranges that are paid for.
-    pub open: Vec<usize>,
-    /// The cheapest of those, for each request.
-    pub serving: Vec<u32>,
-    /// By range: joules of a start that nothing pays for yet.
+    pub multipliers: Multipliers,
+    /// By range: joules of a start that nothing pays for.
     pub unpaid: Vec<f64>,
-    pub prices: Scarcity,
+    /// By range: how far it is open, 0 to 1, about.
+    pub open: Vec<f64>,
+    /// By range: instances that the requests it serves fill, about.
+    pub instances: Vec<f64>,
 }
 
-/// The highest bound found, beginning with the prices of another budget, no further than `enough`.
-pub fn locate(sites: &Sites, known: Option<&Scarcity>, rounds: usize, enough: f64) -> Location {
-    let problem = sites.problem;
-    let jobs = problem.workload.jobs.len();
-    let mut prices = known.cloned().unwrap_or_else(|| Scarcity {
-        shares: first_shares(sites),
-        device_second: sites.least_second,
-        points: vec![0.0; jobs],
-    });
-    let mut brackets = Brackets { device_second: FREE, points: vec![FREE; jobs] };
-    let mut best = ascend(sites, &prices);
-    let mut step = STEP;
-    let mut last = best.clone();
-    for _ in 1..rounds {
-        let next = moved(sites, &last, &mut brackets, step);
-        if best.bound >= enough || next == prices {
+impl Location {
+    /// Ranges that are rather open than closed.
+    pub fn mostly_open(&self) -> Vec<usize> {
+        (0..self.open.len()).filter(|&m| self.open[m] > 0.5).collect()
+    }
+}
+
+/// A set of deployments, how many instances of each, and the one for each request.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Choice {
+    pub instances: Vec<(usize, usize)>,
+    pub assignment: Vec<u16>,
+}
+
+/// The deployments that are rather open than closed in `found`, as many instances as are filled, and each request where
+/// it costs least at the prices; `None` if some request has none.
+pub fn taken_over(sites: &Sites, found: &Location) -> Option<Choice> {
+    let mut instances: BTreeMap<usize, f64> = BTreeMap::new();
+    for m in found.mostly_open() {
+        *instances.entry(sites.ranges.deployment(m)).or_default() += found.instances[m];
+    }
+    let costs = Costs::new(sites, &found.multipliers);
+    let cheapest = |(r, offers): (usize, &Vec<Offer>)| {
+        let once = &costs.once[sites.job(r)];
+        let open = offers.iter().filter(|offer| found.open[offer.range as usize] > 0.5);
+        let least = open.min_by(|a, b| costs.of(once, a).total_cmp(&costs.of(once, b)))?;
+        Some(sites.ranges.deployment(least.range as usize) as u16)
+    };
+    let assignment = sites.offers.iter().enumerate().map(cheapest).collect::<Option<Vec<u16>>>()?;
+    let whole = |(v, count): (usize, f64)| (v, (count.round() as usize).max(1));
+    Some(Choice { instances: instances.into_iter().map(whole).collect(), assignment })
+}
+
+/// Of the volume algorithm: share of the newest direction, least and most; the step, how it shrinks and grows, and after
+/// how many steps that gain nothing.
+const NEWEST: (f64, f64) = (0.01, 0.12);
+const STEP: f64 = 0.5;
+const SHRINKING: f64 = 0.66;
+const GROWING: f64 = 1.1;
+const PATIENCE: usize = 8;
+/// Where no plan is known, the best is taken to be so many times the bound.
+const UNKNOWN_BEST: f64 = 1.05;
+/// Share of the bound below which a step gains nothing, and the least step.
+const GAIN: f64 = 1e-6;
+const LEAST_STEP: f64 = 1e-3;
+
+/// The highest bound found for what `restriction` leaves, beginning with known multipliers, in so many steps at most, no
+/// further than `enough` and no longer than `until`; `None` where nothing is left.
+pub fn locate(
+    sites: &Sites,
+    restriction: &Restriction,
+    known: Option<&Multipliers>,
+    steps: usize,
+    enough: f64,
+    until: Instant,
+) -> Option<Location> {
+    if !restriction.leaves_all_servable(sites) {
+        return None;
+    }
+    let open = |offers: &Vec<Offer>| {
+        offers.iter().copied().filter(|offer| !restriction.is_closed(offer.range as usize)).collect()
+    };
+    let offers: Vec<Vec<Offer>> = sites.offers.par_iter().map(open).collect();
+    let metric = Metric::new(sites, &offers);
+    let mut center = known.cloned().unwrap_or_else(|| Multipliers::first(sites));
+    project(sites, restriction, &mut center);
+    let mut best = evaluate(sites, &offers, restriction, &center);
+    let (mut direction, mut open, mut taken) = (best.asked.clone(), best.open.clone(), best.taken.clone());
+    let (mut step, mut in_vain) = (STEP, 0);
+    for _ in 1..steps {
+        if best.bound >= enough || step < LEAST_STEP || Instant::now() >= until {
             break;
         }
-        prices = next;
-        last = ascend(sites, &prices);
-        if last.bound > best.bound {
-            best = last.clone();
+        let above = if enough.is_finite() { enough + 0.01 * enough.abs() } else { UNKNOWN_BEST * best.bound };
+        let norm = norm(&direction, &direction, &metric);
+        if norm <= 0.0 {
+            break;
+        }
+        let length = step * (above - best.bound).max(1e-3 * best.bound.abs()) / norm;
+        let mut next = center.clone();
+        next.zip(&direction, &metric, |value, along, weight| *value += length * weight * along);
+        project(sites, restriction, &mut next);
+        let value = evaluate(sites, &offers, restriction, &next);
+        let share = newest_share(&direction, &value.asked, &metric);
+        direction.zip(&value.asked, &metric, |old, new, _| *old += share * (new - *old));
+        let average = |old: &mut [f64], new: &[f64]| {
+            old.iter_mut().zip(new).for_each(|(old, new)| *old += share * (new - *old));
+        };
+        average(&mut open, &value.open);
+        average(&mut taken, &value.taken);
+        if value.bound > best.bound {
+            let gained = value.bound - best.bound;
+            (best, center) = (value, next);
+            step *= GROWING;
+            in_vain = if gained > GAIN * best.bound.abs() { 0 } else { in_vain + 1 };
         } else {
-            step *= 0.7;
+            in_vain += 1;
+        }
+        if in_vain >= PATIENCE {
+            (step, in_vain) = (step * SHRINKING, 0);
         }
     }
-    best
+    let instances = taken.iter().enumerate().map(|(m, taken)| taken / sites.capacity(m)).collect();
+    Some(Location { bound: best.bound, multipliers: center, unpaid: best.unpaid, open, instances })
 }
 
-/// Of the way that prices of seconds are moved at first.
-const STEP: f64 = 0.5;
-
-/// The more instances all requests of a range would fill, the more of a start its seconds pay for.
-fn first_shares(sites: &Sites) -> Vec<f64> {
-    let mut taken = vec![0.0; sites.ranges.count()];
-    sites.offers.iter().flatten().for_each(|offer| taken[offer.range as usize] += sites.taken(offer));
-    let share = |(m, &taken): (usize, &f64)| 0.5 * (1.0 - sites.capacity(m) / f64::max(taken, 1e-9)).clamp(0.0, 1.0);
-    taken.iter().enumerate().map(share).collect()
+/// Share of the newest direction at which the average is shortest.
+fn newest_share(old: &Multipliers, new: &Multipliers, metric: &Metric) -> f64 {
+    let (oo, nn, on) = (norm(old, old, metric), norm(new, new, metric), norm(old, new, metric));
+    let curvature = oo + nn - 2.0 * on;
+    if curvature <= 0.0 { NEWEST.1 } else { ((oo - on) / curvature).clamp(NEWEST.0, NEWEST.1) }
 }
 
-/// Where the best price of something lies, as far as is known.
-type Bracket = (f64, f64);
-const FREE: Bracket = (0.0, f64::INFINITY);
+impl Sites<'_> {
+    fn load(&self, range: usize) -> f64 {
+        self.problem.deployments()[self.ranges.deployment(range)].load_time.0
+    }
 
-struct Brackets {
-    device_second: Bracket,
-    points: Vec<Bracket>,
-}
+    fn start_energy(&self, range: usize) -> f64 {
+        self.problem.deployments()[self.ranges.deployment(range)].start_energy().0
+    }
 
-/// The next price to try, `first` of all, given whether too much is asked for at `price`.
-fn next_price(price: f64, bracket: &mut Bracket, too_much: bool, first: f64) -> f64 {
-    *(if too_much { &mut bracket.0 } else { &mut bracket.1 }) = price;
-    if bracket.0 > bracket.1 {
-        // Other prices have moved the best one out of the bracket.
-        *bracket = if too_much { (price, f64::INFINITY) } else { (0.0, price) };
+    /// A start with the device-seconds it loads for.
+    fn start(&self, range: usize, device_second: f64) -> f64 {
+        self.start_energy(range) + device_second * self.devices(range) * self.load(range)
     }
-    match *bracket {
-        (_, 0.0) => 0.0,
-        (low, f64::INFINITY) => (2.0 * low).max(first),
-        (low, high) => 0.5 * (low + high),
-    }
-}
-
-/// Costs of a request at the prices, cheapest first.
-type Costs = Vec<(f64, u32)>;
-
-fn ascend(sites: &Sites, prices: &Scarcity) -> Location {
-    let Sites { problem, ranges, budget, offers, .. } = sites;
-    let devices = f64::from(problem.cluster.pools[0].devices_per_node);
-    let of = |range: usize| &problem.deployments()[ranges.deployment(range)];
-    // pi, lambda k, and what a start costs at the prices.
-    let (mut unit, mut second, mut start) = (Vec::new(), Vec::new(), Vec::new());
-    for range in 0..ranges.count() {
-        let deployment = of(range);
-        let (k, load) = (f64::from(deployment.devices), deployment.load_time.0);
-        let joules = deployment.start_energy().0 + prices.device_second * k * load;
-        unit.push(prices.shares[range] * joules / sites.capacity(range));
-        second.push(prices.device_second * k);
-        start.push((joules * (1.0 - prices.shares[range])).max(0.0) * (1.0 - OUTWARD));
-    }
-    let costs: Vec<Costs> = offers
-        .par_iter()
-        .enumerate()
-        .map(|(r, offers)| {
-            let job = problem.workload.groups[problem.workload.requests.group[r] as usize].job;
-            let mu = prices.points[job];
-            let cost = |offer: &Offer| {
-                let m = offer.range as usize;
-                let points = if mu > 0.0 {
-                    mu * problem.options.accuracy[job][ranges.deployment(m)].unwrap_or(0.0)
-                } else {
-                    0.0
-                };
-                (offer.energy + unit[m] * sites.taken(offer) + second[m] * offer.seconds - points, offer.range)
-            };
-            let mut costs: Costs = offers.iter().map(cost).collect();
-            let order = |a: &(f64, u32), b: &(f64, u32)| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1));
-            if costs.len() > REACH {
-                costs.select_nth_unstable_by(REACH, order);
-                costs.truncate(REACH + 1);
-            }
-            costs.sort_unstable_by(order);
-            costs
-        })
-        .collect();
-    let mut levels: Vec<f64> = costs.iter().map(|costs| costs.first().map_or(0.0, |cost| cost.0)).collect();
-    let (mut best_levels, mut best_sum, mut best_left) = (Vec::new(), f64::NEG_INFINITY, Vec::new());
-    for repeat in 0..REPEATS {
-        let left = raise(&costs, &mut levels, &start, repeat % 2 == 1);
-        let sum: f64 = levels.iter().sum();
-        if sum > best_sum {
-            (best_levels, best_sum, best_left) = (levels.clone(), sum, left);
-        }
-        for (level, costs) in levels.iter_mut().zip(&costs) {
-            let base = costs.first().map_or(0.0, |cost| cost.0);
-            *level = base + LET_DOWN * (*level - base);
-        }
-    }
-    let magnitude: f64 = best_levels.iter().map(|level| level.abs()).sum();
-    let floors: f64 = prices.points.iter().zip(&problem.floor_points).map(|(mu, f)| mu * f.unwrap_or(0.0)).sum();
-    let bound = best_sum - 1e-12 * magnitude - prices.device_second * devices * budget + floors;
-    let paid: BTreeSet<usize> = (0..ranges.count()).filter(|&m| best_left[m] <= PAID * start[m].max(1.0)).collect();
-    let serving = costs.iter().map(|costs| {
-        let first = costs.iter().find(|(_, range)| paid.contains(&(*range as usize)));
-        first.or(costs.first()).map_or(0, |(_, range)| *range)
-    });
-    Location {
-        bound,
-        serving: serving.collect(),
-        unpaid: best_left,
-        open: paid.into_iter().collect(),
-        prices: prices.clone(),
-    }
-}
-
-/// Raises levels as far as what ranges may be paid allows, one cost at a time; returns what is left of each range.
-fn raise(costs: &[Costs], levels: &mut [f64], start: &[f64], backwards: bool) -> Vec<f64> {
-    let mut left = start.to_vec();
-    // Costs at or below the level.
-    let mut below: Vec<usize> = Vec::with_capacity(costs.len());
-    for (costs, &level) in costs.iter().zip(&*levels) {
-        let count = costs.partition_point(|(cost, _)| *cost <= level);
-        costs[..count].iter().for_each(|(cost, range)| left[*range as usize] -= level - cost);
-        below.push(count);
-    }
-    let mut raisable: Vec<usize> = (0..costs.len()).filter(|&r| !costs[r].is_empty()).collect();
-    if backwards {
-        raisable.reverse();
-    }
-    while !raisable.is_empty() {
-        raisable.retain(|&r| {
-            let (costs, level) = (&costs[r], levels[r]);
-            let paying = &costs[..below[r]];
-            let most = paying.iter().map(|(_, range)| left[*range as usize]).fold(f64::INFINITY, f64::min).max(0.0);
-            if below[r] > REACH {
-                return false;
-            }
-            let next = costs.get(below[r]).map_or(f64::INFINITY, |(cost, _)| cost - level);
-            let more = most.min(next);
-            if !more.is_finite() {
-                return false;
-            }
-            paying.iter().for_each(|(_, range)| left[*range as usize] -= more);
-            if next <= most {
-                levels[r] = costs[below[r]].0;
-                below[r] += costs[below[r]..].partition_point(|(cost, _)| *cost <= levels[r]);
-                true
-            } else {
-                levels[r] += more;
-                false
-            }
-        });
-    }
-    left
-}
-
-/// Prices where what is asked of scarce things says they should go.
-fn moved(sites: &Sites, found: &Location, brackets: &mut Brackets, step: f64) -> Scarcity {
-    let Sites { problem, ranges, budget, offers, .. } = sites;
-    let devices = f64::from(problem.cluster.pools[0].devices_per_node);
-    let mut prices = found.prices.clone();
-    let (mut seconds, mut taken) = (vec![0.0; ranges.count()], vec![0.0; ranges.count()]);
-    let mut points = vec![0.0; problem.workload.jobs.len()];
-    for (r, &range) in found.serving.iter().enumerate() {
-        let job = problem.workload.groups[problem.workload.requests.group[r] as usize].job;
-        let offer = offers[r].iter().find(|offer| offer.range == range);
-        seconds[range as usize] += offer.map_or(0.0, |offer| offer.seconds);
-        taken[range as usize] += offer.map_or(0.0, |offer| sites.taken(offer));
-        points[job] += problem.options.accuracy[job][ranges.deployment(range as usize)].unwrap_or(0.0);
-    }
-    let mut used = 0.0;
-    for (m, &seconds) in seconds.iter().enumerate() {
-        let deployment = &problem.deployments()[ranges.deployment(m)];
-        let instances = taken[m] / sites.capacity(m);
-        if seconds > 0.0 {
-            used += f64::from(deployment.devices) * (seconds + instances.max(1.0) * deployment.load_time.0);
-        }
-        // More of its start by the second where more than one is asked for, more of it at once where less.
-        let share = &mut prices.shares[m];
-        if instances > 1.0 {
-            *share += step * (instances - 1.0).min(1.0) * (1.0 - *share);
-        } else if seconds > 0.0 {
-            *share -= 0.5 * step * (1.0 - instances) * *share;
-        }
-    }
-    let joules = found.bound.abs().max(1.0);
-    let room = devices * budget;
-    let second = &mut prices.device_second;
-    *second = next_price(*second, &mut brackets.device_second, used > room, problem.billed_power(0) / devices);
-    *second = second.max(sites.least_second);
-    for (job, (price, bracket)) in prices.points.iter_mut().zip(&mut brackets.points).enumerate() {
-        let Some(floor) = problem.floor_points[job] else { continue };
-        let first = 0.02 * joules / problem.requests_of_job[job].max(1) as f64;
-        *price = next_price(*price, bracket, points[job] < floor, first);
-    }
-    prices
 }

@@ -8,8 +8,9 @@
 //! B (omega + from) + Omega + R(to)
 //! ```
 //!
-//! for it wakes at least once, and what runs after a later wake could as well run sooner. Intervals are divided where this
-//! is least, until all of them reach the best plan but for the gap. Where one is short, a plan within it is looked for, too.
+//! for it wakes at least once, and what runs after a later wake could as well run sooner. All plans are divided where this is
+//! least, by the seconds the node is on and then by what is open, until all parts reach the best plan but for the gap. Where
+//! the seconds hardly differ, a plan within them is looked for, too.
 
 use std::time::Instant;
 
@@ -17,7 +18,7 @@ use super::Solver;
 use crate::domain::Schedule;
 use crate::plan::assign::repair_floors;
 use crate::plan::budget::{Budget, Ranges, Sites};
-use crate::plan::facility::{Location, Scarcity, choose, locate};
+use crate::plan::facility::{Choice, Location, Restriction, choose, locate, taken_over};
 use crate::plan::hints::used;
 use crate::plan::place::{Shape, place, place_and_settle};
 use crate::plan::price::{self, Priced};
@@ -29,39 +30,43 @@ use crate::units::Seconds;
 
 /// Requests up to which it pays.
 const MOST_REQUESTS: usize = 50_000;
-/// Requests times ranges up to which it leaves time for the rest.
-const MOST_OFFERS: usize = 2_000_000;
+/// Requests times ranges up to which it leaves time for the rest, where the node sleeps and where it never does.
+const MOST_OFFERS: usize = 1_500_000;
+const MOST_OFFERS_AWAKE: usize = 3_000_000;
 /// Shares of the time limit for it, where the node sleeps and where it never does, and for choosing the instances of one
 /// plan.
-const SHARE_OF_TIME: f64 = 0.4;
-const SHARE_AWAKE: f64 = 0.2;
+const SHARE_OF_TIME: f64 = 0.6;
+const SHARE_AWAKE: f64 = 0.4;
 const SHARE_OF_PLAN: f64 = 0.05;
 /// Times the shortest budget that all work takes on all devices at least, up to which the node's time is worth dividing:
 /// beyond, it is the work that counts, whose price the relaxation knows.
 const UNDERLOADED: f64 = 5.0;
-/// Of the gap: what an interval may lose by its length, and what another round of prices has to gain.
-const LENGTH_OF_GAP: f64 = 1.0;
+/// Of the gap there still is: what a part may lose by the length of its time, if that is more than the gap asked for.
+const LENGTH_OF_GAP: f64 = 0.2;
+/// Of the gap: what more steps have to gain where nothing is left to divide.
 const WORTH_OF_GAP: f64 = 0.1;
-/// Intervals whose ends differ by less than this share are looked into for a plan ...
-const SHORT: f64 = 0.06;
-/// ... within so many times their end, one after the other: whole requests do not fill instances exactly.
+/// Budgets are alike where they differ by less: a plan for one will do for the other.
+const ALIKE: f64 = 0.98;
+/// A plan may take so many times its budget, one after the other: whole requests do not fill instances exactly.
 const ROOM: [f64; 3] = [1.0, 1.015, 1.05];
-/// Rounds of prices for a bound, and for a plan.
-const ROUNDS: usize = 8;
-const PLAN_ROUNDS: usize = 4;
+/// Steps of prices: for the first bound, for that of a part, and for a plan.
+const ROOT_STEPS: usize = 400;
+const STEPS: usize = 120;
+const PLAN_STEPS: usize = 100;
 /// Plans are first looked for within so many times the shortest budget.
 const FIRST_PLANS: [f64; 2] = [1.15, 1.5];
-const BOUND_BY: &str = "dual ascent over requests, by intervals of the seconds the node is on";
+const BOUND_BY: &str = "levels of requests, by seconds the node is on and by what is open";
 
-/// Plans whose node is on for `from` to `to` seconds.
+/// Plans whose node is on for `from` to `to` seconds and that open what a restriction leaves.
 #[derive(Clone)]
-struct Interval {
+struct Part {
     from: f64,
     to: f64,
+    restriction: Restriction,
     /// R(to), at least.
     least: f64,
-    /// Prices that prove it.
-    prices: Option<Scarcity>,
+    /// What proves it; nothing where not looked into yet.
+    located: Option<Location>,
 }
 
 /// What being on costs.
@@ -94,8 +99,8 @@ impl Standing {
         self.power * (self.wake + seconds) + self.wake_energy
     }
 
-    fn bound(&self, interval: &Interval) -> f64 {
-        self.energy(interval.from) + interval.least
+    fn bound(&self, part: &Part) -> f64 {
+        self.energy(part.from) + part.least
     }
 }
 
@@ -108,10 +113,8 @@ impl Solver<'_> {
         let share = if standing.power > 0.0 { SHARE_OF_TIME } else { SHARE_AWAKE };
         let until = (Instant::now() + self.settings.time_limit.mul_f64(share)).min(self.deadline);
         self.report(Phase::Bound);
-        let ranges = Ranges::new(problem);
-        if ranges.count() * problem.workload.requests.len() > MOST_OFFERS {
-            return Ok(());
-        }
+        let most = if standing.power > 0.0 { MOST_OFFERS } else { MOST_OFFERS_AWAKE };
+        let Some(ranges) = Ranges::new(problem, most) else { return Ok(()) };
         let most = problem.horizon() - standing.wake;
         let shortest = ranges.shortest(problem);
         if !(shortest..).contains(&most) {
@@ -123,52 +126,76 @@ impl Solver<'_> {
         }
         // Every request at its cheapest, and nothing ever started.
         let free = request_pass(problem, &Prices::zero(problem), None, Objective::Energy).total;
-        let all = Interval { from: shortest, to: most, least: free, prices: None };
+        let Some(sites) = ranges.sites(problem, most) else { return Ok(()) };
+        let all = Part { from: shortest, to: most, restriction: Restriction::none(&sites), least: free, located: None };
         self.prove((1.0 - 1e-6) * standing.bound(&all), BOUND_BY);
-        let mut intervals = vec![all];
-        let first = FIRST_PLANS.iter().filter(|_| standing.power > 0.0);
-        let mut tried: Vec<f64> = first.map(|times| (times * shortest).min(most)).collect();
-        for &budget in &tried {
-            self.plan_within(&ranges, standing.wake, budget, 0.0, self.plan_until(until));
+        if standing.power > 0.0 {
+            for times in FIRST_PLANS {
+                self.plan_within(&ranges, &standing, (times * shortest).min(most), 0.0, until);
+            }
+            self.plan_within(&ranges, &standing, most, standing.power / devices, until);
         }
-        let second = standing.power / devices;
-        self.plan_within(&ranges, standing.wake, most, second, self.plan_until(until));
+        self.divide(&ranges, &standing, all, until);
+        Ok(())
+    }
+
+    /// Divides `all` plans where their bound is least, by time and by what is open, until all parts reach the best plan but
+    /// for the gap, or `until`.
+    fn divide(&mut self, ranges: &Ranges, standing: &Standing, all: Part, until: Instant) {
+        // What was open where plans were looked for, and the seconds they had.
+        let mut tried: Vec<(Vec<usize>, f64)> = Vec::new();
+        let mut parts = vec![all];
+        // Least bound of a part that cannot be divided.
+        let mut whole = f64::INFINITY;
         while Instant::now() < until {
-            let least = intervals.iter().enumerate().min_by(|a, b| standing.bound(a.1).total_cmp(&standing.bound(b.1)));
-            let Some((index, interval)) = least else { break };
-            let interval = interval.clone();
-            let bound = standing.bound(&interval);
+            let least = parts.iter().enumerate().min_by(|a, b| standing.bound(a.1).total_cmp(&standing.bound(b.1)));
+            let bound = least.map_or(whole, |(_, part)| standing.bound(part).min(whole));
             self.prove(bound - 1e-6 * bound.abs(), BOUND_BY);
             self.report(Phase::Bound);
-            if self.done() {
+            let Some((index, part)) = least.filter(|(_, part)| standing.bound(part) < whole && !self.done()) else {
                 break;
-            }
-            let Interval { from, to, .. } = interval;
-            let known = tried.iter().any(|&budget| (0.98..1.02).contains(&(budget / to)));
-            if to - from <= SHORT * to && !known {
-                tried.push(to);
-                self.plan_within(&ranges, standing.wake, to, 0.0, self.plan_until(until));
-                continue;
-            }
+            };
+            let Part { from, to, .. } = *part;
+            let part = parts.swap_remove(index);
             let best = self.best.as_ref().map_or(f64::INFINITY, Priced::objective);
             let margin = self.settings.gap * best.min(2.0 * standing.energy(to));
-            if standing.power * (to - from) <= LENGTH_OF_GAP * margin {
-                // Short enough: only better prices raise it.
-                let found = self.located(&ranges, to, interval.prices.as_ref(), best - standing.energy(from));
-                let found = found.filter(|found| found.bound > interval.least + WORTH_OF_GAP * margin);
-                let Some(Location { bound: least, prices, .. }) = found else { break };
-                intervals[index] = Interval { least, prices: Some(prices), ..interval };
+            let length = (standing.power * (to - from)).min(best);
+            if length > margin && length > LENGTH_OF_GAP * (best - bound) {
+                let middle = self.middle(standing, &part, best);
+                parts.push(Part { from: middle, ..part.clone() });
+                parts.extend(self.located(ranges, standing, Part { to: middle, ..part }, STEPS, until));
                 continue;
             }
-            let middle = self.middle(&standing, &interval, best);
-            let target = best * (1.0 - self.settings.gap);
-            let found = self.located(&ranges, middle, interval.prices.as_ref(), target - standing.energy(from));
-            let least = found.as_ref().map_or(f64::INFINITY, |found| found.bound).max(interval.least);
-            let prices = found.map(|found| found.prices).or(interval.prices.clone());
-            intervals[index] = Interval { from: middle, ..interval };
-            intervals.push(Interval { from, to: middle, least, prices });
+            let Some(located) = &part.located else {
+                parts.extend(self.located(ranges, standing, part, ROOT_STEPS, until));
+                continue;
+            };
+            let Some(sites) = ranges.sites(self.ground.problem, to) else { continue };
+            let set = located.mostly_open();
+            if !tried.iter().any(|(known, budget)| *known == set && (ALIKE..1.0 / ALIKE).contains(&(budget / to))) {
+                tried.push((set, to));
+                self.plan_at(&sites, located, standing.wake, self.plan_until(until));
+                parts.push(part);
+                continue;
+            }
+            let branch = part.restriction.branch(&sites, &located.open, &located.instances);
+            let Some(branch) = branch else {
+                // More steps may still raise it.
+                let before = part.least;
+                let bettered = self.located(ranges, standing, part, ROOT_STEPS, until);
+                if let Some(part) = bettered {
+                    if part.least - before > WORTH_OF_GAP * margin {
+                        parts.push(part);
+                    } else {
+                        whole = whole.min(standing.bound(&part));
+                    }
+                }
+                continue;
+            };
+            for restriction in part.restriction.divide(&branch) {
+                parts.extend(self.located(ranges, standing, Part { restriction, ..part.clone() }, STEPS, until));
+            }
         }
-        Ok(())
     }
 
     /// When to give up looking for one plan.
@@ -176,29 +203,49 @@ impl Solver<'_> {
         (Instant::now() + self.settings.time_limit.mul_f64(SHARE_OF_PLAN)).min(until)
     }
 
-    /// Where to divide an interval: where nothing beyond can be better than the best plan, or half way.
-    fn middle(&self, standing: &Standing, interval: &Interval, best: f64) -> f64 {
-        let &Interval { from, to, least, .. } = interval;
+    /// Where to divide the time of a part: where nothing beyond can be better than the best plan, or half way.
+    fn middle(&self, standing: &Standing, part: &Part, best: f64) -> f64 {
+        let &Part { from, to, least, .. } = part;
         let beyond = (best - least - standing.wake_energy) / standing.power - standing.wake;
         let half = (from.max(1e-3 * to) * to).sqrt().min(1.4 * from.max(1.0));
         if beyond > from && beyond < 0.9 * half { beyond } else { half }
     }
 
-    /// R(budget) at least, not looked into further once it is `enough`; `None` if some request fits nowhere.
-    fn located(&self, ranges: &Ranges, budget: f64, known: Option<&Scarcity>, enough: f64) -> Option<Location> {
-        let sites = ranges.sites(self.ground.problem, budget)?;
-        Some(locate(&sites, known, ROUNDS, enough))
+    /// The part with its bound raised, if it holds any plan: no further than is needed, for what is closed as useless is so
+    /// only to plans that are better.
+    fn located(&self, ranges: &Ranges, standing: &Standing, part: Part, steps: usize, until: Instant) -> Option<Part> {
+        let sites = ranges.sites(self.ground.problem, part.to)?;
+        let best = self.best.as_ref().map_or(f64::INFINITY, Priced::objective);
+        let enough = best * (1.0 - self.settings.gap) - standing.energy(part.from);
+        let known = part.located.as_ref().map(|located| &located.multipliers);
+        let located = locate(&sites, &part.restriction, known, steps, enough, until);
+        let found = located.as_ref().map_or(f64::INFINITY, |located| located.bound);
+        let mut restriction = part.restriction;
+        if let Some(Location { bound, unpaid, .. }) = &located {
+            restriction.close_useless(*bound, unpaid, enough);
+        }
+        Some(Part { least: found.min(enough).max(part.least), restriction, located, ..part })
     }
 
     /// A plan that has the node on for `budget` seconds, or a little more, if one is found; each device-second at
     /// `least_second` or more.
-    fn plan_within(&mut self, ranges: &Ranges, wake: f64, budget: f64, least_second: f64, until: Instant) {
-        let problem = self.ground.problem;
-        let Some(sites) = ranges.sites(problem, budget) else { return };
+    fn plan_within(&mut self, ranges: &Ranges, standing: &Standing, budget: f64, least_second: f64, until: Instant) {
+        let Some(sites) = ranges.sites(self.ground.problem, budget) else { return };
         let sites = Sites { least_second, ..sites };
-        let location = locate(&sites, None, PLAN_ROUNDS, f64::INFINITY);
-        let Some(mut choice) = choose(&sites, &location, until) else { return };
-        let prices = location.prices.of_requests(problem);
+        if let Some(location) = locate(&sites, &Restriction::none(&sites), None, PLAN_STEPS, f64::INFINITY, until) {
+            self.plan_at(&sites, &location, standing.wake, self.plan_until(until));
+        }
+    }
+
+    /// Plans within the budget of `sites`, or a little more: one that opens what `location` does, and a good one near it.
+    fn plan_at(&mut self, sites: &Sites, location: &Location, wake: f64, until: Instant) {
+        let choices = [taken_over(sites, location), choose(sites, location, until)];
+        choices.into_iter().flatten().for_each(|choice| self.plan_choice(sites, location, wake, choice));
+    }
+
+    fn plan_choice(&mut self, sites: &Sites, location: &Location, wake: f64, mut choice: Choice) {
+        let (problem, budget) = (self.ground.problem, sites.budget);
+        let prices = location.multipliers.of_requests(problem);
         let open = used(problem, &choice.assignment);
         if !repair_floors(problem, &prices, &open, &mut choice.assignment) {
             return;
@@ -213,7 +260,7 @@ impl Solver<'_> {
             for &(v, count) in &choice.instances {
                 instances[v].fill(count as f64);
             }
-            let prices = location.prices.of_requests(&within);
+            let prices = location.multipliers.of_requests(&within);
             let placed =
                 place_and_settle(&within, &prices, &choice.assignment, Shape::Whole(&instances), Counting::Work);
             if let Some(found) = placed.ok().and_then(|settled| settled.priced) {
