@@ -190,7 +190,10 @@ impl Solver<'_> {
             self.class_lp = self.class_lp.max(self.bound);
             return Ok(None);
         }
-        self.charge_starts(&mut relaxed, 1)?;
+        // Where any plan will do, a large queue's need not know which starts pay.
+        if self.settings.gap < 1.0 || !self.is_large() {
+            self.charge_starts(&mut relaxed, 1)?;
+        }
         self.class_lp = relaxed.solution.objective;
         self.prove_root(&relaxed);
         self.report(Phase::Placement);
@@ -276,8 +279,8 @@ impl Solver<'_> {
             Some(found) => Some(found),
             None => {
                 let Relaxed { classes, columns, offered, .. } = relaxed;
-                feasibility::over_classes(self.ground, Start { classes, columns, offered }, self.deadline)?
-                    .map(|(found, _)| found)
+                let start = Start { classes, columns, offered };
+                feasibility::over_classes(self.ground, start, |_| false, self.deadline)?.map(|(found, _)| found)
             }
         };
         let Some(found) = found else { return Ok(None) };

@@ -16,6 +16,8 @@ use crate::report::{self, infeasible, summary};
 
 /// Time to look for relaxations, however soon a certificate was found.
 const LEAST: Duration = Duration::from_secs(5);
+/// In times of the limit: what certificate and relaxations may take together; a step that outlasts it is finished.
+const TOGETHER: f64 = 2.7;
 
 pub struct NoPlan {
     status: &'static str,
@@ -24,8 +26,8 @@ pub struct NoPlan {
 }
 
 impl NoPlan {
-    /// `certificate`: the time it took. Relaxations get time in proportion, so that both together stay within three times
-    /// the limit.
+    /// `certificate`: the time it took, reading included. Relaxations get time in proportion, so that both together stay
+    /// within three times the limit.
     pub fn infeasible(
         problem: &PlanProblem,
         why: &Infeasibility,
@@ -34,7 +36,8 @@ impl NoPlan {
         inputs: &Inputs,
     ) -> Self {
         let limit = arguments.time_limit;
-        let budget = (20 * certificate).min(2 * limit).max(LEAST.min(limit / 2));
+        let left = limit.mul_f64(TOGETHER).saturating_sub(certificate);
+        let budget = (20 * certificate).min(left).max(LEAST.min(limit / 2));
         let relaxations = smallest(problem, why, budget, &mut |loosened, priced| {
             violations(loosened, priced, Proof::none(priced), inputs).is_valid()
         });

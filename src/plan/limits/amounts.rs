@@ -65,13 +65,13 @@ pub fn round_up(amount: f64, unit: f64) -> f64 {
 }
 
 /// Where the requests left unserved would reach zero on the line through the last two amounts that left some. They fall
-/// ever more slowly, so the line ends too early: a little is added.
-pub fn guess(before: Option<(f64, f64)>, below: (f64, f64), enough: Option<f64>, most: f64) -> f64 {
+/// ever more slowly, so the line ends too early: a little is added. Nothing up to `least` is enough.
+pub fn guess(before: Option<(f64, f64)>, below: (f64, f64), least: f64, enough: Option<f64>, most: f64) -> f64 {
     let slope = before.map_or(0.0, |before| (before.1 - below.1) / (below.0 - before.0).max(f64::MIN_POSITIVE));
-    let secant = if slope > 0.0 { below.0 + 1.02 * below.1 / slope } else { f64::INFINITY };
+    let secant = if slope > 0.0 { below.0 + (1.0 + NEAR) * below.1 / slope } else { f64::INFINITY };
     match enough {
-        Some(enough) if secant < enough => secant,
-        Some(enough) => 0.5 * (below.0 + enough),
+        Some(enough) if secant > least && secant < enough => secant,
+        Some(enough) => 0.5 * (least + enough),
         None => secant.min(8.0 * below.0).min(most),
     }
 }
@@ -91,9 +91,9 @@ mod tests {
     #[test]
     fn secants_end_above_the_root_of_a_line_and_below_what_was_enough() {
         let line = |x: f64| 10.0 - 2.0 * x;
-        let next = guess(Some((0.0, line(0.0))), (2.0, line(2.0)), None, 100.0);
+        let next = guess(Some((0.0, line(0.0))), (2.0, line(2.0)), 2.0, None, 100.0);
         assert!(next > 5.0 && next < 5.2, "{next}");
-        assert!(guess(None, (2.0, 6.0), Some(3.0), 100.0) < 3.0);
-        assert_eq!(guess(Some((1.0, 6.0)), (2.0, 6.0), None, 100.0), 16.0);
+        assert!(guess(None, (2.0, 6.0), 2.0, Some(3.0), 100.0) < 3.0);
+        assert_eq!(guess(Some((1.0, 6.0)), (2.0, 6.0), 2.0, None, 100.0), 16.0);
     }
 }

@@ -5,13 +5,15 @@
 //! verified has been planned. One limit of each kind comes first, the others in what time is left. Left out: relaxations
 //! of several limits together, which are not unique.
 
+mod candidate;
 mod search;
 
 use std::time::{Duration, Instant};
 
-use self::search::{Candidate, Search};
+use self::candidate::Candidate;
+use self::search::Search;
 use super::Limit;
-use super::amounts::least_room;
+use super::amounts::{extent, least_room};
 use super::trial::most;
 use crate::plan::price::Priced;
 use crate::plan::solve::feasibility::{Causes, causes, relief};
@@ -33,7 +35,7 @@ pub struct Relaxation {
 }
 
 /// Share of the time for what the relaxation says; the rest is for plans.
-const ESTIMATING: f64 = 0.3;
+const ASKING: f64 = 0.35;
 /// Jobs that are looked at one by one.
 const MOST_JOBS: usize = 16;
 
@@ -46,30 +48,32 @@ pub fn smallest(
     accept: &mut dyn FnMut(&PlanProblem, &Priced) -> bool,
 ) -> Vec<Relaxation> {
     let started = Instant::now();
-    let Short { limits, requests } = short(problem, why);
+    let limits = limits(problem, why);
     let unserved = match why {
         Infeasibility::Unservable(requests) => requests.len() as f64,
         Infeasibility::Certificate { missing_requests, .. } => *missing_requests,
         // Nothing can run at all.
         Infeasibility::StandingPower { .. } => problem.workload.requests.len() as f64,
     };
-    let first = |limit: &Limit| match why {
+    let relief = |limit: &Limit| match why {
         Infeasibility::Certificate { prices, optimum, offered, .. } => {
-            let relief = relief(problem, prices, optimum, offered, limit).filter(|relief| *relief > 0.0)?;
-            Some(unserved / relief)
+            relief(problem, prices, optimum, offered, limit).filter(|relief| *relief > 0.0)
         }
-        Infeasibility::StandingPower { .. } => Some(-least_room(problem)),
-        Infeasibility::Unservable(_) => None,
+        _ => None,
     };
-    let mut search = Search::new(problem, why, requests, started + budget, accept);
-    search.estimate_for(ESTIMATING);
-    let candidates: Vec<Candidate> = limits
-        .into_iter()
-        .filter_map(|limit| {
-            let first = first(&limit);
-            search.estimate(limit, unserved, first)
-        })
-        .collect();
+    let relieved: Vec<(Limit, Option<f64>)> = limits.into_iter().map(|limit| (limit.clone(), relief(&limit))).collect();
+    let of_pools = relieved.iter().filter(|(limit, _)| matches!(limit, Limit::Nodes(_)));
+    let short: f64 = of_pools.map(|(limit, relief)| relief.unwrap_or(0.0) * extent(problem, limit)).sum();
+    let mut search = Search::new(problem, why, started + budget, accept);
+    let candidates = relieved.into_iter().map(|(limit, relief)| {
+        let first = match why {
+            Infeasibility::StandingPower { .. } => Some(-least_room(problem)),
+            _ => relief.map(|relief| unserved / relief),
+        };
+        Candidate::new(problem, limit, unserved, first, short)
+    });
+    let mut candidates: Vec<Candidate> = candidates.collect();
+    search.ask_all(&mut candidates, ASKING);
     let mut kinds = Vec::new();
     let (mut candidates, mut others): (Vec<Candidate>, Vec<Candidate>) =
         candidates.into_iter().partition(|candidate| {
@@ -81,28 +85,22 @@ pub fn smallest(
     search.verify_all(&mut candidates);
     search.verify_all(&mut others);
     candidates.append(&mut others);
+    // What the time was too short for at first.
+    search.ask_all(&mut candidates, 1.0);
+    search.verify_all(&mut candidates);
     search.narrow_all(&mut candidates);
-    candidates.into_iter().map(|candidate| candidate.report(problem)).collect()
+    candidates.into_iter().filter_map(|candidate| candidate.report(problem)).collect()
 }
 
-/// What there is too little of.
-struct Short {
-    /// That could help, all deadlines first.
-    limits: Vec<Limit>,
-    /// Requests that it is short for, at most.
-    requests: usize,
-}
-
-/// A job or pool that the certificate does without cannot help alone.
-fn short(problem: &PlanProblem, why: &Infeasibility) -> Short {
+/// Limits of which there may be too little, all deadlines first. A job or pool that the certificate does without cannot
+/// help alone.
+fn limits(problem: &PlanProblem, why: &Infeasibility) -> Vec<Limit> {
     let jobs = problem.workload.jobs.len();
-    let mut requests = problem.workload.requests.len();
     let mut limits = vec![Limit::Deadline((0..jobs).collect())];
     let mut priced_floors = None;
     let (concerned, pools): (Vec<usize>, Vec<usize>) = match why {
         Infeasibility::Certificate { prices, missing_requests, .. } => {
             let Causes { jobs, pools, floors } = causes(problem, prices);
-            requests = jobs.iter().map(|(job, _)| problem.requests_of_job[*job]).sum();
             let needed = jobs.into_iter().filter(|(_, share)| *share >= 0.999 * missing_requests);
             priced_floors = Some(floors);
             (needed.map(|(job, _)| job).collect(), pools.into_iter().map(|(pool, _)| pool).collect())
@@ -117,7 +115,7 @@ fn short(problem: &PlanProblem, why: &Infeasibility) -> Short {
             (if concerned.len() == 1 { concerned } else { Vec::new() }, (0..problem.cluster.pools.len()).collect())
         }
         // Only the cap itself is in the way.
-        Infeasibility::StandingPower { .. } => return Short { limits: vec![Limit::Power], requests },
+        Infeasibility::StandingPower { .. } => return vec![Limit::Power],
     };
     // A cap also decides which deployments find room at all, which no price shows.
     if matches!(why, Infeasibility::Certificate { .. }) && problem.power_room().is_some() {
@@ -134,5 +132,5 @@ fn short(problem: &PlanProblem, why: &Infeasibility) -> Short {
         limits.extend(concerned().map(|job| Limit::Deadline(vec![job])));
     }
     limits.retain(|limit| most(problem, limit) > 0.0);
-    Short { limits, requests }
+    limits
 }

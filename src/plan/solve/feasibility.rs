@@ -59,14 +59,15 @@ impl Feasibility {
     }
 }
 
-/// Whether `problem` has room for every request; `known` is what earlier questions taught. `None` where time ran out first.
+/// Whether `problem` has room for every request; `known` is what earlier questions taught. Ends with the first proof that it
+/// has none: how much is unserved is then known only roughly. `None` where time ran out first.
 ///
 /// # Errors
 /// Those of the solver.
 pub fn feasibility(problem: &PlanProblem, known: &mut Known, until: Instant) -> Result<Option<Feasibility>, PlanError> {
     let ground = Ground::new(problem, f64::INFINITY);
     let start = known.take(&ground);
-    match over_classes(&ground, start, until) {
+    match over_classes(&ground, start, |found| found.missing > 0.0, until) {
         Err(PlanError::OutOfTime) => Ok(None),
         found => Ok(found?.map(|(found, start)| {
             known.keep(problem, start);
@@ -76,10 +77,11 @@ pub fn feasibility(problem: &PlanProblem, known: &mut Known, until: Instant) -> 
 }
 
 /// Solves the relaxation for feasibility: over the classes of `start` and finer ones, and over its deployments and those that
-/// requests ask for, as long as it takes to see what is unserved. Returns where the next one may start.
+/// requests ask for, as long as it takes to see what is unserved, or until it is `enough`. Returns where the next one may start.
 pub(super) fn over_classes(
     ground: &Ground,
     start: Start,
+    enough: impl Fn(&Feasibility) -> bool,
     until: Instant,
 ) -> Result<Option<(Feasibility, Start)>, PlanError> {
     let problem = ground.problem;
@@ -89,7 +91,9 @@ pub(super) fn over_classes(
         let Some(found) = once(ground, &offered, &classes, &columns, until)? else { return Ok(None) };
         let mut changed = false;
         let mut split = false;
-        if let Some(pass) = found.pass.as_ref().filter(|_| !found.is_settled() && Instant::now() < until) {
+        if let Some(pass) =
+            found.pass.as_ref().filter(|_| !found.is_settled() && !enough(&found) && Instant::now() < until)
+        {
             let wanted = used(problem, &pass.cheapest);
             for (v, offered) in offered.iter_mut().enumerate() {
                 let wanted = wanted[v] && ground.offered[v];

@@ -74,7 +74,8 @@ impl Solver<'_> {
                 if !changed && solution.unserved > 1e-6 && self.best.is_none() && !asked {
                     asked = true;
                     let start = Start { classes: classes.clone(), columns: columns.clone(), offered: offered.clone() };
-                    let found = feasibility::over_classes(ground, start, self.deadline)?.map(|(found, _)| found);
+                    let found =
+                        feasibility::over_classes(ground, start, |_| false, self.deadline)?.map(|(found, _)| found);
                     if let Some(shortage) = found.filter(|found| found.is_clear(ground.problem)) {
                         return Ok(Relaxed {
                             classes,
