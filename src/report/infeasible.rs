@@ -18,7 +18,7 @@ pub fn words(problem: &PlanProblem, why: &Infeasibility) -> String {
             "nodes that never sleep draw {watts:.0} W, more than the power cap of {cap:.0} W that holds from second \
              {second:.0} on; raise the cap, or let nodes sleep (suspend = true)"
         ),
-        Infeasibility::Certificate { missing_requests, prices, .. } => certificate(problem, *missing_requests, prices),
+        Infeasibility::Certificate { left_out, prices, .. } => certificate(problem, *left_out, prices),
     }
 }
 
@@ -54,7 +54,7 @@ fn unservable(problem: &PlanProblem, requests: &[usize]) -> String {
     lines.join("\n")
 }
 
-fn certificate(problem: &PlanProblem, missing: f64, prices: &Prices) -> String {
+fn certificate(problem: &PlanProblem, left_out: u64, prices: &Prices) -> String {
     let jobs = &problem.workload.jobs;
     let unreachable: Vec<String> = jobs
         .iter()
@@ -73,7 +73,8 @@ fn certificate(problem: &PlanProblem, missing: f64, prices: &Prices) -> String {
         return unreachable.join("\n");
     }
     let Causes { jobs: concerned, pools, floors } = causes(problem, prices);
-    let mut lines = vec![format!("it is proved that about {missing:.1} requests' worth of work or more has no room")];
+    let mut lines =
+        vec![format!("it is proved that {} or more cannot be served with the others", count(left_out, "request"))];
     let short = pools.iter().map(|&(index, until)| {
         let pool = &problem.cluster.pools[index];
         let devices: usize = (0..pool.nodes.len()).map(|node| pool.free_devices(node).len()).sum();

@@ -13,7 +13,7 @@ use jouleplan::plan::prices::Objective;
 use jouleplan::plan::relaxation::{ClassProblem, ClassSolution, scale};
 use jouleplan::plan::solve::feasibility::{SERVED, feasibility};
 use jouleplan::plan::solve::known::Known;
-use jouleplan::plan::{PlanProblem, Settings, Verdict, solve};
+use jouleplan::plan::{Infeasibility, PlanProblem, Settings, Verdict, solve};
 use jouleplan::units::Seconds;
 use rand::prelude::*;
 use rand_chacha::ChaCha8Rng;
@@ -112,6 +112,37 @@ fn relaxations_are_enough_and_most_are_the_smallest() {
     // The planner decides what is enough, and packs by rule: about one in five of these tiny, just infeasible problems has
     // a plan at 0.9 of the amount that enumeration finds and the planner does not.
     assert!(loose.len() * 3 <= printed, "{} of {printed}: {loose:#?}", loose.len());
+}
+
+#[test]
+fn no_fewer_requests_than_certified_can_be_left_out() {
+    let (mut certified, mut several) = (0, 0);
+    for seed in 0..CASES {
+        let small = tight(seed);
+        let options = small.options();
+        let Small { workload, cluster, models, .. } = &small;
+        let problem = PlanProblem::new(workload, cluster, models, &options, 0.0);
+        let settings = Settings { gap: 1.0, time_limit: Duration::from_secs(3), ..Settings::default() };
+        let verdict = solve(&problem, &settings, None, &mut |_| {}).unwrap();
+        let Verdict::Infeasible(Infeasibility::Certificate { left_out, .. }) = verdict else { continue };
+        let all = workload.requests.len();
+        let most = (1..1u32 << all).filter(|&kept| {
+            let mut fewer = workload.clone();
+            let requests = &mut fewer.requests;
+            for values in [&mut requests.input_tokens, &mut requests.output_tokens, &mut requests.group] {
+                *values = (0..all).filter(|r| kept >> r & 1 == 1).map(|r| values[r]).collect();
+            }
+            possible(&PlanProblem::new(&fewer, cluster, models, &options, 0.0))
+        });
+        let most = most.map(u32::count_ones).max().unwrap_or(0);
+        assert!(
+            left_out + u64::from(most) <= all as u64,
+            "seed {seed}: {left_out} left out of {all}, yet {most} served"
+        );
+        certified += 1;
+        several += usize::from(left_out > 1);
+    }
+    assert!(certified >= 20 && several >= 2, "{several} of {certified} leave out several");
 }
 
 /// Whatever was asked before, the relaxation says the same of a limit.

@@ -154,14 +154,34 @@ pub(super) fn certificate(
     let clear = found.is_clear(ground.problem);
     let Feasibility { mut missing, prices, optimum, offered, pass, .. } = found;
     let Some(pass) = pass else { return Ok(None) };
+    let beyond_one = beyond_one(ground.problem, &prices, &pass.costs);
     if !clear {
         let mut master = Master::new(ground.unpriced(), Objective::Feasibility)?;
         master.add_cut(&prices, &pass, None)?;
         master.solve(seconds, 1e-4)?;
         missing = master.bound();
     }
-    // In requests' worth: as many cannot be served at once.
-    Ok((missing > 1e-6).then_some(Infeasibility::Certificate { missing_requests: missing, prices, optimum, offered }))
+    let left_out = (missing - beyond_one - 1e-6 * missing.abs()).ceil().max(1.0) as u64;
+    let missing_requests = missing;
+    Ok((missing > 1e-6).then_some(Infeasibility::Certificate { missing_requests, left_out, prices, optimum, offered }))
+}
+
+/// By how much the requests' costs in a pass at `prices` exceed those where each may be left out at a cost of 1.
+///
+/// A request that is left out takes its share of a mean floor, f_j points, with it. To leave out as few as possible, u_r of
+/// request r, is the relaxation with `sum x + u_r = 1`, `sum alpha x + f_j u_r >= f_j N_j` and the objective `sum u_r`. At
+/// any prices its bound is that of the pass with `min(c_r, 1 - mu_j f_j)` in place of the cost c_r of a request, mu_j being
+/// 0 without a mean floor; and no fewer requests than its bound can be left out so that the others have a plan.
+fn beyond_one(problem: &PlanProblem, prices: &Prices, costs: &[f64]) -> f64 {
+    let Workload { groups, requests, .. } = problem.workload;
+    let most: Vec<f64> = groups
+        .iter()
+        .map(|group| {
+            let points = problem.floor_points[group.job].unwrap_or(0.0) / problem.requests_of_job[group.job] as f64;
+            1.0 - prices.accuracy[group.job] * points
+        })
+        .collect();
+    requests.group.iter().zip(costs).map(|(&group, cost)| (cost - most[group as usize]).max(0.0)).sum()
 }
 
 /// What a certificate rests on: whatever is not in here could be dropped, and there would still be no room.
