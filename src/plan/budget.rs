@@ -65,10 +65,8 @@ pub struct Ranges {
 }
 
 impl Ranges {
-    /// So few ranges that these and requests make at most `offers`; `None` where even the fewest are too many.
-    pub fn new(problem: &PlanProblem, offers: usize) -> Option<Self> {
+    pub fn new(problem: &PlanProblem) -> Self {
         let requests = problem.workload.requests.len();
-        let most = MOST_RANGES.min(offers / requests.max(1));
         let reached = reached(problem);
         let fewest: Vec<usize> = (0..reached.len()).map(|v| fewest_requests(problem, &reached, v)).collect();
         let bounds = |ratio: f64| -> Vec<(usize, Vec<usize>)> {
@@ -79,18 +77,15 @@ impl Ranges {
         let mut ratio = RATIO;
         let mut all = bounds(ratio);
         let count = |all: &[(usize, Vec<usize>)]| all.iter().map(|(_, cuts)| cuts.len()).sum::<usize>();
-        while count(&all) > most && ratio < COARSEST {
+        while count(&all) > MOST_RANGES && ratio < COARSEST {
             ratio *= ratio;
             all = bounds(ratio);
-        }
-        if count(&all) > most {
-            return None;
         }
         let range = |(v, cuts): &(usize, Vec<usize>)| -> Vec<Range> {
             let ends = cuts.iter().skip(1).map(|&next| next - 1).chain([requests]);
             cuts.iter().zip(ends).map(|(&first, last)| Range::new(problem, &reached[*v], *v, first, last)).collect()
         };
-        Some(Self { list: all.iter().flat_map(range).collect() })
+        Self { list: all.iter().flat_map(range).collect() }
     }
 
     /// Seconds within which no request can be missed: with fewer, some request fits nowhere.

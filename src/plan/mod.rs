@@ -144,10 +144,10 @@ pub enum Infeasibility {
     Unservable(Vec<usize>),
     /// Nodes that never sleep draw more than the cap that holds from this second on, whatever runs.
     StandingPower { watts: f64, cap: f64, second: f64 },
-    /// These prices prove that at least so many requests' worth of work has no room (before any rounding).
-    /// So many requests at least must be `left_out` for the others to have a plan, whichever they are.
+    /// These prices prove that at least so many requests' worth of work has no room (before any rounding); so many requests
+    /// at least must be `left_out` for the others to have a plan, whichever they are.
     /// `optimum` is that of the capacity block, which has the deployments `offered`.
-    Certificate { missing_requests: f64, left_out: u64, prices: Prices, optimum: Optimum, offered: Vec<bool> },
+    Certificate { missing_requests: f64, left_out: u64, prices: Prices, optimum: Box<Optimum>, offered: Vec<bool> },
 }
 
 /// A placed plan and its proof. The three parts sum to the gap.

@@ -61,6 +61,14 @@ impl Restriction {
         [yes, no]
     }
 
+    /// Whether a group overlaps none of the others by a part of each.
+    fn may_open(&self, group: &[usize]) -> bool {
+        self.opened.iter().all(|other| {
+            let shared = group.iter().filter(|m| other.contains(m)).count();
+            shared == 0 || shared == group.len() || shared == other.len()
+        })
+    }
+
     fn open(&mut self, group: &[usize]) {
         if !self.opened.iter().any(|known| known == group) {
             self.opened.push(group.to_vec());
@@ -134,7 +142,7 @@ impl Restriction {
         let weight = |group: &Vec<usize>| {
             let share: f64 = group.iter().map(|&m| open[m]).sum();
             let start = group.iter().map(|&m| sites.start_energy(m)).fold(f64::INFINITY, f64::min);
-            let divided = (WHOLE..1.0 - WHOLE).contains(&share) && !self.opened.contains(group);
+            let divided = (WHOLE..1.0 - WHOLE).contains(&share) && !self.opened.contains(group) && self.may_open(group);
             divided.then_some(start * share.min(1.0 - share))
         };
         let group = levels.into_iter().find_map(|groups| {

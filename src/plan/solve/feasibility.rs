@@ -162,7 +162,7 @@ pub(super) fn certificate(
         missing = master.bound();
     }
     let left_out = (missing - beyond_one - 1e-6 * missing.abs()).ceil().max(1.0) as u64;
-    let missing_requests = missing;
+    let (missing_requests, optimum) = (missing, Box::new(optimum));
     Ok((missing > 1e-6).then_some(Infeasibility::Certificate { missing_requests, left_out, prices, optimum, offered }))
 }
 

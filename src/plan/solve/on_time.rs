@@ -30,9 +30,8 @@ use crate::units::Seconds;
 
 /// Requests up to which it pays.
 const MOST_REQUESTS: usize = 50_000;
-/// Requests times ranges up to which it leaves time for the rest, where the node sleeps and where it never does.
+/// Requests times ranges up to which it leaves time for the rest.
 const MOST_OFFERS: usize = 1_500_000;
-const MOST_OFFERS_AWAKE: usize = 3_000_000;
 /// Shares of the time limit for it, where the node sleeps and where it never does, and for choosing the instances of one
 /// plan.
 const SHARE_OF_TIME: f64 = 0.6;
@@ -113,8 +112,10 @@ impl Solver<'_> {
         let share = if standing.power > 0.0 { SHARE_OF_TIME } else { SHARE_AWAKE };
         let until = (Instant::now() + self.settings.time_limit.mul_f64(share)).min(self.deadline);
         self.report(Phase::Bound);
-        let most = if standing.power > 0.0 { MOST_OFFERS } else { MOST_OFFERS_AWAKE };
-        let Some(ranges) = Ranges::new(problem, most) else { return Ok(()) };
+        let ranges = Ranges::new(problem);
+        if ranges.count() * problem.workload.requests.len() > MOST_OFFERS {
+            return Ok(());
+        }
         let most = problem.horizon() - standing.wake;
         let shortest = ranges.shortest(problem);
         if !(shortest..).contains(&most) {
