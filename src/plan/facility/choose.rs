@@ -6,6 +6,7 @@ use std::time::Instant;
 use rayon::prelude::*;
 
 use super::{Choice, Location};
+use crate::plan::assign::repair_floors;
 use crate::plan::budget::Sites;
 
 /// Moves of the search for a set.
@@ -33,23 +34,24 @@ pub fn choose(sites: &Sites, found: &Location, until: Instant) -> Option<Choice>
             seconds[c][r] = offer.seconds;
         }
     }
-    let deployment = |c: usize| &problem.deployments()[ranges.deployment(candidates[c])];
-    let serving = |c: usize| (budget - deployment(c).load_time.0).max(1e-9);
-    let start = |c: usize| {
-        let deployment = deployment(c);
-        deployment.start_energy().0 + prices.device_second * f64::from(deployment.devices) * deployment.load_time.0
-    };
-    let assigned = |open: &[usize]| -> Option<Vec<usize>> {
+    let of_requests = prices.of_requests(problem);
+    let deployment = |c: usize| ranges.deployment(candidates[c]);
+    let candidate: BTreeMap<usize, usize> = (0..candidates.len()).map(|c| (deployment(c), c)).collect();
+    let serving = |c: usize| (budget - sites.load(candidates[c])).max(1e-9);
+    let start = |c: usize| sites.start(candidates[c], prices.device_second);
+    let assigned = |open: &[usize]| -> Option<Vec<u16>> {
         let least = |r: usize| open.iter().copied().min_by(|&a, &b| costs[a][r].total_cmp(&costs[b][r])).unwrap_or(0);
-        let mut assigned: Vec<usize> = (0..offers.len()).map(least).collect();
-        let accuracy = |r: usize, c: usize| sites.accuracy[sites.job(r)][candidates[c]];
-        keep_floors(sites, open, &costs, &accuracy, &mut assigned).then_some(assigned)
+        let mut assigned: Vec<u16> = (0..offers.len()).map(|r| deployment(least(r)) as u16).collect();
+        let mut used = vec![false; problem.deployments().len()];
+        open.iter().for_each(|&c| used[deployment(c)] = true);
+        repair_floors(problem, &of_requests, &used, &mut assigned).then_some(assigned)
     };
     let evaluate = |open: &[usize]| -> (f64, Vec<usize>) {
         let Some(assigned) = assigned(open) else { return (f64::INFINITY, Vec::new()) };
         let mut busy = vec![0.0; candidates.len()];
         let mut total = 0.0;
-        for (r, &c) in assigned.iter().enumerate() {
+        for (r, v) in assigned.iter().enumerate() {
+            let c = candidate[&usize::from(*v)];
             total += costs[c][r];
             busy[c] += seconds[c][r];
         }
@@ -60,8 +62,7 @@ pub fn choose(sites: &Sites, found: &Location, until: Instant) -> Option<Choice>
     let mut open: Vec<usize> = Vec::new();
     let mostly_open = found.mostly_open();
     for &m in mostly_open.iter().filter(|_| mostly_open.len() <= MOST_OPEN) {
-        let v = ranges.deployment(m);
-        let full = (0..candidates.len()).find(|&c| ranges.deployment(candidates[c]) == v);
+        let full = candidate.get(&ranges.deployment(m)).copied();
         open.extend(full.filter(|c| !open.contains(c)).into_iter().collect::<Vec<_>>());
     }
     if open.is_empty() {
@@ -94,43 +95,7 @@ pub fn choose(sites: &Sites, found: &Location, until: Instant) -> Option<Choice>
             _ => break,
         }
     }
-    let deployments: Vec<usize> = open.iter().map(|&c| ranges.deployment(candidates[c])).collect();
-    let instances = deployments.iter().copied().zip(best.1).collect();
-    let assignment = assigned(&open)?.into_iter().map(|c| ranges.deployment(candidates[c]) as u16).collect();
+    let instances = open.iter().map(|&c| deployment(c)).zip(best.1).collect();
+    let assignment = assigned(&open)?;
     (best.0 < f64::INFINITY).then_some(Choice { instances, assignment })
-}
-
-/// Moves requests to more accurate deployments, least joules a point first, until the floors hold; `false` if they cannot.
-fn keep_floors(
-    sites: &Sites,
-    open: &[usize],
-    costs: &[Vec<f64>],
-    accuracy: &dyn Fn(usize, usize) -> f64,
-    assigned: &mut [usize],
-) -> bool {
-    let floors = &sites.problem.floor_points;
-    let mut missing: Vec<f64> = floors.iter().map(|floor| floor.map_or(0.0, |floor| floor * (1.0 + 1e-12))).collect();
-    assigned.iter().enumerate().for_each(|(r, &c)| missing[sites.job(r)] -= accuracy(r, c));
-    while missing.iter().zip(floors).any(|(missing, floor)| floor.is_some() && *missing > 0.0) {
-        let short = |r: &usize| floors[sites.job(*r)].is_some() && missing[sites.job(*r)] > 0.0;
-        let best = |r: usize| {
-            let now = assigned[r];
-            let better = open.iter().filter(|&&c| accuracy(r, c) > accuracy(r, now) && costs[c][r] < f64::INFINITY);
-            let rated = better.map(|&c| ((costs[c][r] - costs[now][r]) / (accuracy(r, c) - accuracy(r, now)), r, c));
-            rated.min_by(|a, b| a.0.total_cmp(&b.0).then(a.2.cmp(&b.2)))
-        };
-        let mut moves: Vec<(f64, usize, usize)> = (0..assigned.len()).filter(short).filter_map(best).collect();
-        if moves.is_empty() {
-            return false;
-        }
-        moves.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
-        for (_, r, c) in moves {
-            let missing = &mut missing[sites.job(r)];
-            if *missing > 0.0 {
-                *missing -= accuracy(r, c) - accuracy(r, assigned[r]);
-                assigned[r] = c;
-            }
-        }
-    }
-    true
 }

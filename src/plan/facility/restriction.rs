@@ -1,4 +1,4 @@
-//! A part of all sets of open ranges: some closed, and at least one open of each of some groups.
+//! A part of all sets of open ranges: some closed, at least one open of each of some groups, some with so many instances.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use crate::plan::budget::Sites;
 const WHOLE: f64 = 0.02;
 
 /// Ranges that are closed, and groups of which one is open. Any two groups are disjoint, or one holds the other.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Restriction {
     closed: Vec<bool>,
     /// Smaller groups before those that hold them.
@@ -61,9 +61,12 @@ impl Restriction {
         [yes, no]
     }
 
-    /// Whether a group overlaps none of the others by a part of each.
+    /// Whether a group is a new one, and overlaps none of the others by a part of each.
     fn may_open(&self, group: &[usize]) -> bool {
         self.opened.iter().all(|other| {
+            if other == group {
+                return false;
+            }
             let shared = group.iter().filter(|m| other.contains(m)).count();
             shared == 0 || shared == group.len() || shared == other.len()
         })
@@ -142,10 +145,10 @@ impl Restriction {
         let weight = |group: &Vec<usize>| {
             let share: f64 = group.iter().map(|&m| open[m]).sum();
             let start = group.iter().map(|&m| sites.start_energy(m)).fold(f64::INFINITY, f64::min);
-            let divided = (WHOLE..1.0 - WHOLE).contains(&share) && !self.opened.contains(group) && self.may_open(group);
+            let divided = (WHOLE..1.0 - WHOLE).contains(&share) && self.may_open(group);
             divided.then_some(start * share.min(1.0 - share))
         };
-        let group = levels.into_iter().find_map(|groups| {
+        let dearest = levels.into_iter().find_map(|groups| {
             let weighted = groups.into_iter().filter_map(|group| Some((weight(&group)?, group)));
             weighted.max_by(|a, b| a.0.total_cmp(&b.0).then_with(|| b.1.cmp(&a.1))).map(|(_, group)| group)
         });
@@ -159,6 +162,6 @@ impl Restriction {
             let m = most.max_by(|&a, &b| distance(a).total_cmp(&distance(b)).then(b.cmp(&a)))?;
             Some(Branch::More(m, instances[m].floor()))
         };
-        group.map(Branch::Open).or_else(count)
+        dearest.map(Branch::Open).or_else(count)
     }
 }

@@ -9,8 +9,9 @@
 //! ```
 //!
 //! for it wakes at least once, and what runs after a later wake could as well run sooner. All plans are divided where this is
-//! least, by the seconds the node is on and then by what is open, until all parts reach the best plan but for the gap. Where
-//! the seconds hardly differ, a plan within them is looked for, too.
+//! least, by the seconds the node is on and then by what is open and how often, until all parts reach the best plan but for
+//! the gap. Where the seconds hardly differ, a plan within them is looked for, too. A node that never sleeps is on for
+//! nothing: its plans are divided by what is open alone.
 
 use std::time::Instant;
 
@@ -54,6 +55,8 @@ const STEPS: usize = 120;
 const PLAN_STEPS: usize = 100;
 /// Plans are first looked for within so many times the shortest budget.
 const FIRST_PLANS: [f64; 2] = [1.15, 1.5];
+/// Share taken off each bound, for rounding.
+const MARGIN: f64 = 1e-6;
 const BOUND_BY: &str = "levels of requests, by seconds the node is on and by what is open";
 
 /// Plans whose node is on for `from` to `to` seconds and that open what a restriction leaves.
@@ -129,7 +132,7 @@ impl Solver<'_> {
         let free = request_pass(problem, &Prices::zero(problem), None, Objective::Energy).total;
         let Some(sites) = ranges.sites(problem, most) else { return Ok(()) };
         let all = Part { from: shortest, to: most, restriction: Restriction::none(&sites), least: free, located: None };
-        self.prove((1.0 - 1e-6) * standing.bound(&all), BOUND_BY);
+        self.prove((1.0 - MARGIN) * standing.bound(&all), BOUND_BY);
         if standing.power > 0.0 {
             for times in FIRST_PLANS {
                 self.plan_within(&ranges, &standing, (times * shortest).min(most), 0.0, until);
@@ -151,7 +154,7 @@ impl Solver<'_> {
         while Instant::now() < until {
             let least = parts.iter().enumerate().min_by(|a, b| standing.bound(a.1).total_cmp(&standing.bound(b.1)));
             let bound = least.map_or(whole, |(_, part)| standing.bound(part).min(whole));
-            self.prove(bound - 1e-6 * bound.abs(), BOUND_BY);
+            self.prove((1.0 - MARGIN) * bound, BOUND_BY);
             self.report(Phase::Bound);
             let Some((index, part)) = least.filter(|(_, part)| standing.bound(part) < whole && !self.done()) else {
                 break;
@@ -164,14 +167,17 @@ impl Solver<'_> {
             if length > margin && length > LENGTH_OF_GAP * (best - bound) {
                 let middle = self.middle(standing, &part, best);
                 parts.push(Part { from: middle, ..part.clone() });
-                parts.extend(self.located(ranges, standing, Part { to: middle, ..part }, STEPS, until));
+                let sooner = ranges.sites(self.ground.problem, middle);
+                parts.extend(
+                    sooner.map(|sites| self.located(&sites, standing, Part { to: middle, ..part }, STEPS, until)),
+                );
                 continue;
             }
+            let Some(sites) = ranges.sites(self.ground.problem, to) else { continue };
             let Some(located) = &part.located else {
-                parts.extend(self.located(ranges, standing, part, ROOT_STEPS, until));
+                parts.push(self.located(&sites, standing, part, ROOT_STEPS, until));
                 continue;
             };
-            let Some(sites) = ranges.sites(self.ground.problem, to) else { continue };
             let set = located.mostly_open();
             if !tried.iter().any(|(known, budget)| *known == set && (ALIKE..1.0 / ALIKE).contains(&(budget / to))) {
                 tried.push((set, to));
@@ -179,22 +185,19 @@ impl Solver<'_> {
                 parts.push(part);
                 continue;
             }
-            let branch = part.restriction.branch(&sites, &located.open, &located.instances);
-            let Some(branch) = branch else {
-                // More steps may still raise it.
-                let before = part.least;
-                let bettered = self.located(ranges, standing, part, ROOT_STEPS, until);
-                if let Some(part) = bettered {
-                    if part.least - before > WORTH_OF_GAP * margin {
-                        parts.push(part);
-                    } else {
-                        whole = whole.min(standing.bound(&part));
-                    }
+            if let Some(branch) = part.restriction.branch(&sites, &located.open, &located.instances) {
+                for restriction in part.restriction.divide(&branch) {
+                    parts.push(self.located(&sites, standing, Part { restriction, ..part.clone() }, STEPS, until));
                 }
                 continue;
-            };
-            for restriction in part.restriction.divide(&branch) {
-                parts.extend(self.located(ranges, standing, Part { restriction, ..part.clone() }, STEPS, until));
+            }
+            // More steps may still raise it.
+            let before = part.least;
+            let part = self.located(&sites, standing, part, ROOT_STEPS, until);
+            if part.least - before > WORTH_OF_GAP * margin {
+                parts.push(part);
+            } else {
+                whole = whole.min(standing.bound(&part));
             }
         }
     }
@@ -212,20 +215,20 @@ impl Solver<'_> {
         if beyond > from && beyond < 0.9 * half { beyond } else { half }
     }
 
-    /// The part with its bound raised, if it holds any plan: no further than is needed, for what is closed as useless is so
-    /// only to plans that are better.
-    fn located(&self, ranges: &Ranges, standing: &Standing, part: Part, steps: usize, until: Instant) -> Option<Part> {
-        let sites = ranges.sites(self.ground.problem, part.to)?;
+    /// The part with its bound raised, `sites` being those within its seconds: no further than is needed, for what is closed
+    /// as useless is so only to plans that are better.
+    fn located(&self, sites: &Sites, standing: &Standing, part: Part, steps: usize, until: Instant) -> Part {
         let best = self.best.as_ref().map_or(f64::INFINITY, Priced::objective);
-        let enough = best * (1.0 - self.settings.gap) - standing.energy(part.from);
+        // With the margin taken off, it still reaches the gap.
+        let enough = best * (1.0 - self.settings.gap) * (1.0 + 2.0 * MARGIN) - standing.energy(part.from);
         let known = part.located.as_ref().map(|located| &located.multipliers);
-        let located = locate(&sites, &part.restriction, known, steps, enough, until);
+        let located = locate(sites, &part.restriction, known, steps, enough, until);
         let found = located.as_ref().map_or(f64::INFINITY, |located| located.bound);
         let mut restriction = part.restriction;
         if let Some(Location { bound, unpaid, .. }) = &located {
             restriction.close_useless(*bound, unpaid, enough);
         }
-        Some(Part { least: found.min(enough).max(part.least), restriction, located, ..part })
+        Part { least: found.min(enough).max(part.least), restriction, located, ..part }
     }
 
     /// A plan that has the node on for `budget` seconds, or a little more, if one is found; each device-second at
