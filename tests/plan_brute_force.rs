@@ -8,6 +8,8 @@
 //! them begins or ends with a step of the carbon intensity. Waiting in chains is left out, so that the best found is then
 //! an upper end of the optimum; its lower end is each instance at its own best time, whatever the others do.
 
+#[path = "plan_brute_force/like_lengths.rs"]
+mod like_lengths;
 #[path = "plan_brute_force/limits.rs"]
 mod limits;
 #[path = "plan_brute_force/loosening.rs"]

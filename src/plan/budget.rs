@@ -5,13 +5,19 @@
 //! instance with fewer requests than its cap, whose slots are fewer and sooner done: it is taken over *ranges*, which are
 //! deployments that say how many requests an instance of theirs has.
 //!
+//! Requests of many are taken together in cells of like lengths, as fine as leaves time for what is done with them.
+//!
 //! Where the next smaller batch of the same family serves as many requests at no more joules, seconds and memory, only
 //! instances with more of them are of use: the least of each figure over those is a range's.
 
+mod sites;
+
 use rayon::prelude::*;
 
+pub use self::sites::{Offer, Sites};
+use super::cells::{Cell, Cells};
 use super::problem::PlanProblem;
-use crate::domain::{Cluster, Rates, Workload, dot, features};
+use crate::domain::{Cluster, Features, Rates, Workload, dot, features};
 use crate::units::Seconds;
 
 /// Least and most slots of a range, as a ratio.
@@ -20,19 +26,24 @@ const RATIO: f64 = 1.15;
 const COARSEST: f64 = 1e3;
 /// Ranges of all deployments together that are worth their time.
 const MOST_RANGES: usize = 400;
+/// Cells times ranges at most, where cells need not be wider than `WIDEST`.
+const MOST_OFFERS: usize = 400_000;
+/// By how much more than 1 the ratio of lengths in a cell is, at least and at most; each next width is twice the last.
+const FINEST: f64 = 1e-3;
+const WIDEST: f64 = 0.5;
 /// Slot times and deadlines agree to this share.
 const ROUNDING: f64 = 1e-9;
 
 /// Some requests an instance has, and what serving them takes at least.
+#[derive(Clone)]
 struct Range {
     v: usize,
-    /// Most requests of an instance; `None` where that may be all.
+    /// Fewest and most requests of an instance; `None` where that may be all.
+    fewest: usize,
     most: Option<usize>,
-    /// Whether its instances have all the requests of a full batch.
-    full: bool,
     rates: Rates,
     /// Seconds of a slot on the length features, at least.
-    slot: [f64; 6],
+    slot: Features,
 }
 
 /// The queue on nodes that never sleep, all of it due within a budget of seconds: to be placed.
@@ -59,9 +70,12 @@ impl Budget {
     }
 }
 
-/// The ranges of a problem, for budgets of any length.
+/// The ranges of a problem and its requests by length, for budgets of any length.
 pub struct Ranges {
     list: Vec<Range>,
+    cells: Cells,
+    /// Mean features of the requests of each cell.
+    means: Vec<Features>,
 }
 
 impl Ranges {
@@ -85,7 +99,16 @@ impl Ranges {
             let ends = cuts.iter().skip(1).map(|&next| next - 1).chain([requests]);
             cuts.iter().zip(ends).map(|(&first, last)| Range::new(problem, &reached[*v], *v, first, last)).collect()
         };
-        Self { list: all.iter().flat_map(range).collect() }
+        let list: Vec<Range> = all.iter().flat_map(range).collect();
+        let most_cells = MOST_OFFERS / list.len().max(1);
+        Self { list, cells: Cells::default(), means: Vec::new() }.over_cells(problem, most_cells)
+    }
+
+    /// The same ranges over so many cells, about.
+    pub fn over_cells(&self, problem: &PlanProblem, most: usize) -> Self {
+        let cells = cells(problem, most);
+        let means = cells.list.iter().map(|cell| mean_features(&cells, cell)).collect();
+        Self { list: self.list.clone(), cells, means }
     }
 
     /// Seconds within which no request can be missed: with fewer, some request fits nowhere.
@@ -124,49 +147,59 @@ impl Ranges {
 
     /// What each request may take of each range within a budget of seconds; `None` if some request fits nowhere.
     pub fn sites<'b>(&'b self, problem: &'b PlanProblem<'b>, budget: f64) -> Option<Sites<'b>> {
-        let requests = problem.workload.requests.len();
-        let wake = problem.wake(0);
-        let offers: Vec<Vec<Offer>> = (0..requests)
-            .into_par_iter()
-            .map(|r| {
-                let (input, output) = problem.lengths(r);
-                let phi = features(f64::from(input), f64::from(output));
-                let group = problem.workload.requests.group[r] as usize;
-                let room = budget.min(problem.workload.groups[group].deadline.0 - wake) * (1.0 + ROUNDING);
-                let offer = |(index, range): (usize, &Range)| {
-                    let deployment = &problem.deployments()[range.v];
-                    let may = problem.options.allowed[group][range.v]
-                        && deployment.fits(input, output)
-                        && deployment.load_time.0 + dot(&range.slot, &phi) <= room;
-                    may.then(|| Offer {
-                        range: index as u32,
-                        energy: dot(&range.rates.net_energy, &phi),
-                        seconds: dot(&range.rates.busy_time, &phi),
-                    })
-                };
-                self.list.iter().enumerate().filter_map(offer).collect()
-            })
-            .collect();
-        let jobs = &problem.options.accuracy;
+        self.sites_among(problem, budget, &(0..self.list.len()).collect::<Vec<_>>())
+    }
+
+    /// As `sites`, but of some ranges alone.
+    pub fn sites_among<'b>(&'b self, problem: &'b PlanProblem<'b>, budget: f64, among: &[usize]) -> Option<Sites<'b>> {
+        let accuracy = problem.options.accuracy.iter();
         let accuracy =
-            jobs.iter().map(|row| self.list.iter().map(|range| row[range.v].unwrap_or(0.0)).collect()).collect();
-        offers.iter().all(|offers| !offers.is_empty()).then_some(Sites {
-            problem,
-            ranges: self,
-            budget,
-            least_second: 0.0,
-            accuracy,
-            offers,
-        })
+            accuracy.map(|row| self.list.iter().map(|range| row[range.v].unwrap_or(0.0)).collect()).collect();
+        let mut sites = Sites { problem, ranges: self, budget, least_second: 0.0, accuracy, offers: Vec::new() };
+        let offers = |(cell, phi): (&Cell, &Features)| -> Vec<Offer> {
+            let members = self.members(cell);
+            let serves = |range: usize| members.iter().any(|&request| sites.serves(range, request as usize));
+            among.iter().filter(|&&range| serves(range)).map(|&range| self.offer(range, phi)).collect()
+        };
+        let offers: Vec<Vec<Offer>> = self.cells.list.par_iter().zip(&self.means).map(offers).collect();
+        sites.offers = offers;
+        sites.offers.iter().all(|offers| !offers.is_empty()).then_some(sites)
+    }
+
+    /// What a request of these features takes of a range.
+    fn offer(&self, range: usize, phi: &Features) -> Offer {
+        let rates = &self.list[range].rates;
+        Offer { range: range as u32, energy: dot(&rates.net_energy, phi), seconds: dot(&rates.busy_time, phi) }
+    }
+
+    fn members(&self, cell: &Cell) -> &[u32] {
+        &self.cells.requests[cell.first..cell.first + cell.count]
+    }
+
+    pub fn rates(&self, range: usize) -> &Rates {
+        &self.list[range].rates
+    }
+
+    pub fn cells(&self) -> &[Cell] {
+        &self.cells.list
+    }
+
+    /// Lengths of the requests of a cell.
+    pub fn lengths(&self, cell: &Cell) -> &[(u32, u32)] {
+        &self.cells.lengths[cell.first..cell.first + cell.count]
+    }
+
+    /// Mean features of the requests of each cell.
+    pub fn means(&self) -> &[Features] {
+        &self.means
     }
 
     pub fn deployment(&self, range: usize) -> usize {
         self.list[range].v
     }
 
-    /// Whether instances of a range have a full batch, or all requests there are.
-    pub fn is_full(&self, range: usize) -> bool {
-        self.list[range].full
+    pub fn fewest(&self, range: usize) -> usize {
+        self.list[range].fewest
     }
 
     /// Most requests of an instance; `None` where that may be all.
@@ -179,51 +212,6 @@ impl Ranges {
     }
 }
 
-/// What serving a request takes at least of an instance of a range.
-#[derive(Clone, Copy, Debug)]
-pub struct Offer {
-    pub range: u32,
-    pub energy: f64,
-    pub seconds: f64,
-}
-
-impl Sites<'_> {
-    /// Job of a request.
-    pub fn job(&self, request: usize) -> usize {
-        self.problem.workload.groups[self.problem.workload.requests.group[request] as usize].job
-    }
-
-    /// Devices of an instance of a range.
-    pub fn devices(&self, range: usize) -> f64 {
-        f64::from(self.problem.deployments()[self.ranges.deployment(range)].devices)
-    }
-
-    /// What all requests of an instance of a range take of it at most: their number where that is limited, or else the
-    /// seconds it serves. (With no more requests than slots the seconds are no limit: each has a slot for itself.)
-    pub fn capacity(&self, range: usize) -> f64 {
-        let load = self.problem.deployments()[self.ranges.deployment(range)].load_time.0;
-        self.ranges.most(range).map_or((self.budget - load).max(1e-9), |most| most as f64)
-    }
-
-    /// What a request takes of that.
-    pub fn taken(&self, offer: &Offer) -> f64 {
-        if self.ranges.most(offer.range as usize).is_some() { 1.0 } else { offer.seconds }
-    }
-}
-
-/// Ranges as places to open, and what each request takes of them.
-pub struct Sites<'a> {
-    pub problem: &'a PlanProblem<'a>,
-    pub ranges: &'a Ranges,
-    pub budget: f64,
-    /// What a device-second costs at least.
-    pub least_second: f64,
-    /// By job and range, in percent; 0 where it is missing, for then no floor asks for it.
-    pub accuracy: Vec<Vec<f64>>,
-    /// By request; never empty.
-    pub offers: Vec<Vec<Offer>>,
-}
-
 impl Range {
     /// Instances of `v` with `first` to `last` requests.
     fn new(problem: &PlanProblem, reached: &[Rates], v: usize, first: usize, last: usize) -> Self {
@@ -234,7 +222,7 @@ impl Range {
         }
         for count in first..=last.min(reached.len().max(first)) {
             let at = reached.get(count - 1).unwrap_or(&full);
-            let lower = |least: &mut [f64; 6], of: [f64; 6]| {
+            let lower = |least: &mut Features, of: Features| {
                 least.iter_mut().zip(of).for_each(|(least, value)| *least = least.min(value));
             };
             lower(&mut rates.net_energy, at.net_energy);
@@ -242,8 +230,39 @@ impl Range {
             lower(&mut slot, at.busy_time.map(|seconds| at.slots() as f64 * seconds));
         }
         let most = (last < problem.workload.requests.len()).then_some(last);
-        Self { v, most, full: first >= full.slots() || most.is_none(), rates, slot }
+        Self { v, fewest: first, most, rates, slot }
     }
+}
+
+/// Requests of one kind, of almost one length and short enough for the same deployments: as fine as leaves so many cells,
+/// about.
+fn cells(problem: &PlanProblem, most: usize) -> Cells {
+    let requests = problem.workload.requests.len();
+    let mut limits: Vec<f64> = problem.deployments().iter().map(|deployment| deployment.max_tokens).collect();
+    limits.sort_by(f64::total_cmp);
+    limits.dedup();
+    let alike = |request: usize| {
+        let (input, output) = problem.lengths(request);
+        let tokens = f64::from(input) + f64::from(output);
+        problem.kind_of(request) * (limits.len() + 1) + limits.partition_point(|&limit| limit < tokens)
+    };
+    let mut width = FINEST;
+    loop {
+        let cells = Cells::new(1.0 + width, requests, alike, |request| problem.lengths(request));
+        if cells.list.len() <= most || width >= WIDEST {
+            return cells;
+        }
+        width *= 2.0;
+    }
+}
+
+fn mean_features(cells: &Cells, cell: &Cell) -> Features {
+    let mut sum = [0.0; 6];
+    for &(input, output) in &cells.lengths[cell.first..cell.first + cell.count] {
+        let phi = features(f64::from(input), f64::from(output));
+        sum.iter_mut().zip(phi).for_each(|(sum, value)| *sum += value);
+    }
+    sum.map(|sum| sum / cell.count as f64)
 }
 
 /// First counts of ranges from `fewest` on, of which the last is the first with a full batch.
@@ -291,7 +310,7 @@ fn replaces(problem: &PlanProblem, reached: &[Vec<Rates>], u: usize, v: usize) -
         && a.start_energy() <= b.start_energy()
         && a.max_tokens >= b.max_tokens
         && a.net_peak_power() <= b.net_peak_power();
-    let no_more = |x: &[f64; 6], y: &[f64; 6]| x.iter().zip(y).all(|(x, y)| x <= y);
+    let no_more = |x: &Features, y: &Features| x.iter().zip(y).all(|(x, y)| x <= y);
     let as_good = |(x, y): (&Rates, &Rates)| {
         x.slots() == y.slots() && no_more(&x.net_energy, &y.net_energy) && no_more(&x.busy_time, &y.busy_time)
     };

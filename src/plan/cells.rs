@@ -5,10 +5,12 @@
 
 use rayon::prelude::*;
 
-/// Width of a cell as a ratio of lengths.
-const RATIO: f64 = 1.4;
-/// Bits of the key for each length; 32-bit lengths have at most 66 bins.
-const BITS: u32 = 8;
+use crate::domain::Features;
+
+/// Width of a cell as a ratio of lengths, where passes over the requests read them.
+pub const RATIO: f64 = 1.4;
+/// Bits of the key for each length; 32-bit lengths have 22,200 bins at a ratio of 1.001.
+const BITS: u32 = 16;
 
 /// A run of `Cells::requests`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,13 +23,29 @@ pub struct Cell {
     pub output: (u32, u32),
 }
 
+impl Cell {
+    /// The features of the nine control points of degree (2, 2) over its box; the fifth is the middle one. A polynomial is
+    /// nowhere below the least of its values there.
+    pub fn control_points(&self) -> [Features; 9] {
+        let powers = |(low, high): (u32, u32)| {
+            let (low, high) = (f64::from(low), f64::from(high));
+            [(low, low * low), (0.5 * (low + high), low * high), (high, high * high)]
+        };
+        let (inputs, outputs) = (powers(self.input), powers(self.output));
+        std::array::from_fn(|index| {
+            let ((i, ii), (o, oo)) = (inputs[index / 3], outputs[index % 3]);
+            [1.0, i, o, i * o, ii, oo]
+        })
+    }
+}
+
 /// Cohort and bins of the lengths; ordered by cohort, then input, then output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Key(u64);
 
 impl Key {
-    fn new(cohort: usize, input: u32, output: u32) -> Self {
-        Self(((cohort as u64) << (2 * BITS)) | (bin(input) << BITS) | bin(output))
+    fn new(cohort: usize, input: u32, output: u32, ratio: f64) -> Self {
+        Self(((cohort as u64) << (2 * BITS)) | (bin(input, ratio) << BITS) | bin(output, ratio))
     }
 
     pub fn cohort(self) -> usize {
@@ -52,8 +70,9 @@ pub struct Cells {
 }
 
 impl Cells {
-    /// `cohort_of` and `lengths_of` tell of each of `requests` requests.
+    /// `cohort_of` and `lengths_of` tell of each of `requests` requests; `ratio` is that of a cell's lengths at most.
     pub fn new(
+        ratio: f64,
         requests: usize,
         cohort_of: impl Fn(usize) -> usize + Sync,
         lengths_of: impl Fn(usize) -> (u32, u32) + Sync,
@@ -62,7 +81,7 @@ impl Cells {
             .into_par_iter()
             .map(|request| {
                 let (input, output) = lengths_of(request);
-                (Key::new(cohort_of(request), input, output), request as u32)
+                (Key::new(cohort_of(request), input, output, ratio), request as u32)
             })
             .collect();
         keyed.par_sort_unstable();
@@ -83,6 +102,6 @@ impl Cells {
     }
 }
 
-fn bin(tokens: u32) -> u64 {
-    (f64::from(tokens.max(1)).ln() / RATIO.ln()) as u64
+fn bin(tokens: u32, ratio: f64) -> u64 {
+    (f64::from(tokens.max(1)).ln() / ratio.ln()) as u64
 }

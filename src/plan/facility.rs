@@ -20,6 +20,7 @@
 mod choose;
 mod multipliers;
 mod restriction;
+mod share_out;
 mod value;
 
 use std::collections::BTreeMap;
@@ -28,11 +29,12 @@ use std::time::Instant;
 use rayon::prelude::*;
 
 use self::multipliers::{Metric, norm, project};
-use self::value::{Costs, evaluate};
-use super::budget::{Offer, Sites};
-pub use choose::choose;
+use self::value::{Costs, evaluate, over_requests};
+use super::budget::{Offer, Ranges, Sites};
+pub use choose::{Search, instances_of, starts};
 pub use multipliers::Multipliers;
 pub use restriction::{Branch, Restriction};
+pub use share_out::{Shared, share_out};
 
 /// A bound and what it says about plans.
 #[derive(Clone, Debug)]
@@ -54,30 +56,42 @@ impl Location {
     }
 }
 
-/// A set of deployments, how many instances of each, and the one for each request.
+/// Ranges with how many instances of each, ascending.
+pub type Instances = Vec<(usize, usize)>;
+
+/// Instances, and the deployment of each request.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Choice {
-    pub instances: Vec<(usize, usize)>,
+    pub instances: Instances,
     pub assignment: Vec<u16>,
 }
 
-/// The deployments that are rather open than closed in `found`, as many instances as are filled, and each request where
-/// it costs least at the prices; `None` if some request has none.
-pub fn taken_over(sites: &Sites, found: &Location) -> Option<Choice> {
-    let mut instances: BTreeMap<usize, f64> = BTreeMap::new();
-    for m in found.mostly_open() {
-        *instances.entry(sites.ranges.deployment(m)).or_default() += found.instances[m];
+impl Choice {
+    /// Instances by deployment.
+    pub fn lanes(&self, ranges: &Ranges) -> BTreeMap<usize, usize> {
+        let mut lanes = BTreeMap::new();
+        for &(m, count) in &self.instances {
+            *lanes.entry(ranges.deployment(m)).or_insert(0) += count;
+        }
+        lanes
     }
+}
+
+/// The ranges that are rather open than closed in `found`, as many instances as are filled, and each request where it costs
+/// least at the prices; `None` if some request has none.
+pub fn taken_over(sites: &Sites, found: &Location) -> Option<Choice> {
     let costs = Costs::new(sites, &found.multipliers);
-    let cheapest = |(r, offers): (usize, &Vec<Offer>)| {
-        let once = &costs.once[sites.job(r)];
-        let open = offers.iter().filter(|offer| found.open[offer.range as usize] > 0.5);
-        let least = open.min_by(|a, b| costs.of(once, a).total_cmp(&costs.of(once, b)))?;
+    let open = found.mostly_open();
+    let cheapest = |request: usize| {
+        let once = &costs.once[sites.job_of(request)];
+        let offers = open.iter().filter_map(|&m| sites.offer(m, request));
+        let least = offers.min_by(|a, b| costs.of(once, a).total_cmp(&costs.of(once, b)))?;
         Some(sites.ranges.deployment(least.range as usize) as u16)
     };
-    let assignment = sites.offers.iter().enumerate().map(cheapest).collect::<Option<Vec<u16>>>()?;
-    let whole = |(v, count): (usize, f64)| (v, (count.round() as usize).max(1));
-    Some(Choice { instances: instances.into_iter().map(whole).collect(), assignment })
+    let requests = sites.problem.workload.requests.len();
+    let assignment = (0..requests).into_par_iter().map(cheapest).collect::<Option<Vec<u16>>>()?;
+    let whole = |m: usize| (m, (found.instances[m].round() as usize).max(1));
+    Some(Choice { instances: open.into_iter().map(whole).collect(), assignment })
 }
 
 /// Of the volume algorithm: share of the newest direction, least and most; the step, how it shrinks and grows, and after
@@ -87,11 +101,13 @@ const STEP: f64 = 0.5;
 const SHRINKING: f64 = 0.66;
 const GROWING: f64 = 1.1;
 const PATIENCE: usize = 8;
-/// Where no plan is known, the best is taken to be so many times the bound.
-const UNKNOWN_BEST: f64 = 1.05;
+/// Share of all levels by which the best is taken to be beyond the bound at most.
+const FURTHEST: f64 = 0.1;
 /// Share of the bound below which a step gains nothing, and the least step.
 const GAIN: f64 = 1e-6;
 const LEAST_STEP: f64 = 1e-3;
+/// Times what taking requests for alike lost, by which the bound over cells then has to be higher.
+const BEYOND_LOSS: f64 = 1.2;
 
 /// The highest bound found for what `restriction` leaves, beginning with known multipliers, in so many steps at most, no
 /// further than `enough` and no longer than `until`; `None` where nothing is left.
@@ -116,11 +132,20 @@ pub fn locate(
     let mut best = evaluate(sites, &offers, restriction, &center);
     let (mut direction, mut open, mut taken) = (best.asked.clone(), best.open.clone(), best.taken.clone());
     let (mut step, mut in_vain) = (STEP, 0);
+    // What the bound over cells has to reach for that over requests to be enough.
+    let mut aim = enough;
     for _ in 1..steps {
-        if best.bound >= enough || step < LEAST_STEP || Instant::now() >= until {
+        if best.bound >= aim {
+            let reached = over_requests(sites, &offers, restriction, &center, &open).total;
+            if reached >= enough {
+                break;
+            }
+            aim = enough + BEYOND_LOSS * (best.bound - reached);
+        }
+        if step < LEAST_STEP || Instant::now() >= until {
             break;
         }
-        let above = if enough.is_finite() { enough + 0.01 * enough.abs() } else { UNKNOWN_BEST * best.bound };
+        let above = (aim + 0.01 * aim.abs()).min(best.bound + FURTHEST * center.of_all(&metric));
         let norm = norm(&direction, &direction, &metric);
         if norm <= 0.0 {
             break;
@@ -150,7 +175,8 @@ pub fn locate(
         }
     }
     let instances = taken.iter().enumerate().map(|(m, taken)| taken / sites.capacity(m)).collect();
-    Some(Location { bound: best.bound, multipliers: center, unpaid: best.unpaid, open, instances })
+    let single = over_requests(sites, &offers, restriction, &center, &open);
+    Some(Location { bound: single.total, multipliers: center, unpaid: single.unpaid, open, instances })
 }
 
 /// Share of the newest direction at which the average is shortest.
@@ -161,6 +187,11 @@ fn newest_share(old: &Multipliers, new: &Multipliers, metric: &Metric) -> f64 {
 }
 
 impl Sites<'_> {
+    /// D
+    fn all_devices(&self) -> f64 {
+        f64::from(self.problem.cluster.pools[0].devices_per_node)
+    }
+
     fn load(&self, range: usize) -> f64 {
         self.problem.deployments()[self.ranges.deployment(range)].load_time.0
     }

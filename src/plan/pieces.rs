@@ -56,7 +56,7 @@ pub struct Need<'a> {
 
 /// `dues` by ascending deadline with cumulative work. `None` if even `most` instances are not enough.
 pub fn pieces(need: &Need, dues: &[Due]) -> Option<Vec<Piece>> {
-    let &Need { deployment, devices, earliest, load, longest, most, least, watts, peak, weights } = need;
+    let &Need { deployment, devices, earliest, load, longest, most, least, watts, peak, .. } = need;
     let last = dues.last()?;
     let release = dues.iter().map(|due| due.release).fold(f64::INFINITY, f64::min);
     let start = earliest.max(release - load);
@@ -83,8 +83,7 @@ pub fn pieces(need: &Need, dues: &[Due]) -> Option<Vec<Piece>> {
         count = count.max(least.min(most));
         let busy_until = dues.iter().map(|due| due.release).fold(open, f64::max);
         let duration = (last.work / count as f64).max(busy_until - open).max(longest) + open - start;
-        let latest =
-            if weights.is_some() || peak > 0.0 { latest_of_equals(start, load, duration, count, dues) } else { start };
+        let latest = latest_of_equals(start, load, duration, count, dues);
         let minimum = load + longest;
         let piece = Piece { deployment, devices, earliest: start, latest, duration, load, minimum, watts, peak };
         return Some(vec![piece; count]);

@@ -285,7 +285,7 @@ impl CohortTable {
     /// whose cost less the reference's has a Bernstein coefficient on the cell that is not positive. A polynomial is
     /// nowhere below the least of them. No deployment that `charges` some of them for a start is the reference.
     pub(super) fn for_cell(&self, cell: &Cell, charges: impl Fn(usize) -> bool) -> Self {
-        self.kept_at(&control_points(cell), cell, charges)
+        self.kept_at(&cell.control_points(), cell, charges)
     }
 
     /// Whether an option may win is judged at these points alone; the reference is the cheapest at the middle one.
@@ -346,19 +346,6 @@ impl CohortTable {
         }
         best.or_else(|| possible().max_by(|a, b| a.1.total_cmp(&b.1)))
     }
-}
-
-/// The features of the nine control points of degree (2, 2) over the cell's box; the fifth is the middle one.
-fn control_points(cell: &Cell) -> [Features; 9] {
-    let powers = |(low, high): (u32, u32)| {
-        let (low, high) = (f64::from(low), f64::from(high));
-        [(low, low * low), (0.5 * (low + high), low * high), (high, high * high)]
-    };
-    let (inputs, outputs) = (powers(cell.input), powers(cell.output));
-    std::array::from_fn(|index| {
-        let ((i, ii), (o, oo)) = (inputs[index / 3], outputs[index % 3]);
-        [1.0, i, o, i * o, ii, oo]
-    })
 }
 
 /// Neumaier's sum with the magnitude that bounds its rounding error.

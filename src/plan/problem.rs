@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use rayon::prelude::*;
 
-use super::cells::{Cell, Cells};
+use super::cells::{self, Cell, Cells};
 use super::held;
 use super::power::{cap_steps, power_room, room_beside_nodes};
 use super::windows::{Window, windows};
@@ -202,8 +202,12 @@ impl<'a> PlanProblem<'a> {
             kind.max_output = kind.max_output.max(longest[g].1);
         }
         problem.gather_cohorts();
-        problem.cells =
-            Cells::new(requests.len(), |request| problem.cohort_of(request), |request| problem.lengths(request));
+        problem.cells = Cells::new(
+            cells::RATIO,
+            requests.len(),
+            |request| problem.cohort_of(request),
+            |request| problem.lengths(request),
+        );
         problem
     }
 

@@ -1,101 +1,177 @@
-//! A set of deployments for a plan within a budget of seconds, where the bound says which starts are worth paying.
+//! Which instances to have: those of the bound, made better one at a time.
+//!
+//! Each set is worth what a linear programme says it costs. Its prices rank what to add or to put in the place of another.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
 
 use rayon::prelude::*;
 
-use super::{Choice, Location};
-use crate::plan::assign::repair_floors;
+use super::share_out::{Shared, share_out};
+use super::{Instances, Location};
+use crate::domain::Schedule;
+use crate::plan::PlanError;
 use crate::plan::budget::Sites;
 
-/// Moves of the search for a set.
-const MOST_MOVES: usize = 12;
-/// Deployments looked at: those whose starts are paid for best.
-const MOST_CANDIDATES: usize = 40;
-/// Open ranges from which it begins.
-const MOST_OPEN: usize = 4;
+/// Deployments tried in each place.
+const CANDIDATES: usize = 8;
+/// Ranges of a set at most.
+const MOST_OPEN: usize = 8;
+/// Share of the cost below which a move is none.
+const LEAST_GAIN: f64 = 1e-6;
 
-/// A good set of deployments at full batches, found by adding, dropping and exchanging one at a time from those that are
-/// open in `found`.
-pub fn choose(sites: &Sites, found: &Location, until: Instant) -> Option<Choice> {
-    let Sites { problem, ranges, budget, offers, .. } = sites;
-    let mut candidates: Vec<usize> = (0..ranges.count()).filter(|&m| ranges.is_full(m)).collect();
-    candidates.sort_by(|&a, &b| found.unpaid[a].total_cmp(&found.unpaid[b]).then(a.cmp(&b)));
-    candidates.truncate(MOST_CANDIDATES);
-    let index: BTreeMap<usize, usize> = candidates.iter().enumerate().map(|(c, &m)| (m, c)).collect();
-    let prices = &found.multipliers;
-    let mut costs = vec![vec![f64::INFINITY; offers.len()]; candidates.len()];
-    let mut seconds = vec![vec![0.0; offers.len()]; candidates.len()];
-    for (r, offers) in offers.iter().enumerate() {
+/// A search for the instances that cost least, as far as it has come.
+#[derive(Default)]
+pub struct Search {
+    /// Sets that were looked at, and what they cost; infinite without room for all.
+    known: BTreeMap<Instances, f64>,
+    /// Where it was cut off.
+    unfinished: Option<Shared>,
+}
+
+impl Search {
+    /// A good set of instances with its requests shared out, found by moves from the best of `starts` or from where it was cut
+    /// off; `power`: of being on. `None` where it comes to nothing but sets it knows.
+    pub fn go_on(
+        &mut self,
+        sites: &Sites,
+        starts: Vec<Instances>,
+        power: f64,
+        until: Instant,
+    ) -> Result<Option<Shared>, PlanError> {
+        let start = self.cheapest(sites, starts, power, until)?;
+        let unfinished = self.unfinished.take();
+        let start = unfinished.into_iter().chain(start).min_by(|a, b| a.cost.total_cmp(&b.cost));
+        let Some(mut best) = start else { return Ok(None) };
+        loop {
+            let mut gone_further = false;
+            let mut better = None;
+            for moves in [less, more, exchanged] {
+                let sets = moves(sites, &best);
+                let enough = best.cost * (1.0 - LEAST_GAIN);
+                gone_further |= sets.iter().filter_map(|set| self.known.get(set)).any(|&cost| cost < enough);
+                better = self.cheapest(sites, sets, power, until)?.filter(|better| better.cost < enough);
+                if better.is_some() || Instant::now() >= until {
+                    break;
+                }
+            }
+            match better {
+                Some(better) => best = better,
+                None if Instant::now() >= until => {
+                    self.unfinished = Some(best.clone());
+                    return Ok(Some(best));
+                }
+                None => return Ok((!gone_further).then_some(best)),
+            }
+        }
+    }
+
+    /// The cheapest of the sets that are not known yet.
+    fn cheapest(
+        &mut self,
+        sites: &Sites,
+        mut sets: Vec<Instances>,
+        power: f64,
+        until: Instant,
+    ) -> Result<Option<Shared>, PlanError> {
+        sets.retain(|set| !set.is_empty() && !self.known.contains_key(set));
+        let in_time = |set: &Instances| {
+            let left = until.saturating_duration_since(Instant::now()).as_secs_f64();
+            if left > 0.0 { share_out(sites, set, power, left).map(Some) } else { Ok(None) }
+        };
+        let shared: Vec<Option<Option<Shared>>> = sets.par_iter().map(in_time).collect::<Result<_, _>>()?;
+        let mut cheapest: Option<Shared> = None;
+        for (set, shared) in sets.into_iter().zip(shared) {
+            let Some(shared) = shared else { continue };
+            self.known.insert(set, shared.as_ref().map_or(f64::INFINITY, |shared| shared.cost));
+            let costs_less = |shared: &Shared| cheapest.as_ref().is_none_or(|known| shared.cost < known.cost);
+            if let Some(shared) = shared.filter(costs_less) {
+                cheapest = Some(shared);
+            }
+        }
+        Ok(cheapest)
+    }
+}
+
+/// Sets to begin with: what is open in `found`, and as many instances as the node holds of the range whose start is paid for
+/// best.
+pub fn starts(sites: &Sites, found: &Location) -> Vec<Instances> {
+    let mut open = found.mostly_open();
+    open.truncate(MOST_OPEN);
+    let whole = |m: usize| (m, (found.instances[m].round() as usize).max(1));
+    let best = (0..sites.ranges.count()).min_by(|&a, &b| found.unpaid[a].total_cmp(&found.unpaid[b]));
+    let alone = best.map(|m| (m, ((sites.all_devices() / sites.devices(m)) as usize).max(1)));
+    vec![open.into_iter().map(whole).collect(), alone.into_iter().collect()]
+}
+
+/// The instances of a schedule.
+pub fn instances_of(sites: &Sites, schedule: &Schedule) -> Instances {
+    let mut requests = vec![0; schedule.instances.len()];
+    schedule.assignment.iter().for_each(|&j| requests[j as usize] += 1);
+    let mut counts = BTreeMap::new();
+    for (instance, requests) in schedule.instances.iter().zip(requests) {
+        let own = (0..sites.ranges.count()).filter(|&m| sites.ranges.deployment(m) == instance.deployment);
+        let range = own.filter(|&m| sites.ranges.fewest(m) <= requests).max_by_key(|&m| sites.ranges.fewest(m));
+        range.into_iter().for_each(|m| *counts.entry(m).or_insert(0) += 1);
+    }
+    counts.into_iter().collect()
+}
+
+/// Sets with one instance less.
+fn less(_: &Sites, shared: &Shared) -> Vec<Instances> {
+    shared.instances.iter().map(|&(m, _)| moved(shared, Some(m), None)).collect()
+}
+
+/// Sets with one instance more.
+fn more(sites: &Sites, shared: &Shared) -> Vec<Instances> {
+    let own = shared.instances.iter().map(|&(m, _)| m);
+    let new = candidates(sites, shared).into_iter().chain(own);
+    new.map(|m| moved(shared, None, Some(m))).filter(|set| set.len() <= MOST_OPEN).collect()
+}
+
+/// Sets with one instance in the place of another.
+fn exchanged(sites: &Sites, shared: &Shared) -> Vec<Instances> {
+    let own = || shared.instances.iter().map(|&(m, _)| m);
+    let candidates = candidates(sites, shared);
+    let pairs = own().flat_map(|gone| candidates.iter().copied().chain(own()).map(move |new| (gone, new)));
+    let mut sets: Vec<Instances> =
+        pairs.filter(|(gone, new)| gone != new).map(|(gone, new)| moved(shared, Some(gone), Some(new))).collect();
+    sets.sort_unstable();
+    sets.dedup();
+    sets
+}
+
+fn moved(shared: &Shared, gone: Option<usize>, new: Option<usize>) -> Instances {
+    let mut counts: BTreeMap<usize, usize> = shared.instances.iter().copied().collect();
+    if let Some(count) = gone.and_then(|gone| counts.get_mut(&gone)) {
+        *count -= 1;
+    }
+    new.into_iter().for_each(|new| *counts.entry(new).or_insert(0) += 1);
+    counts.into_iter().filter(|(_, count)| *count > 0).collect()
+}
+
+/// The ranges that would be worth most at the prices of a set, one of each deployment.
+fn candidates(sites: &Sites, shared: &Shared) -> Vec<usize> {
+    let mut gains = vec![0.0; sites.ranges.count()];
+    for (c, offers) in sites.offers.iter().enumerate() {
+        let (job, count) = (sites.job(c), sites.count(c));
         for offer in offers {
-            let Some(&c) = index.get(&(offer.range as usize)) else { continue };
-            costs[c][r] = offer.energy + prices.device_second * sites.devices(offer.range as usize) * offer.seconds;
-            seconds[c][r] = offer.seconds;
+            let m = offer.range as usize;
+            let time = shared.device_second * sites.devices(m) * offer.seconds;
+            let cost = offer.energy + time - shared.points[job] * sites.accuracy[job][m];
+            gains[m] += count * (shared.levels[c] - cost).max(0.0);
         }
     }
-    let of_requests = prices.of_requests(problem);
-    let deployment = |c: usize| ranges.deployment(candidates[c]);
-    let candidate: BTreeMap<usize, usize> = (0..candidates.len()).map(|c| (deployment(c), c)).collect();
-    let serving = |c: usize| (budget - sites.load(candidates[c])).max(1e-9);
-    let start = |c: usize| sites.start(candidates[c], prices.device_second);
-    let assigned = |open: &[usize]| -> Option<Vec<u16>> {
-        let least = |r: usize| open.iter().copied().min_by(|&a, &b| costs[a][r].total_cmp(&costs[b][r])).unwrap_or(0);
-        let mut assigned: Vec<u16> = (0..offers.len()).map(|r| deployment(least(r)) as u16).collect();
-        let mut used = vec![false; problem.deployments().len()];
-        open.iter().for_each(|&c| used[deployment(c)] = true);
-        repair_floors(problem, &of_requests, &used, &mut assigned).then_some(assigned)
-    };
-    let evaluate = |open: &[usize]| -> (f64, Vec<usize>) {
-        let Some(assigned) = assigned(open) else { return (f64::INFINITY, Vec::new()) };
-        let mut busy = vec![0.0; candidates.len()];
-        let mut total = 0.0;
-        for (r, v) in assigned.iter().enumerate() {
-            let c = candidate[&usize::from(*v)];
-            total += costs[c][r];
-            busy[c] += seconds[c][r];
-        }
-        let counts: Vec<usize> = open.iter().map(|&c| ((busy[c] / serving(c)).ceil() as usize).max(1)).collect();
-        total += open.iter().zip(&counts).map(|(&c, &count)| count as f64 * start(c)).sum::<f64>();
-        (total, counts)
-    };
-    let mut open: Vec<usize> = Vec::new();
-    let mostly_open = found.mostly_open();
-    for &m in mostly_open.iter().filter(|_| mostly_open.len() <= MOST_OPEN) {
-        let full = candidate.get(&ranges.deployment(m)).copied();
-        open.extend(full.filter(|c| !open.contains(c)).into_iter().collect::<Vec<_>>());
-    }
-    if open.is_empty() {
-        let alone = (0..candidates.len()).into_par_iter().map(|c| (evaluate(&[c]).0, c));
-        open.extend(alone.min_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1))).map(|(_, c)| c));
-    }
-    // Requests that only others can serve.
-    while let Some(r) = (0..offers.len()).find(|&r| open.iter().all(|&c| costs[c][r] == f64::INFINITY)) {
-        let best = (0..candidates.len()).filter(|&c| costs[c][r] < f64::INFINITY);
-        open.push(best.min_by(|&a, &b| start(a).total_cmp(&start(b)))?);
-    }
-    let mut best = evaluate(&open);
-    for _ in 0..MOST_MOVES {
-        if Instant::now() >= until {
-            break;
-        }
-        let mut moves: Vec<Vec<usize>> = Vec::new();
-        for gone in 0..open.len() {
-            let rest: Vec<usize> = open.iter().copied().filter(|&c| c != open[gone]).collect();
-            moves.extend((!rest.is_empty()).then(|| rest.clone()));
-            let others = (0..candidates.len()).filter(|c| !open.contains(c));
-            moves.extend(others.map(|c| rest.iter().copied().chain([c]).collect()));
-        }
-        let others = (0..candidates.len()).filter(|c| !open.contains(c));
-        moves.extend(others.map(|c| open.iter().copied().chain([c]).collect()));
-        let evaluated = moves.into_par_iter().map(|open| (evaluate(&open), open));
-        let next = evaluated.min_by(|a, b| a.0.0.total_cmp(&b.0.0).then_with(|| a.1.cmp(&b.1)));
-        match next {
-            Some((better, set)) if better.0 < best.0 * (1.0 - 1e-9) => (best, open) = (better, set),
-            _ => break,
+    let worth = |m: usize| gains[m] - sites.start(m, shared.device_second);
+    let mut best: BTreeMap<usize, usize> = BTreeMap::new();
+    for m in 0..gains.len() {
+        let known = best.entry(sites.ranges.deployment(m)).or_insert(m);
+        if worth(m) > worth(*known) {
+            *known = m;
         }
     }
-    let instances = open.iter().map(|&c| deployment(c)).zip(best.1).collect();
-    let assignment = assigned(&open)?;
-    (best.0 < f64::INFINITY).then_some(Choice { instances, assignment })
+    let mut best: Vec<usize> = best.into_values().collect();
+    best.sort_by(|&a, &b| worth(b).total_cmp(&worth(a)).then(a.cmp(&b)));
+    best.truncate(CANDIDATES);
+    best
 }

@@ -10,7 +10,7 @@ use crate::plan::problem::PlanProblem;
 /// Levels of requests and prices of what is scarce.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Multipliers {
-    /// u, by request.
+    /// u, of a request of each cell.
     pub(super) levels: Vec<f64>,
     /// pi, by range.
     pub(super) room: Vec<f64>,
@@ -30,9 +30,14 @@ impl Multipliers {
         prices
     }
 
+    /// The levels of all requests, summed.
+    pub(super) fn of_all(&self, metric: &Metric) -> f64 {
+        self.levels.iter().zip(&metric.requests).map(|(level, requests)| level * requests).sum()
+    }
+
     /// Every request at its cheapest and its share of a start.
     pub(super) fn first(sites: &Sites) -> Self {
-        let requests = sites.offers.len() as f64;
+        let requests = sites.problem.workload.requests.len() as f64;
         let level = |offers: &Vec<Offer>| {
             let cost = |offer: &Offer| {
                 let range = offer.range as usize;
@@ -60,6 +65,8 @@ impl Multipliers {
 
 /// Weights under which a step means about as much to a price as to the levels.
 pub(super) struct Metric {
+    /// By cell: its requests, whose levels are one.
+    requests: Vec<f64>,
     room: Vec<f64>,
     device_second: f64,
     points: Vec<f64>,
@@ -70,21 +77,22 @@ impl Metric {
         let mut room = vec![0.0; sites.ranges.count()];
         let mut points = vec![0.0; sites.problem.workload.jobs.len()];
         let mut device_second = 0.0;
-        for (r, offers) in offers.iter().enumerate() {
-            let job = sites.job(r);
+        for (c, offers) in offers.iter().enumerate() {
+            let (job, requests) = (sites.job(c), sites.count(c));
             let (mut least, mut most, mut work) = (f64::INFINITY, 0.0f64, f64::INFINITY);
             for offer in offers {
                 let range = offer.range as usize;
-                room[range] += sites.taken(offer).powi(2);
+                room[range] += requests * sites.taken(offer).powi(2);
                 let accuracy = sites.accuracy[job][range];
                 (least, most) = (least.min(accuracy), most.max(accuracy));
                 work = work.min(sites.devices(range) * offer.seconds);
             }
-            points[job] += (most - least).powi(2);
-            device_second += work.powi(2);
+            points[job] += requests * (most - least).powi(2);
+            device_second += requests * work.powi(2);
         }
         let inverse = |sum: f64| if sum > 0.0 { 1.0 / sum } else { 0.0 };
         Self {
+            requests: (0..offers.len()).map(|c| sites.count(c)).collect(),
             room: room.into_iter().map(inverse).collect(),
             device_second: inverse(device_second),
             points: points.into_iter().map(inverse).collect(),
@@ -94,11 +102,10 @@ impl Metric {
 
 /// Product under the metric.
 pub(super) fn norm(a: &Multipliers, b: &Multipliers, metric: &Metric) -> f64 {
-    let levels: f64 = a.levels.iter().zip(&b.levels).map(|(a, b)| a * b).sum();
     let weighted = |a: &[f64], b: &[f64], weights: &[f64]| -> f64 {
         a.iter().zip(b).zip(weights).map(|((a, b), w)| a * b * w).sum()
     };
-    levels
+    weighted(&a.levels, &b.levels, &metric.requests)
         + weighted(&a.room, &b.room, &metric.room)
         + weighted(&a.points, &b.points, &metric.points)
         + a.device_second * b.device_second * metric.device_second

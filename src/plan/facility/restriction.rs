@@ -118,12 +118,12 @@ impl Restriction {
             return false;
         }
         let mut points = vec![0.0; sites.problem.workload.jobs.len()];
-        for (r, offers) in sites.offers.iter().enumerate() {
-            let job = sites.job(r);
+        for (c, offers) in sites.offers.iter().enumerate() {
+            let job = sites.job(c);
             let left = offers.iter().filter(|offer| !self.closed[offer.range as usize]);
             let best = left.map(|offer| sites.accuracy[job][offer.range as usize]).reduce(f64::max);
             let Some(best) = best else { return false };
-            points[job] += best;
+            points[job] += sites.count(c) * best;
         }
         let mut floors = sites.problem.floor_points.iter().zip(points);
         floors.all(|(floor, points)| floor.is_none_or(|floor| points >= floor * (1.0 - 1e-9)))

@@ -5,7 +5,7 @@ use rand::prelude::*;
 use rand_chacha::ChaCha8Rng;
 
 use super::*;
-use crate::plan::cells::Cells;
+use crate::plan::cells::{self, Cells};
 
 #[test]
 fn only_lines_that_are_lowest_somewhere_are_kept() {
@@ -60,7 +60,7 @@ fn wrong(points: impl Fn(&Cell) -> Vec<Features>) -> usize {
         let table = table(rng);
         let lengths: Vec<(u32, u32)> =
             (0..500).map(|_| (rng.random_range(100..2000), rng.random_range(100..2000))).collect();
-        let mut cells = Cells::new(lengths.len(), |_| 0, |request| lengths[request]);
+        let mut cells = Cells::new(cells::RATIO, lengths.len(), |_| 0, |request| lengths[request]);
         // One wide box: in a narrow one the corners rarely err.
         let range = |side: fn(&(u32, u32)) -> u32| {
             let sides = || lengths.iter().map(side);
@@ -79,13 +79,13 @@ fn wrong(points: impl Fn(&Cell) -> Vec<Features>) -> usize {
 
 #[test]
 fn nine_control_points_leave_out_no_option_that_is_the_cheapest() {
-    assert_eq!(wrong(|cell| control_points(cell).to_vec()), 0);
+    assert_eq!(wrong(|cell| cell.control_points().to_vec()), 0);
 }
 
 #[test]
 fn four_corners_do_so_that_their_sum_is_no_bound() {
     let corners = |cell: &Cell| {
-        let points = control_points(cell);
+        let points = cell.control_points();
         [0, 2, 6, 8].map(|corner| points[corner]).map(|[one, i, o, _, _, _]| [one, i, o, i * o, i * i, o * o]).to_vec()
     };
     // Were this 0, the test above could not fail.

@@ -13,46 +13,36 @@
 //! the gap. Where the seconds hardly differ, a plan within them is looked for, too. A node that never sleeps is on for
 //! nothing: its plans are divided by what is open alone.
 
+mod plans;
+
 use std::time::Instant;
 
+use self::plans::Tried;
 use super::Solver;
-use crate::domain::Schedule;
-use crate::plan::assign::repair_floors;
-use crate::plan::budget::{Budget, Ranges, Sites};
-use crate::plan::facility::{Choice, Location, Restriction, choose, locate, taken_over};
-use crate::plan::hints::used;
-use crate::plan::place::{Shape, place, place_and_settle};
-use crate::plan::price::{self, Priced};
+use crate::plan::budget::{Ranges, Sites};
+use crate::plan::facility::{Location, Restriction, locate};
+use crate::plan::price::Priced;
 use crate::plan::prices::{Objective, Prices, request_pass};
 use crate::plan::problem::PlanProblem;
-use crate::plan::settle::Counting;
 use crate::plan::{Phase, PlanError};
-use crate::units::Seconds;
 
 /// Requests up to which it pays.
 const MOST_REQUESTS: usize = 50_000;
-/// Requests times ranges up to which it leaves time for the rest.
-const MOST_OFFERS: usize = 1_500_000;
-/// Shares of the time limit for it, where the node sleeps and where it never does, and for choosing the instances of one
-/// plan.
+/// Shares of the time limit for it, where the node sleeps and where it never does.
 const SHARE_OF_TIME: f64 = 0.6;
 const SHARE_AWAKE: f64 = 0.4;
-const SHARE_OF_PLAN: f64 = 0.05;
 /// Times the shortest budget that all work takes on all devices at least, up to which the node's time is worth dividing:
 /// beyond, it is the work that counts, whose price the relaxation knows.
 const UNDERLOADED: f64 = 5.0;
+/// Cells times ranges where sets of instances are compared.
+const WIDE_OFFERS: usize = 80_000;
 /// Of the gap there still is: what a part may lose by the length of its time, if that is more than the gap asked for.
 const LENGTH_OF_GAP: f64 = 0.2;
 /// Of the gap: what more steps have to gain where nothing is left to divide.
 const WORTH_OF_GAP: f64 = 0.1;
-/// Budgets are alike where they differ by less: a plan for one will do for the other.
-const ALIKE: f64 = 0.98;
-/// A plan may take so many times its budget, one after the other: whole requests do not fill instances exactly.
-const ROOM: [f64; 3] = [1.0, 1.015, 1.05];
-/// Steps of prices: for the first bound, for that of a part, and for a plan.
+/// Steps of prices: for the first bound, and for that of a part.
 const ROOT_STEPS: usize = 400;
 const STEPS: usize = 120;
-const PLAN_STEPS: usize = 100;
 /// Plans are first looked for within so many times the shortest budget.
 const FIRST_PLANS: [f64; 2] = [1.15, 1.5];
 /// Share taken off each bound, for rounding.
@@ -116,9 +106,6 @@ impl Solver<'_> {
         let until = (Instant::now() + self.settings.time_limit.mul_f64(share)).min(self.deadline);
         self.report(Phase::Bound);
         let ranges = Ranges::new(problem);
-        if ranges.count() * problem.workload.requests.len() > MOST_OFFERS {
-            return Ok(());
-        }
         let most = problem.horizon() - standing.wake;
         let shortest = ranges.shortest(problem);
         if !(shortest..).contains(&most) {
@@ -133,21 +120,28 @@ impl Solver<'_> {
         let Some(sites) = ranges.sites(problem, most) else { return Ok(()) };
         let all = Part { from: shortest, to: most, restriction: Restriction::none(&sites), least: free, located: None };
         self.prove((1.0 - MARGIN) * standing.bound(&all), BOUND_BY);
+        let wide = ranges.over_cells(problem, WIDE_OFFERS / ranges.count().max(1));
+        let Some(wide) = wide.sites(problem, most) else { return Ok(()) };
+        let mut tried = Tried::new(wide);
         if standing.power > 0.0 {
             for times in FIRST_PLANS {
-                self.plan_within(&ranges, &standing, (times * shortest).min(most), 0.0, until);
+                self.plan_within(&ranges, &standing, (times * shortest).min(most), 0.0, &mut tried, until)?;
             }
-            self.plan_within(&ranges, &standing, most, standing.power / devices, until);
+            self.plan_within(&ranges, &standing, most, standing.power / devices, &mut tried, until)?;
         }
-        self.divide(&ranges, &standing, all, until);
-        Ok(())
+        self.divide(&ranges, &standing, all, tried, until)
     }
 
     /// Divides `all` plans where their bound is least, by time and by what is open, until all parts reach the best plan but
     /// for the gap, or `until`.
-    fn divide(&mut self, ranges: &Ranges, standing: &Standing, all: Part, until: Instant) {
-        // What was open where plans were looked for, and the seconds they had.
-        let mut tried: Vec<(Vec<usize>, f64)> = Vec::new();
+    fn divide(
+        &mut self,
+        ranges: &Ranges,
+        standing: &Standing,
+        all: Part,
+        mut tried: Tried,
+        until: Instant,
+    ) -> Result<(), PlanError> {
         let mut parts = vec![all];
         // Least bound of a part that cannot be divided.
         let mut whole = f64::INFINITY;
@@ -178,10 +172,8 @@ impl Solver<'_> {
                 parts.push(self.located(&sites, standing, part, ROOT_STEPS, until));
                 continue;
             };
-            let set = located.mostly_open();
-            if !tried.iter().any(|(known, budget)| *known == set && (ALIKE..1.0 / ALIKE).contains(&(budget / to))) {
-                tried.push((set, to));
-                self.plan_at(&sites, located, standing.wake, self.plan_until(until));
+            if tried.is_new(located, to) {
+                self.plan_at(&sites, standing, located, &mut tried, until)?;
                 parts.push(part);
                 continue;
             }
@@ -200,11 +192,7 @@ impl Solver<'_> {
                 whole = whole.min(standing.bound(&part));
             }
         }
-    }
-
-    /// When to give up looking for one plan.
-    fn plan_until(&self, until: Instant) -> Instant {
-        (Instant::now() + self.settings.time_limit.mul_f64(SHARE_OF_PLAN)).min(until)
+        Ok(())
     }
 
     /// Where to divide the time of a part: where nothing beyond can be better than the best plan, or half way.
@@ -230,66 +218,4 @@ impl Solver<'_> {
         }
         Part { least: found.min(enough).max(part.least), restriction, located, ..part }
     }
-
-    /// A plan that has the node on for `budget` seconds, or a little more, if one is found; each device-second at
-    /// `least_second` or more.
-    fn plan_within(&mut self, ranges: &Ranges, standing: &Standing, budget: f64, least_second: f64, until: Instant) {
-        let Some(sites) = ranges.sites(self.ground.problem, budget) else { return };
-        let sites = Sites { least_second, ..sites };
-        if let Some(location) = locate(&sites, &Restriction::none(&sites), None, PLAN_STEPS, f64::INFINITY, until) {
-            self.plan_at(&sites, &location, standing.wake, self.plan_until(until));
-        }
-    }
-
-    /// Plans within the budget of `sites`, or a little more: one that opens what `location` does, and a good one near it.
-    fn plan_at(&mut self, sites: &Sites, location: &Location, wake: f64, until: Instant) {
-        let choices = [taken_over(sites, location), choose(sites, location, until)];
-        choices.into_iter().flatten().for_each(|choice| self.plan_choice(sites, location, wake, choice));
-    }
-
-    fn plan_choice(&mut self, sites: &Sites, location: &Location, wake: f64, mut choice: Choice) {
-        let (problem, budget) = (self.ground.problem, sites.budget);
-        let prices = location.multipliers.of_requests(problem);
-        let open = used(problem, &choice.assignment);
-        if !repair_floors(problem, &prices, &open, &mut choice.assignment) {
-            return;
-        }
-        let count = |&(v, count): &(usize, usize)| count * problem.deployments()[v].devices as usize;
-        let at_once =
-            choice.instances.iter().map(count).sum::<usize>() <= problem.cluster.pools[0].free_devices(0).len();
-        for room in ROOM.into_iter().filter(|_| at_once) {
-            let within = Budget::new(problem, room * budget);
-            let within = within.problem(problem);
-            let mut instances = vec![vec![0.0; within.windows.len()]; problem.deployments().len()];
-            for &(v, count) in &choice.instances {
-                instances[v].fill(count as f64);
-            }
-            let prices = location.multipliers.of_requests(&within);
-            let placed =
-                place_and_settle(&within, &prices, &choice.assignment, Shape::Whole(&instances), Counting::Work);
-            if let Some(found) = placed.ok().and_then(|settled| settled.priced) {
-                self.keep(later(problem, wake, found.schedule));
-            }
-        }
-        // One after the other where they have no room side by side.
-        let lanes = choice.instances.iter().copied().collect();
-        if let Ok(found) = place(problem, &choice.assignment, Shape::Lanes(&lanes)) {
-            self.keep(found);
-        }
-    }
-
-    /// Keeps what beats the best plan.
-    fn keep(&mut self, found: Priced) {
-        if self.best.as_ref().is_none_or(|best| found.objective() < best.objective()) {
-            self.best = Some(found);
-        }
-    }
-}
-
-/// A schedule that starts `seconds` later, priced where nodes sleep.
-fn later(problem: &PlanProblem, seconds: f64, mut schedule: Schedule) -> Priced {
-    for instance in &mut schedule.instances {
-        (instance.start, instance.end) = (instance.start + Seconds(seconds), instance.end + Seconds(seconds));
-    }
-    price::price(problem, schedule)
 }
