@@ -14,6 +14,10 @@
 //! range share its requests, and each pays a start. Where at least one range of a group is open ([`Restriction`]) and none
 //! is paid for, the least that is missing of a start comes on top.
 //!
+//! Requests of like lengths have one level while these rise, as if all were of their mean lengths. Then it is told what each
+//! of them pays at a level that differs as its cost does where it is served (`value::over_requests`): a true bound, and hardly
+//! lower.
+//!
 //! Levels and prices rise by the volume algorithm (F. Barahona, R. Anbil, Mathematical Programming 87, 2000), a subgradient
 //! method whose averaged direction also tells how far each range is open.
 

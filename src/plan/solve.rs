@@ -34,6 +34,8 @@ use super::{Infeasibility, Phase, Plan, PlanError, Progress, Settings, Verdict};
 
 /// Rounds of charging for starts once there is a plan.
 const CHARGES: usize = 8;
+/// Share of the time limit which the relaxation of a large queue may take: beyond, any plan comes first.
+const UNHURRIED: f64 = 0.15;
 /// Share of the time limit after which no further node is branched on, in large queues and in small ones.
 const BRANCHING: f64 = 0.9;
 const SMALL_BRANCHING: f64 = 0.15;
@@ -190,6 +192,13 @@ impl Solver<'_> {
         if self.done() && self.best.is_some() {
             self.class_lp = self.class_lp.max(self.bound);
             return Ok(None);
+        }
+        if self.is_large()
+            && self.best.is_none()
+            && self.started.elapsed() > self.settings.time_limit.mul_f64(UNHURRIED)
+        {
+            self.report(Phase::Placement);
+            self.plan_coarsely(&relaxed)?;
         }
         // Where any plan will do, a large queue's need not know which starts pay.
         if self.settings.gap < 1.0 || !self.is_large() {

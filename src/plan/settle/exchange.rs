@@ -7,6 +7,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
 use ordered_float::OrderedFloat;
+use rayon::prelude::*;
 
 use super::Filling;
 use crate::plan::prices::Prices;
@@ -17,9 +18,15 @@ type Leaving = BTreeMap<(usize, usize), Leavers>;
 /// How often the one that leaves at least cost is looked for again, since its other place is gone.
 const MOST_TRIES: usize = 16;
 
+/// Leavers priced for all requests without room, about, of each deployment; of these for one, at least and at most.
+const MOST_PRICED: usize = 4096;
+const FEW: (usize, usize) = (4, 256);
+
 struct Leavers {
     /// Those not priced yet, with the seconds they hold their slot; the longest last.
     unpriced: Vec<(OrderedFloat<f64>, u32)>,
+    /// Those for which others were priced that hold theirs for hardly longer than was needed.
+    passed_over: Vec<(OrderedFloat<f64>, u32)>,
     /// What leaving costs.
     priced: BinaryHeap<Reverse<(OrderedFloat<f64>, u32)>>,
 }
@@ -41,9 +48,13 @@ impl Filling<'_> {
             Reverse((output, input, request))
         });
         let mut leaving = Leaving::new();
+        let few = (MOST_PRICED / overflow.len().max(1)).clamp(FEW.0, FEW.1);
         for request in overflow {
             let room = self.cheapest_place(prices, request).map(|(cost, j)| (cost, Way::Room(j)));
-            let slot = self.cheapest_slot(prices, request, &mut leaving);
+            let mut slot = self.cheapest_slot(prices, request, &mut leaving, few);
+            if room.is_none() && slot.is_none() {
+                slot = self.cheapest_slot(prices, request, &mut leaving, usize::MAX);
+            }
             let (_, way) = room.into_iter().chain(slot).min_by(|a, b| a.0.total_cmp(&b.0))?;
             match way {
                 Way::Room(j) => self.put(j, request),
@@ -79,7 +90,8 @@ impl Filling<'_> {
         Some((cost - self.worth(prices, now, request), j))
     }
 
-    fn cheapest_slot(&self, prices: &Prices, request: usize, leaving: &mut Leaving) -> Option<(f64, Way)> {
+    /// `few`: how many more leavers are priced of each deployment, those whose slots are hardly longer than is needed.
+    fn cheapest_slot(&self, prices: &Prices, request: usize, leaving: &mut Leaving, few: usize) -> Option<(f64, Way)> {
         let kind = &self.problem.kinds[self.problem.kind_of(request)];
         let (input, output) = self.problem.lengths(request);
         let due = self.due(request);
@@ -94,6 +106,7 @@ impl Filling<'_> {
             let leavers = leaving.entry((v, due)).or_insert_with(|| self.leavers(v, due));
             let seconds = self.slot_seconds(first, request);
             let most = best.as_ref().map_or(f64::INFINITY, |(cost, _)| cost - own);
+            self.price(prices, seconds, leavers, few);
             if let Some((cost, leaver, its_place)) = self.cheapest_leaver(prices, v, seconds, leavers, most) {
                 best = Some((own + cost, Way::Slot { leaver, its_place }));
             }
@@ -109,7 +122,23 @@ impl Filling<'_> {
         let mut unpriced: Vec<(OrderedFloat<f64>, u32)> =
             here.map(|(j, request)| (OrderedFloat(self.slot_seconds(j, request as usize)), request)).collect();
         unpriced.sort_unstable();
-        Leavers { unpriced, priced: BinaryHeap::new() }
+        Leavers { unpriced, passed_over: Vec::new(), priced: BinaryHeap::new() }
+    }
+
+    /// Prices a few of those that hold a slot for `seconds` at least.
+    fn price(&self, prices: &Prices, seconds: f64, leavers: &mut Leavers, few: usize) {
+        let shorter = leavers.unpriced.partition_point(|(held, _)| held.0 < seconds);
+        let mut chosen = leavers.unpriced.split_off(shorter);
+        if few < chosen.len() {
+            leavers.passed_over.append(&mut chosen.split_off(few));
+        } else if few == usize::MAX {
+            chosen.append(&mut leavers.passed_over);
+        }
+        let price = |&(_, leaver): &(OrderedFloat<f64>, u32)| {
+            let (cost, _) = self.leaving(prices, leaver as usize)?;
+            Some(Reverse((OrderedFloat(cost), leaver)))
+        };
+        leavers.priced.par_extend(chosen.par_iter().filter_map(price));
     }
 
     /// The request at deployment `v` that holds a slot for `seconds` at least and leaves it at least cost, below `most`; with
@@ -122,10 +151,6 @@ impl Filling<'_> {
         leavers: &mut Leavers,
         most: f64,
     ) -> Option<(f64, usize, usize)> {
-        while let Some((_, leaver)) = leavers.unpriced.pop_if(|(held, _)| held.0 >= seconds) {
-            let cost = self.leaving(prices, leaver as usize).map(|(cost, _)| cost);
-            leavers.priced.extend(cost.map(|cost| Reverse((OrderedFloat(cost), leaver))));
-        }
         for _ in 0..MOST_TRIES {
             let Reverse((known, leaver)) = leavers.priced.pop()?;
             let request = leaver as usize;

@@ -72,8 +72,8 @@ impl Solver<'_> {
             let fine = missed <= MERGING_OF_GAP * self.settings.gap * solution.objective.abs();
             if root(solution, pass) > root(&relaxed.solution, &relaxed.pass) {
                 let Charged { solution, pass, charges, columns, .. } = charged;
-                let shortage = relaxed.shortage.take();
-                *relaxed = Relaxed { classes: before, columns, charges, offered, solution, pass, shortage };
+                let (coarse, shortage) = (relaxed.coarse.take(), relaxed.shortage.take());
+                *relaxed = Relaxed { classes: before, columns, charges, offered, solution, pass, coarse, shortage };
             }
             let worth_another = taken_up || (split > 0 && !fine);
             if !worth_another || Instant::now() >= until {

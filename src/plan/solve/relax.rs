@@ -35,6 +35,8 @@ pub(super) struct Relaxed {
     pub(super) solution: ClassSolution,
     /// Over single requests, at the solution's prices.
     pub(super) pass: PassResult,
+    /// Before any class was split, where these serve all: quick to find a plan with.
+    pub(super) coarse: Option<(Classes, Vec<Column>)>,
     /// A proof already that there is no plan.
     pub(super) shortage: Option<Feasibility>,
 }
@@ -52,7 +54,8 @@ impl Solver<'_> {
         let mut seed = Vec::new();
         let mut splits = 0;
         let mut asked = false;
-        loop {
+        let mut coarse = None;
+        let (columns, solution, pass, shortage) = loop {
             self.report(Phase::Relaxation);
             let capacity = CapacityInput { offered: &offered, ..ground.capacity(ground.scale, &ground.unlimited) };
             let mut class_problem = ClassProblem::new(capacity, &classes, Objective::Energy, &seed)?;
@@ -65,6 +68,9 @@ impl Solver<'_> {
             // Too few deployments or too coarse classes may also be why something is left unserved.
             let improvable = solution.unserved > 1e-6 || missed > MERGING_OF_GAP * self.settings.gap;
             let mut changed = false;
+            if coarse.is_none() && solution.unserved <= 1e-6 {
+                coarse = Some((classes.clone(), columns.clone()));
+            }
             if improvable && Instant::now() < self.deadline {
                 for (offered, wanted) in offered.iter_mut().zip(self.restricted(&pass.cheapest)) {
                     changed |= wanted && !*offered;
@@ -77,15 +83,7 @@ impl Solver<'_> {
                     let found =
                         feasibility::over_classes(ground, start, |_| false, self.deadline)?.map(|(found, _)| found);
                     if let Some(shortage) = found.filter(|found| found.is_clear(ground.problem)) {
-                        return Ok(Relaxed {
-                            classes,
-                            columns,
-                            charges: Vec::new(),
-                            offered,
-                            solution,
-                            pass,
-                            shortage: Some(shortage),
-                        });
+                        break (columns, solution, pass, Some(shortage));
                     }
                 }
                 if splits < SPLIT_ROUNDS && classes.split_disagreeing(ground.problem, &pass.cheapest, MOST_CLASSES) > 0
@@ -95,10 +93,11 @@ impl Solver<'_> {
                 }
             }
             if !changed {
-                return Ok(Relaxed { classes, columns, charges: Vec::new(), offered, solution, pass, shortage: None });
+                break (columns, solution, pass, None);
             }
             seed = columns_at(ground.problem, &classes, &solution.prices);
-        }
+        };
+        Ok(Relaxed { classes, columns, charges: Vec::new(), offered, solution, pass, coarse, shortage })
     }
 
     /// Deployments in use that some node can hold.

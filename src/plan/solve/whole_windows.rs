@@ -11,12 +11,14 @@ use super::branch::Leaf;
 use super::relax::Relaxed;
 use crate::domain::Pool;
 use crate::plan::capacity::{CapacityInput, Purpose};
+use crate::plan::classes::Classes;
+use crate::plan::columns::Column;
 use crate::plan::hints::{tighten, used};
 use crate::plan::place::{self, Shape, Unplaced};
 use crate::plan::price::Priced;
 use crate::plan::prices::Objective;
 use crate::plan::problem::PlanProblem;
-use crate::plan::relaxation::ClassProblem;
+use crate::plan::relaxation::{Charge, ClassProblem};
 use crate::plan::settle::{Counting, Settled};
 use crate::plan::{PlanError, assign, dive};
 
@@ -34,6 +36,19 @@ const LEAST_RESERVE: f64 = 0.5;
 /// Share by which work is planned longer than it is: whole requests do not fill instances exactly.
 const SLACK: f64 = 5e-4;
 
+/// What whole instances are found with.
+struct Guide<'a> {
+    classes: &'a Classes,
+    columns: &'a [Column],
+    charges: &'a [Charge],
+    /// Of the relaxation.
+    instances: &'a [Vec<f64>],
+    /// Starts of each group of deployments at most.
+    most: &'a [(Vec<usize>, f64)],
+    /// Whether any plan will do.
+    any: bool,
+}
+
 impl Solver<'_> {
     /// Whether requests are so many that only instances over whole windows are tried. Settling knows neither hours nor cap
     /// beforehand: where there are any, other ways may do better.
@@ -42,37 +57,51 @@ impl Solver<'_> {
         !problem.is_weighted() && problem.power_room().is_none() && problem.workload.requests.len() > MANY_REQUESTS
     }
 
+    /// Any plan, by diving over classes that are still few.
+    pub(super) fn plan_coarsely(&mut self, relaxed: &Relaxed) -> Result<(), PlanError> {
+        let Some((classes, columns)) = &relaxed.coarse else { return Ok(()) };
+        let instances = &relaxed.solution.instances;
+        let guide = Guide { classes, columns, charges: &[], instances, most: &[], any: true };
+        self.plan_along(guide, FIRST, FIRST)
+    }
+
     /// Whole instances by diving, and requests settled on them, until a round gains less than the gap asked for.
     /// Begins with the starts of `leaf` where there is one, and starts no more of what is dear as long as that serves all;
     /// else with the relaxation's.
     pub(super) fn plan_whole_windows(&mut self, relaxed: &Relaxed, leaf: Option<&Leaf>) -> Result<(), PlanError> {
+        let Relaxed { classes, columns, charges, solution, .. } = relaxed;
+        let guide = Guide { classes, columns, charges, instances: &solution.instances, most: &[], any: false };
+        match leaf {
+            None => self.plan_along(guide, FIRST, BETTERED),
+            Some(Leaf { solution, columns, charges, most }) => {
+                let guide = Guide { columns, charges, instances: &solution.instances, most, ..guide };
+                self.plan_along(guide, LEAF, LEAF)
+            }
+        }
+    }
+
+    /// `begun` and `bettered`: shares of the time limit after which no round begins, the first or as long as there is no plan,
+    /// and further ones.
+    fn plan_along(&mut self, guide: Guide, begun: f64, bettered: f64) -> Result<(), PlanError> {
         let ground = self.ground;
-        let solution = leaf.map_or(&relaxed.solution, |leaf| &leaf.solution);
-        let columns = leaf.map_or(&relaxed.columns, |leaf| &leaf.columns);
-        let charges = leaf.map_or(&relaxed.charges, |leaf| &leaf.charges);
+        let Guide { classes, columns, charges, instances, .. } = guide;
         let mut usable = ground.unlimited.clone();
         let mut slack = SLACK;
-        let in_use = |v: usize| solution.instances[v].iter().any(|&n| n > 1e-6);
+        let in_use = |v: usize| instances[v].iter().any(|&n| n > 1e-6);
         let mut offered: Vec<bool> = (0..ground.offered.len()).map(|v| ground.offered[v] && in_use(v)).collect();
         // Charged for starts, the relaxation has instances that are worth rounding up; of use where they can be.
-        let roomy = can_be_rounded_up(ground.problem, &solution.instances);
-        let mut most = leaf.filter(|_| roomy).map_or(&[][..], |leaf| &leaf.most);
+        let roomy = can_be_rounded_up(ground.problem, instances);
+        let mut most = if roomy { guide.most } else { &[] };
         // Instances of the last round, as long as dealing requests to them anew may do.
         let mut kept: Option<Vec<Vec<f64>>> = None;
-        for _ in 0..MOST_ROUNDS {
-            let share = if leaf.is_some() {
-                LEAF
-            } else if self.best.is_some() {
-                BETTERED
-            } else {
-                FIRST
-            };
+        for round in 0..MOST_ROUNDS {
+            let share = if round == 0 || self.best.is_none() { begun } else { bettered };
             if Instant::now() >= self.started + self.settings.time_limit.mul_f64(share) || self.done() {
                 break;
             }
             let purpose = Purpose::WholeWindows { slack, reserve: &self.reserve };
             let capacity = CapacityInput { offered: &offered, purpose, ..ground.capacity(ground.scale, &usable) };
-            let mut class_problem = ClassProblem::new(capacity, &relaxed.classes, Objective::Energy, columns)?;
+            let mut class_problem = ClassProblem::new(capacity, classes, Objective::Energy, columns)?;
             if roomy {
                 class_problem.charge(charges)?;
             }
@@ -80,7 +109,7 @@ impl Solver<'_> {
                 class_problem.count_starts(members)?;
                 class_problem.limit_starts(group, (0.0, *most))?;
             }
-            let worth = 0.02 * self.settings.gap * self.bound;
+            let worth = if guide.any { f64::INFINITY } else { 0.02 * self.settings.gap * self.bound };
             let again = kept.take();
             let resumed = again.is_some();
             let whole = match again {
@@ -99,7 +128,7 @@ impl Solver<'_> {
                 break;
             }
             self.class_mip = Some(self.class_mip.map_or(whole.objective, |known| known.min(whole.objective)));
-            let mut assignment = assign::from_shares(ground.problem, &relaxed.classes, &whole);
+            let mut assignment = assign::from_shares(ground.problem, classes, &whole);
             let open = used(ground.problem, &assignment);
             if !assign::repair_floors(ground.problem, &whole.prices, &open, &mut assignment) {
                 break;
@@ -121,6 +150,9 @@ impl Solver<'_> {
             }
             // The same instances again, with what they lacked held back, as long as that pays.
             let placed = self.best.as_ref().map_or(f64::INFINITY, Priced::objective);
+            if guide.any && placed.is_finite() {
+                break;
+            }
             if before.is_infinite() || before - placed > 0.1 * self.settings.gap * self.bound {
                 kept = Some(whole.instances);
             } else {
