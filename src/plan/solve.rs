@@ -34,8 +34,9 @@ use super::{Infeasibility, Phase, Plan, PlanError, Progress, Settings, Verdict};
 
 /// Rounds of charging for starts once there is a plan.
 const CHARGES: usize = 8;
-/// Share of the time limit which the relaxation of a large queue may take: beyond, any plan comes first.
-const UNHURRIED: f64 = 0.15;
+/// Shares of the time limit that a large queue's relaxation may take, and with charging for starts: beyond, any plan is first.
+const RELAXED: f64 = 0.15;
+const CHARGED: f64 = 0.4;
 /// Share of the time limit after which no further node is branched on, in large queues and in small ones.
 const BRANCHING: f64 = 0.9;
 const SMALL_BRANCHING: f64 = 0.15;
@@ -193,19 +194,14 @@ impl Solver<'_> {
             self.class_lp = self.class_lp.max(self.bound);
             return Ok(None);
         }
-        if self.is_large()
-            && self.best.is_none()
-            && self.started.elapsed() > self.settings.time_limit.mul_f64(UNHURRIED)
-        {
-            self.report(Phase::Placement);
-            self.plan_coarsely(&relaxed)?;
-        }
+        self.plan_if_late(&relaxed, RELAXED)?;
         // Where any plan will do, a large queue's need not know which starts pay.
         if self.settings.gap < 1.0 || !self.is_large() {
             self.charge_starts(&mut relaxed, 1)?;
         }
         self.class_lp = relaxed.solution.objective;
         self.prove_root(&relaxed);
+        self.plan_if_late(&relaxed, CHARGED)?;
         self.report(Phase::Placement);
         self.plan_first(&relaxed)?;
         if !planned && !self.done() {
@@ -234,7 +230,13 @@ impl Solver<'_> {
         Ok(None)
     }
 
-    /// The first plan.
+    /// Any plan of a large queue, where what came before took more than this share of the time limit.
+    fn plan_if_late(&mut self, relaxed: &Relaxed, share: f64) -> Result<(), PlanError> {
+        let late = self.started.elapsed() > self.settings.time_limit.mul_f64(share);
+        if late { self.plan_coarsely(relaxed) } else { Ok(()) }
+    }
+
+    /// The first good plan.
     fn plan_first(&mut self, relaxed: &Relaxed) -> Result<(), PlanError> {
         if self.is_large() { self.plan_whole_windows(relaxed, None) } else { self.plan_whole_instances(relaxed) }
     }

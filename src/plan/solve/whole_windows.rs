@@ -20,7 +20,7 @@ use crate::plan::prices::Objective;
 use crate::plan::problem::PlanProblem;
 use crate::plan::relaxation::{Charge, ClassProblem};
 use crate::plan::settle::{Counting, Settled};
-use crate::plan::{PlanError, assign, dive};
+use crate::plan::{Phase, PlanError, assign, dive};
 
 /// Requests from which a queue is large.
 const MANY_REQUESTS: usize = 200_000;
@@ -49,6 +49,14 @@ struct Guide<'a> {
     any: bool,
 }
 
+impl<'a> Guide<'a> {
+    /// The relaxation's.
+    fn of(relaxed: &'a Relaxed) -> Self {
+        let Relaxed { classes, columns, charges, solution, .. } = relaxed;
+        Self { classes, columns, charges, instances: &solution.instances, most: &[], any: false }
+    }
+}
+
 impl Solver<'_> {
     /// Whether requests are so many that only instances over whole windows are tried. Settling knows neither hours nor cap
     /// beforehand: where there are any, other ways may do better.
@@ -57,9 +65,13 @@ impl Solver<'_> {
         !problem.is_weighted() && problem.power_room().is_none() && problem.workload.requests.len() > MANY_REQUESTS
     }
 
-    /// Any plan, by diving over classes that are still few.
+    /// Any plan of a large queue that has none, by diving over classes that are still few.
     pub(super) fn plan_coarsely(&mut self, relaxed: &Relaxed) -> Result<(), PlanError> {
-        let Some((classes, columns)) = &relaxed.coarse else { return Ok(()) };
+        let Some((classes, columns)) = relaxed.coarse.as_ref().filter(|_| self.is_large() && self.best.is_none())
+        else {
+            return Ok(());
+        };
+        self.report(Phase::Placement);
         let instances = &relaxed.solution.instances;
         let guide = Guide { classes, columns, charges: &[], instances, most: &[], any: true };
         self.plan_along(guide, FIRST, FIRST)
@@ -69,8 +81,7 @@ impl Solver<'_> {
     /// Begins with the starts of `leaf` where there is one, and starts no more of what is dear as long as that serves all;
     /// else with the relaxation's.
     pub(super) fn plan_whole_windows(&mut self, relaxed: &Relaxed, leaf: Option<&Leaf>) -> Result<(), PlanError> {
-        let Relaxed { classes, columns, charges, solution, .. } = relaxed;
-        let guide = Guide { classes, columns, charges, instances: &solution.instances, most: &[], any: false };
+        let guide = Guide::of(relaxed);
         match leaf {
             None => self.plan_along(guide, FIRST, BETTERED),
             Some(Leaf { solution, columns, charges, most }) => {
