@@ -33,13 +33,19 @@ pub fn from_shares(problem: &PlanProblem, classes: &Classes, solution: &ClassSol
         let mut owed: Vec<(u16, f64, f64)> =
             shares.into_iter().map(|(option, share)| (option, share / total, 0.0)).collect();
         for request in members {
-            owed.iter_mut().for_each(|(_, share, owed)| *owed += *share);
-            let Some(next) = owed.iter_mut().max_by(|a, b| a.2.total_cmp(&b.2)) else { break };
-            next.2 -= 1.0;
-            assignment[request as usize] = options[next.0 as usize] as u16;
+            let Some(option) = next_in_turn(&mut owed, |_| true) else { break };
+            assignment[request as usize] = options[option as usize] as u16;
         }
     }
     assignment
+}
+
+/// Who of those that may is owed most once each is given its share of one more; `owed`: who, share, and what is owed so far.
+pub fn next_in_turn<T: Copy>(owed: &mut [(T, f64, f64)], may: impl Fn(T) -> bool) -> Option<T> {
+    owed.iter_mut().for_each(|(_, share, owed)| *owed += *share);
+    let next = owed.iter_mut().filter(|(who, ..)| may(*who)).max_by(|a, b| a.2.total_cmp(&b.2))?;
+    next.2 -= 1.0;
+    Some(next.0)
 }
 
 /// g e + pi T in the cheapest window.

@@ -147,11 +147,6 @@ impl Ranges {
 
     /// What each request may take of each range within a budget of seconds; `None` if some request fits nowhere.
     pub fn sites<'b>(&'b self, problem: &'b PlanProblem<'b>, budget: f64) -> Option<Sites<'b>> {
-        self.sites_among(problem, budget, &(0..self.list.len()).collect::<Vec<_>>())
-    }
-
-    /// As `sites`, but of some ranges alone.
-    pub fn sites_among<'b>(&'b self, problem: &'b PlanProblem<'b>, budget: f64, among: &[usize]) -> Option<Sites<'b>> {
         let accuracy = problem.options.accuracy.iter();
         let accuracy =
             accuracy.map(|row| self.list.iter().map(|range| row[range.v].unwrap_or(0.0)).collect()).collect();
@@ -159,10 +154,9 @@ impl Ranges {
         let offers = |(cell, phi): (&Cell, &Features)| -> Vec<Offer> {
             let members = self.members(cell);
             let serves = |range: usize| members.iter().any(|&request| sites.serves(range, request as usize));
-            among.iter().filter(|&&range| serves(range)).map(|&range| self.offer(range, phi)).collect()
+            (0..self.list.len()).filter(|&range| serves(range)).map(|range| self.offer(range, phi)).collect()
         };
-        let offers: Vec<Vec<Offer>> = self.cells.list.par_iter().zip(&self.means).map(offers).collect();
-        sites.offers = offers;
+        sites.offers = self.cells.list.par_iter().zip(&self.means).map(offers).collect();
         sites.offers.iter().all(|offers| !offers.is_empty()).then_some(sites)
     }
 

@@ -1,7 +1,7 @@
 //! The order of work: classes, relaxation and request pass (`relax`), which pay for whole starts (`charge`), of which the
-//! dear ones are branched on (`branch`); a single node, by how long it is on and what is open on it (`on_time`); whole
-//! instances and placement (`whole`, `whole_windows`); then bound and plan improve each other (`cuts`) until the gap or the
-//! time limit is met.
+//! dear ones are branched on (`branch`); any plan of a large queue in between, where these take long; a single node, by how
+//! long it is on and what is open on it (`on_time`); whole instances and placement (`whole`, `whole_windows`); then bound and
+//! plan improve each other (`cuts`) until the gap or the time limit is met.
 //!
 //! The plan always comes out of placement and the bound always out of single requests, so a poor guess anywhere costs
 //! quality, never truth.

@@ -77,7 +77,12 @@ impl Search {
         sets.retain(|set| !set.is_empty() && !self.known.contains_key(set));
         let in_time = |set: &Instances| {
             let left = until.saturating_duration_since(Instant::now()).as_secs_f64();
-            if left > 0.0 { share_out(sites, set, power, left).map(Some) } else { Ok(None) }
+            if left <= 0.0 {
+                return Ok(None);
+            }
+            // One that was cut off is not known.
+            let shared = share_out(sites, set, power, left)?;
+            Ok((shared.is_some() || Instant::now() < until).then_some(shared))
         };
         let shared: Vec<Option<Option<Shared>>> = sets.par_iter().map(in_time).collect::<Result<_, _>>()?;
         let mut cheapest: Option<Shared> = None;

@@ -12,6 +12,7 @@
 
 use super::{Choice, Instances};
 use crate::plan::PlanError;
+use crate::plan::assign::next_in_turn;
 use crate::plan::budget::{Offer, Sites};
 use crate::plan::lp::{ColId, Lp, Outcome, RowId};
 
@@ -170,14 +171,9 @@ impl Shared {
         for (c, shares) in self.shares.iter().enumerate() {
             let mut owed: Vec<(usize, f64, f64)> = shares.iter().map(|&(m, share)| (m, share, 0.0)).collect();
             for &request in sites.members(c) {
-                owed.iter_mut().for_each(|(_, share, owed)| *owed += *share);
                 let offer = |m: usize| sites.offer(m, request as usize);
-                let next = owed.iter_mut().filter(|(m, ..)| offer(*m).is_some()).max_by(|a, b| a.2.total_cmp(&b.2));
-                let range = match next {
-                    Some(next) => {
-                        next.2 -= 1.0;
-                        next.0
-                    }
+                let range = match next_in_turn(&mut owed, |m| offer(m).is_some()) {
+                    Some(range) => range,
                     // Too long for where others of its cell go.
                     None => {
                         let offers = self.instances.iter().filter_map(|&(m, _)| offer(m));

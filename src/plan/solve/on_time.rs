@@ -1,7 +1,7 @@
 //! A node that can sleep: how long it is on decides most of what a small queue costs, and no price of its seconds tells.
 //!
 //! Let tau be the seconds a plan has the node on, its wakes left out, and R(tau) the least that starts and requests cost on a
-//! node that never sleeps where all is due within tau seconds ([`Budget`]). R only falls with tau. Hence, with B watts of
+//! node that never sleeps where all is due within tau seconds (`budget`). R only falls with tau. Hence, with B watts of
 //! the powered node, omega seconds and Omega joules of a wake, every plan with tau in [from, to] costs at least
 //!
 //! ```text
