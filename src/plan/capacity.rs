@@ -1,4 +1,4 @@
-//! Rows (2b), (3), (4), (6) of the relaxation: instances, starts, loads, nodes and wakes, without requests.
+//! Rows (2b) to (2e), (3), (4), (6) of the relaxation: instances, starts, loads, nodes and wakes, without requests.
 //!
 //! Shared by the class problem and by the master problem of the bound. `c` is the net loaded time that may serve
 //! requests: c + y <= a, and c <= S n, where S is all the work a deployment could ever be given. The last row is implied
@@ -7,6 +7,9 @@
 //! Row (2b) lets load time wait for windows where nobody wants the devices. But an instance loads before it serves: one
 //! that starts in a window of length l and lives a seconds of it serves at most a - A of them, which is at most
 //! (1 - A / l) a, and at most l times n of the window before live from earlier on and may serve throughout. Hence (2c).
+//! Its load cannot wait beyond the time it takes, either: (2e), as a limit on what is still to be loaded, which states (2b),
+//! too. And it holds its devices all the while: what is alive in the window after next and started no later than now holds
+//! them throughout the next, hence (2d).
 
 use super::PlanError;
 use super::held;
@@ -178,11 +181,18 @@ impl Capacity {
         }
         let open = lp.add_column(0.0, (0.0, 1.0), integer && !together.is_empty(), &entries)?;
         self.open[v] = Some(open);
+        // An instance that holds its devices for whole windows does so in between, too.
+        let whole_windows = matches!(input.purpose, Purpose::WholeWindows { .. });
+        let seconds = |w: usize| problem.windows[w].length() / input.scale.time;
+        // Load still to come after a window: none where instances load as they start.
+        let waits = |w: usize| w + 1 < windows && (input.purpose == Purpose::Bound || load > seconds(w));
         let mut rows = Vec::with_capacity(windows);
-        for _ in 0..windows {
+        for w in 0..windows {
             rows.push(DeploymentRows {
                 net: lp.add_row(-infinity, 0.0, &[])?,
-                load_after: lp.add_row(-infinity, 0.0, &[])?,
+                load: lp.add_row(-infinity, 0.0, &[])?,
+                load_due: waits(w).then(|| lp.add_row(-infinity, 0.0, &[])).transpose()?,
+                held: (!whole_windows).then(|| lp.add_row(-infinity, 0.0, &[])).transpose()?,
                 alive: lp.add_row(-infinity, 0.0, &[])?,
                 starts: lp.add_row(-infinity, 0.0, &[])?,
                 useful: lp.add_row(-infinity, 0.0, &[])?,
@@ -192,7 +202,7 @@ impl Capacity {
         // Of (2c), below which a coefficient would be dropped and the row no longer hold.
         let opens = input.purpose == Purpose::Bound && load >= LEAST_COEFFICIENT;
         for w in 0..windows {
-            let length = problem.windows[w].length() / input.scale.time;
+            let length = seconds(w);
             // Raised where it is too small for the solver, which only weakens the row.
             let work = (input.total_work[v] / input.scale.time).min(length).max(LEAST_COEFFICIENT);
             let mut entries = vec![(rows[w].net, 1.0), (rows[w].useful, 1.0)];
@@ -211,35 +221,40 @@ impl Capacity {
             }
             let mut held = pool.loaded_entries(w, deployment.devices);
             held.extend(self.power_entry(problem, v, w));
-            let whole_windows = matches!(input.purpose, Purpose::WholeWindows { .. });
             if !whole_windows {
                 entries.append(&mut held);
             }
             entries.extend(together.get(w).map(|&(alone, _)| (alone, 1.0)));
+            entries.extend(rows[w].held.map(|row| (row, -1.0)));
             self.loaded[v].push(lp.add_column(0.0, (0.0, infinity), false, &entries)?);
 
-            // y: load time; counts in every suffix that contains its window.
-            let at_start = input.purpose != Purpose::Bound && load <= length;
-            let reach = if at_start { w } else { 0 };
-            let mut entries = vec![(rows[w].net, 1.0)];
-            entries.extend(rows[reach..=w].iter().map(|row| (row.load_after, -1.0)));
-            lp.add_column(0.0, (0.0, infinity), false, &entries)?;
+            // y: load time; r: load still to come.
+            lp.add_column(0.0, (0.0, infinity), false, &[(rows[w].net, 1.0), (rows[w].load, -1.0)])?;
+            if let (Some(due), Some(next)) = (rows[w].load_due, rows.get(w + 1)) {
+                lp.add_column(0.0, (0.0, infinity), false, &[(rows[w].load, -1.0), (next.load, 1.0), (due, 1.0)])?;
+            }
 
             // s: starts.
+            let before = w.checked_sub(1).and_then(|before| Some((rows[before].held?, seconds(before))));
             let mut entries = vec![(rows[w].starts, -1.0), (used, -1.0)];
+            entries.extend(rows[w].held.map(|row| (row, -length)));
+            entries.extend(before.map(|(row, seconds)| (row, -seconds)));
             if load > 0.0 {
-                entries.extend(rows[reach..=w].iter().map(|row| (row.load_after, load)));
+                entries.push((rows[w].load, load));
+                let end = |w: usize| problem.windows[w].end / input.scale.time;
+                let waiting = (w..windows).take_while(|&later| end(later) < end(w) + load);
+                entries.extend(waiting.filter_map(|later| Some((rows[later].load_due?, -load.max(LEAST_COEFFICIENT)))));
             }
             self.starts[v].push(lp.add_column(start_cost(w), (0.0, most), integer, &entries)?);
             let alive = problem.most_alive(v, w) as f64;
 
             // n: alive at once.
             let mut entries = vec![(rows[w].alive, -length), (rows[w].useful, -work), (rows[w].starts, 1.0)];
+            entries.extend(before);
             if let Some(next) = rows.get(w + 1) {
                 entries.push((next.starts, -1.0));
                 if opens {
-                    let next_length = problem.windows[w + 1].length() / input.scale.time;
-                    entries.push((next.opening, -load.min(next_length)));
+                    entries.push((next.opening, -load.min(seconds(w + 1))));
                 }
             }
             entries.extend(together.get(w).into_iter().flat_map(|&(alone, any)| [(alone, -length), (any, 1.0)]));
@@ -274,8 +289,12 @@ fn power_unit(problem: &PlanProblem) -> f64 {
 struct DeploymentRows {
     /// c + y - a <= 0
     net: RowId,
-    /// A * starts from here on - y from here on <= 0
-    load_after: RowId,
+    /// r_{w-1} + A s_w - y_w - r_w <= 0
+    load: RowId,
+    /// (2e) r_w - A * starts whose load may last beyond this window <= 0
+    load_due: Option<RowId>,
+    /// (2d) l (n_{w+1} - s_{w+1} - s_w) - a_w <= 0
+    held: Option<RowId>,
     /// a - l n <= 0
     alive: RowId,
     /// n_w - n_{w-1} - s_w <= 0
@@ -351,13 +370,16 @@ impl PoolRows {
             let wake_after = lp.add_row(-infinity, 0.0, &[])?; // omega * wakes from here on - h from here on <= 0
             let on = lp.add_row(-infinity, 0.0, &[])?; // u - l z <= 0
             let wakes = lp.add_row(-infinity, 0.0, &[])?; // z_w - z_{w-1} - q_w <= 0
-            rows.push((powered, wake_after, on, wakes));
+            let held = lp.add_row(-infinity, 0.0, &[])?; // (2d) of nodes: l (z_{w+1} - q_{w+1} - q_w) - u_w <= 0
+            rows.push((powered, wake_after, on, wakes, held));
         }
         let mut by_window = Vec::with_capacity(windows);
         for w in 0..windows {
-            let (powered, _, on, wakes) = rows[w];
-            let length = problem.windows[w].length() / input.scale.time;
-            let mut entries = vec![(powered, -devices), (on, 1.0)];
+            let (powered, _, on, wakes, held) = rows[w];
+            let seconds = |w: usize| problem.windows[w].length() / input.scale.time;
+            let length = seconds(w);
+            let before = w.checked_sub(1).map(|before| (rows[before].4, seconds(before)));
+            let mut entries = vec![(powered, -devices), (on, 1.0), (held, -1.0)];
             if let Some(&row) = power.get(w) {
                 entries.push((row, problem.billed_power(pool_index) / power_unit(problem)));
             }
@@ -367,11 +389,13 @@ impl PoolRows {
             let waking = lp.add_column(0.0, (0.0, infinity), false, &entries)?;
             by_window.push(Powered { row: powered, on: on_time, waking });
             let mut entries = vec![(on, -length), (wakes, 1.0)];
+            entries.extend(before);
             if let Some(next) = rows.get(w + 1) {
                 entries.push((next.3, -1.0));
             }
             lp.add_column(0.0, (0.0, nodes), integer, &entries)?;
-            let mut entries = vec![(wakes, -1.0)];
+            let mut entries = vec![(wakes, -1.0), (held, -length)];
+            entries.extend(before.map(|(row, seconds)| (row, -seconds)));
             if wake > 0.0 {
                 entries.extend(rows[..=w].iter().map(|row| (row.1, wake)));
             }
