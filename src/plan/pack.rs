@@ -1,8 +1,10 @@
-//! Pieces onto nodes: first fit by width, each at the earliest time it fits, split in two where no gap is long enough.
+//! Pieces onto nodes: first fit by start and width, each at the earliest time it fits, split in two where no gap is long enough.
 //!
 //! A node's devices are interchangeable, so a piece fits wherever enough of them are free throughout; device indices are
 //! chosen afterwards, in order of start, which never fails for intervals whose overlaps stay within the node. What others
 //! hold at the start is such an interval, too, and comes before all others.
+
+use std::cmp::Reverse;
 
 use super::pieces::Piece;
 use super::power::PowerProfile;
@@ -172,9 +174,46 @@ pub struct Packed {
     pub shortages: Vec<Shortage>,
 }
 
+impl Packed {
+    fn device_seconds_short(&self) -> f64 {
+        self.shortages.iter().map(|shortage| shortage.device_seconds).sum()
+    }
+}
+
 /// Places the pieces of one pool, then `spares` as far as there is room. `power`: what other pools draw under the cap, to
 /// which this one's is added.
+///
+/// By their start, and where that leaves some without a place, those of many devices before all others: a whole node is
+/// rarely free later on, while those of few can be moved on.
 pub fn pack(
+    problem: &PlanProblem,
+    pool: usize,
+    pieces: &[Piece],
+    spares: &[Piece],
+    power: Option<&mut PowerProfile>,
+) -> Packed {
+    let mut order: Vec<Piece> = pieces.to_vec();
+    let flexible = |piece: &Piece| piece.latest > piece.earliest + 1e-9;
+    order.sort_by(|a, b| {
+        (flexible(a).cmp(&flexible(b)))
+            .then(a.earliest.total_cmp(&b.earliest))
+            .then(b.devices.cmp(&a.devices))
+            .then(b.duration.total_cmp(&a.duration))
+            .then(a.deployment.cmp(&b.deployment))
+    });
+    if power.is_some() {
+        return pack_in_order(problem, pool, &order, spares, power);
+    }
+    let by_start = pack_in_order(problem, pool, &order, spares, None);
+    if by_start.shortages.is_empty() || order.iter().all(|piece| piece.devices == order[0].devices) {
+        return by_start;
+    }
+    order.sort_by_key(|piece| (flexible(piece), Reverse(piece.devices)));
+    let by_width = pack_in_order(problem, pool, &order, spares, None);
+    if by_width.device_seconds_short() < by_start.device_seconds_short() { by_width } else { by_start }
+}
+
+fn pack_in_order(
     problem: &PlanProblem,
     pool: usize,
     pieces: &[Piece],
@@ -189,18 +228,9 @@ pub fn pack(
     };
     let mut nodes: Vec<Node> = (0..cluster_pool.nodes.len()).map(node).collect();
     let mut site = Site { problem, pool, power };
-    let mut order: Vec<Piece> = pieces.to_vec();
-    let flexible = |piece: &Piece| piece.latest > piece.earliest + 1e-9;
-    order.sort_by(|a, b| {
-        (flexible(a).cmp(&flexible(b)))
-            .then(a.earliest.total_cmp(&b.earliest))
-            .then(b.devices.cmp(&a.devices))
-            .then(b.duration.total_cmp(&a.duration))
-            .then(a.deployment.cmp(&b.deployment))
-    });
-    let mut placements = Vec::with_capacity(order.len());
+    let mut placements = Vec::with_capacity(pieces.len());
     let mut shortages = Vec::new();
-    for piece in order {
+    for &piece in pieces {
         let mut left = piece;
         let mut splits = 0;
         loop {
