@@ -1,28 +1,29 @@
-//! Whole instances: the relaxation's are rounded up, and then taken away or added one at a time as long as that pays.
-//! Where devices do not suffice to round all of them up, one deployment after another is rounded, and the rest takes up
-//! what that leaves undone.
-//!
-//! With the instances fixed, the least cost is a convex function of how many there are: what one more or one less can
-//! gain is at most what their reduced costs say, so that most of them need not be tried.
+//! Whole instances: the relaxation's are rounded up. Where devices do not suffice for that, deployments are rounded in turn
+//! and the rest takes up what that leaves undone. Then single changes are made as long as they pay (`moves`).
+
+mod moves;
 
 use std::collections::BTreeSet;
 use std::time::Instant;
 
+use self::moves::improve;
 use super::PlanError;
 use super::problem::PlanProblem;
 use super::relaxation::{ClassProblem, ClassSolution};
 
-/// Rounds of trying every deployment.
-const MOST_ROUNDS: usize = 4;
-/// Share of the objective that rounding one deployment may cost before other ways to round it are tried.
+/// Share of the objective that rounding may cost before other ways to round are tried.
 const WORTH_ANOTHER_TRY: f64 = 1e-4;
-/// Deployments that are rounded down for good, at most.
-const MOST_RESTARTS: usize = 6;
+/// Instances by which deployments that are rounded at once may be off, together.
+const AT_ONCE: f64 = 1.0;
+/// Share of the time left after which the first way to round that serves all is taken.
+const PATIENT: f64 = 0.25;
+/// Deployments for which others are rounded anew, at most.
+const MOST_REOPENED: usize = 6;
 /// Instances below this are rounding of the solver.
 const TOLERANCE: f64 = 1e-6;
 
-/// The class problem at whole instances; a change that gains less than `worth` joules is not looked for. `unserved` is
-/// positive only if that of the relaxation is.
+/// The class problem at whole instances; a change that gains less than `worth` joules is not looked for. Requests may stay
+/// unserved.
 pub fn dive(
     problem: &PlanProblem,
     class_problem: &mut ClassProblem,
@@ -30,165 +31,150 @@ pub fn dive(
     deadline: Instant,
 ) -> Result<ClassSolution, PlanError> {
     let infeasible = PlanError::Solver("the relaxation of all deployments has no solution");
-    let mut solution = class_problem.solve(deadline)?.ok_or(infeasible)?;
-    if solution.unserved > TOLERANCE {
-        return Ok(solution);
+    let relaxed = class_problem.solve(deadline)?.ok_or(infeasible)?;
+    if !served(&relaxed) {
+        return Ok(relaxed);
     }
-    let mut whole: Vec<Vec<f64>> = solution.instances.iter().map(|row| up(row)).collect();
-    for (v, row) in whole.iter().enumerate() {
-        class_problem.fix(v, row)?;
-    }
-    match class_problem.solve(deadline)?.filter(|rounded| rounded.unserved <= TOLERANCE) {
-        Some(rounded) => solution = rounded,
-        None => {
-            let rounded;
-            (whole, rounded) = rounded_in_turn(problem, class_problem, solution, deadline)?;
-            solution = rounded;
-            if solution.unserved > TOLERANCE {
-                return Ok(solution);
-            }
-        }
-    }
-    one_at_a_time(problem, class_problem, &mut whole, &mut solution, worth, deadline)?;
-    Ok(solution)
+    let whole: Vec<Vec<f64>> = relaxed.instances.iter().map(|row| up(row)).collect();
+    let solution = match at(class_problem, &whole, deadline)?.filter(served) {
+        Some(rounded) => rounded,
+        None => rounded_in_turn(problem, class_problem, relaxed, deadline)?,
+    };
+    improve(problem, class_problem, solution, worth, deadline)
 }
 
-/// As `dive`, from these whole instances on; `None` if they have not even room for their loads. They may leave requests unserved.
+/// As `dive`, from these whole instances on; `None` if they do not serve all.
 pub fn resume(
     problem: &PlanProblem,
     class_problem: &mut ClassProblem,
-    mut whole: Vec<Vec<f64>>,
+    whole: &[Vec<f64>],
     worth: f64,
+    deadline: Instant,
+) -> Result<Option<ClassSolution>, PlanError> {
+    let Some(solution) = at(class_problem, whole, deadline)?.filter(served) else { return Ok(None) };
+    improve(problem, class_problem, solution, worth, deadline).map(Some)
+}
+
+/// The class problem at these instances, which stay fixed.
+fn at(
+    class_problem: &mut ClassProblem,
+    whole: &[Vec<f64>],
     deadline: Instant,
 ) -> Result<Option<ClassSolution>, PlanError> {
     for (v, row) in whole.iter().enumerate() {
         class_problem.fix(v, row)?;
     }
-    let Some(mut solution) = class_problem.solve(deadline)? else { return Ok(None) };
-    one_at_a_time(problem, class_problem, &mut whole, &mut solution, worth, deadline)?;
-    Ok(Some(solution))
+    class_problem.solve(deadline)
 }
 
-/// Takes instances away and adds some as long as more requests are served or that pays.
-fn one_at_a_time(
-    problem: &PlanProblem,
-    class_problem: &mut ClassProblem,
-    whole: &mut [Vec<f64>],
-    solution: &mut ClassSolution,
-    worth: f64,
-    deadline: Instant,
-) -> Result<(), PlanError> {
-    for _ in 0..MOST_ROUNDS {
-        let before = (solution.unserved, solution.objective);
-        let mut promising: Vec<usize> = (0..whole.len()).filter(|&v| solution.instance_cost[v].abs() > worth).collect();
-        promising.sort_by(|&a, &b| {
-            solution.instance_cost[b].abs().total_cmp(&solution.instance_cost[a].abs()).then(a.cmp(&b))
-        });
-        for v in promising {
-            let cost = solution.instance_cost[v];
-            if Instant::now() >= deadline {
-                return Ok(());
-            }
-            if cost.abs() <= worth {
-                continue;
-            }
-            let most = |w: usize| problem.most_alive(v, w) as f64;
-            let one_more = |(w, n): (usize, &f64)| (n - cost.signum()).clamp(0.0, most(w));
-            let changed: Vec<f64> = whole[v].iter().enumerate().map(one_more).collect();
-            if changed == whole[v] {
-                continue;
-            }
-            class_problem.fix(v, &changed)?;
-            match class_problem.solve(deadline)? {
-                Some(next) if is_better(&next, solution) => {
-                    *solution = next;
-                    whole[v] = changed;
-                }
-                _ => class_problem.fix(v, &whole[v])?,
-            }
-        }
-        if before.0 - solution.unserved <= TOLERANCE && before.1 - solution.objective <= worth {
-            break;
-        }
-    }
-    Ok(())
-}
-
-/// Whether `next` leaves fewer requests unserved, or none and costs less.
-fn is_better(next: &ClassSolution, than: &ClassSolution) -> bool {
-    let served = next.unserved <= TOLERANCE;
-    if than.unserved <= TOLERANCE {
-        served && next.objective < than.objective
-    } else {
-        served || next.unserved < than.unserved
-    }
-}
-
-/// Fixes one deployment after another, the one whose instances are closest to whole first: to the nearest, or else up or
-/// down, whichever costs least. Where none can be served any more it stays rounded down and the others are rounded again.
-/// Ends with requests unserved where that does not help either.
+/// Fixes deployments until all are whole, those that almost are first: several at once to the nearest as long as that costs
+/// little, else one of them to the nearest, up or down, whichever costs least.
 fn rounded_in_turn(
     problem: &PlanProblem,
     class_problem: &mut ClassProblem,
     relaxed: ClassSolution,
     deadline: Instant,
-) -> Result<(Vec<Vec<f64>>, ClassSolution), PlanError> {
+) -> Result<ClassSolution, PlanError> {
     let mut solution = relaxed;
-    let mut fixed: Vec<Option<Vec<f64>>> = vec![None; solution.instances.len()];
-    let mut kept: BTreeSet<usize> = BTreeSet::new();
-    for v in 0..fixed.len() {
-        class_problem.free(v)?;
-    }
-    while let Some(v) = closest_to_whole(&fixed, &solution) {
-        let row = &solution.instances[v];
-        let mut rows = vec![nearest(row), up(row), down(row)];
-        rows.dedup();
+    let (used, closed): (Vec<usize>, Vec<usize>) =
+        (0..solution.instances.len()).partition(|&v| solution.instances[v].iter().any(|&n| n > TOLERANCE));
+    let mut open = used.clone();
+    open.iter().try_for_each(|&v| class_problem.free(v))?;
+    closed.iter().try_for_each(|&v| class_problem.fix(v, &nearest(&solution.instances[v])))?;
+    let begun = Instant::now();
+    let patient_until = begun + deadline.saturating_duration_since(begun).mul_f64(PATIENT);
+    let mut at_once = AT_ONCE;
+    let mut reopened = BTreeSet::new();
+    while !open.is_empty() && Instant::now() < deadline {
+        let hurried = Instant::now() > patient_until;
         let near = solution.objective + WORTH_ANOTHER_TRY * solution.objective.abs();
-        let mut best: Option<(Vec<f64>, ClassSolution)> = None;
-        for row in rows {
-            class_problem.fix(v, &row)?;
-            let Some(next) = class_problem.solve(deadline)?.filter(|next| next.unserved <= TOLERANCE) else { continue };
-            if best.as_ref().is_none_or(|(_, best)| next.objective < best.objective) {
-                best = Some((row, next));
+        let served_before = served(&solution);
+        let good = |next: &ClassSolution| {
+            (served(next) && (hurried || next.objective <= near)) || (!served_before && next.objective <= near)
+        };
+        let distance = |v: usize| solution.instances[v].iter().map(|n| (n.round() - n).abs()).sum::<f64>();
+        open.sort_by(|&a, &b| distance(a).total_cmp(&distance(b)).then(a.cmp(&b)));
+        let off = open.iter().scan(0.0, |off, &v| {
+            *off += distance(v);
+            Some(*off)
+        });
+        let many = off.take_while(|&off| off <= at_once).count();
+        if many > 1 {
+            for &v in &open[..many] {
+                class_problem.fix(v, &nearest(&solution.instances[v]))?;
             }
-            if best.as_ref().is_some_and(|(_, best)| best.objective <= near) {
-                break;
+            if let Some(next) = class_problem.solve(deadline)?.filter(good) {
+                solution = next;
+                open.drain(..many);
+            } else {
+                open[..many].iter().try_for_each(|&v| class_problem.free(v))?;
+                at_once = 0.5 * open[..many].iter().map(|&v| distance(v)).sum::<f64>();
             }
+            continue;
         }
-        if best.is_none() && kept.len() < MOST_RESTARTS && kept.insert(v) {
-            let row = down(&solution.instances[v]);
-            for other in (0..fixed.len()).filter(|other| !kept.contains(other)) {
-                class_problem.free(other)?;
-                fixed[other] = None;
-            }
-            class_problem.fix(v, &row)?;
-            best = class_problem.solve(deadline)?.filter(|next| next.unserved <= TOLERANCE).map(|next| (row, next));
+        let v = open.remove(0);
+        let mut rounded = best_rounding(class_problem, v, &solution.instances[v], good, deadline)?;
+        let stuck = served_before && rounded.as_ref().is_none_or(|(_, next)| !served(next));
+        if stuck && reopened.len() < MOST_REOPENED && reopened.insert(v) {
+            let others = roommates(problem, &used, v);
+            open.retain(|other| !others.contains(other));
+            others.iter().try_for_each(|&other| class_problem.free(other))?;
+            rounded = best_rounding(class_problem, v, &solution.instances[v], good, deadline)?;
+            open.extend(others);
         }
-        match best {
-            Some((row, next)) if Instant::now() < deadline => {
-                class_problem.fix(v, &row)?;
-                (fixed[v], solution) = (Some(row), next);
-            }
-            _ => {
-                solution.unserved = solution.unserved.max(1.0);
-                break;
-            }
-        }
+        let Some((row, next)) = rounded else { break };
+        class_problem.fix(v, &row)?;
+        solution = next;
     }
-    let windows = problem.windows.len();
-    let whole: Vec<Vec<f64>> = fixed.into_iter().map(|row| row.unwrap_or_else(|| vec![0.0; windows])).collect();
-    for (v, row) in whole.iter().enumerate() {
-        class_problem.fix(v, row)?;
+    if !open.is_empty() {
+        let whole: Vec<Vec<f64>> = solution.instances.iter().map(|row| down(row)).collect();
+        solution = at(class_problem, &whole, deadline)?.unwrap_or(ClassSolution { unserved: 1.0, ..solution });
     }
-    Ok((whole, solution))
+    Ok(solution)
 }
 
-/// Of the deployments in use that are not fixed.
-fn closest_to_whole(fixed: &[Option<Vec<f64>>], solution: &ClassSolution) -> Option<usize> {
-    let distance = |v: usize| solution.instances[v].iter().map(|n| (n.round() - n).abs()).sum::<f64>();
-    let used = |v: usize| solution.instances[v].iter().any(|&n| n > TOLERANCE);
-    let open = (0..fixed.len()).filter(|&v| fixed[v].is_none() && used(v));
-    open.min_by(|&a, &b| distance(a).total_cmp(&distance(b)))
+/// Those that can make room for `v` and be rounded anew: in its pool, and of fewer devices if there are any, else of as many.
+fn roommates(problem: &PlanProblem, used: &[usize], v: usize) -> Vec<usize> {
+    let own = &problem.deployments()[v];
+    let in_pool = used.iter().copied().filter(|&other| other != v && problem.deployments()[other].pool == own.pool);
+    let (lighter, others): (Vec<usize>, Vec<usize>) =
+        in_pool.partition(|&other| problem.deployments()[other].devices < own.devices);
+    let alike = others.into_iter().filter(|&other| problem.deployments()[other].devices == own.devices);
+    if lighter.is_empty() { alike.collect() } else { lighter }
+}
+
+/// `row` of deployment `v` to the nearest, up or down: the first that is `good`, else the best; `None` if none has a solution.
+fn best_rounding(
+    class_problem: &mut ClassProblem,
+    v: usize,
+    row: &[f64],
+    good: impl Fn(&ClassSolution) -> bool,
+    deadline: Instant,
+) -> Result<Option<(Vec<f64>, ClassSolution)>, PlanError> {
+    let mut rows = vec![nearest(row), up(row), down(row)];
+    rows.dedup();
+    let mut best: Option<(Vec<f64>, ClassSolution)> = None;
+    for row in rows {
+        class_problem.fix(v, &row)?;
+        let Some(next) = class_problem.solve(deadline)? else { continue };
+        let good = good(&next);
+        if best.as_ref().is_none_or(|(_, best)| is_better(&next, best)) {
+            best = Some((row, next));
+        }
+        if good {
+            break;
+        }
+    }
+    Ok(best)
+}
+
+fn served(solution: &ClassSolution) -> bool {
+    solution.unserved <= TOLERANCE
+}
+
+/// Whether `next` serves all where `than` does not, or costs less; what is unserved costs as much in both.
+fn is_better(next: &ClassSolution, than: &ClassSolution) -> bool {
+    if served(next) == served(than) { next.objective < than.objective } else { served(next) }
 }
 
 fn up(row: &[f64]) -> Vec<f64> {

@@ -17,6 +17,7 @@ mod relax;
 mod whole;
 mod whole_windows;
 
+use std::thread;
 use std::time::{Duration, Instant};
 
 use self::branch::Branching;
@@ -34,9 +35,6 @@ use super::{Infeasibility, Phase, Plan, PlanError, Progress, Settings, Verdict};
 
 /// Rounds of charging for starts once there is a plan.
 const CHARGES: usize = 8;
-/// Shares of the time limit that a large queue's relaxation may take, and with charging for starts: beyond, any plan is first.
-const RELAXED: f64 = 0.15;
-const CHARGED: f64 = 0.4;
 /// Share of the time limit after which no further node is branched on, in large queues and in small ones.
 const BRANCHING: f64 = 0.9;
 const SMALL_BRANCHING: f64 = 0.15;
@@ -194,23 +192,26 @@ impl Solver<'_> {
             self.class_lp = self.class_lp.max(self.bound);
             return Ok(None);
         }
-        self.plan_if_late(&relaxed, RELAXED)?;
-        // Where any plan will do, a large queue's need not know which starts pay.
-        if self.settings.gap < 1.0 || !self.is_large() {
-            self.charge_starts(&mut relaxed, 1)?;
-        }
+        let charged = if self.is_large() {
+            self.report(Phase::Placement);
+            self.plan_while_charging(&relaxed)?
+        } else {
+            self.charging().charge_starts(&relaxed, 1)?
+        };
+        relaxed = charged.unwrap_or(relaxed);
         self.class_lp = relaxed.solution.objective;
         self.prove_root(&relaxed);
-        self.plan_if_late(&relaxed, CHARGED)?;
         self.report(Phase::Placement);
-        self.plan_first(&relaxed)?;
+        if !self.done() {
+            self.plan_first(&relaxed)?;
+        }
         if !planned && !self.done() {
             self.limit_on_time()?;
         }
 
         if !self.done() {
             self.report(Phase::Bound);
-            self.charge_starts(&mut relaxed, CHARGES)?;
+            relaxed = self.charging().charge_starts(&relaxed, CHARGES)?.unwrap_or(relaxed);
             self.class_lp = relaxed.solution.objective;
             self.prove_root(&relaxed);
         }
@@ -230,10 +231,19 @@ impl Solver<'_> {
         Ok(None)
     }
 
-    /// Any plan of a large queue, where what came before took more than this share of the time limit.
-    fn plan_if_late(&mut self, relaxed: &Relaxed, share: f64) -> Result<(), PlanError> {
-        let late = self.started.elapsed() > self.settings.time_limit.mul_f64(share);
-        if late { self.plan_coarsely(relaxed) } else { Ok(()) }
+    /// Any plan of a large queue, and the relaxation charged for starts, which takes as long and needs one core only.
+    fn plan_while_charging(&mut self, relaxed: &Relaxed) -> Result<Option<Relaxed>, PlanError> {
+        // Where any plan will do, a large queue's need not know which starts pay.
+        if self.settings.gap >= 1.0 {
+            return self.plan_quickly(relaxed).map(|()| None);
+        }
+        let charging = self.charging();
+        let (planned, charged) = thread::scope(|scope| {
+            let charged = scope.spawn(move || charging.charge_starts(relaxed, 1));
+            (self.plan_quickly(relaxed), charged.join())
+        });
+        planned?;
+        charged.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
 
     /// The first good plan.

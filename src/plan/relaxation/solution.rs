@@ -37,8 +37,8 @@ pub struct ClassSolution {
     pub requests_dual: f64,
     /// By deployment: joules by which that bound rises if the deployment starts at all; 0 for one not offered.
     pub opening_cost: Vec<f64>,
-    /// By deployment: joules that one more instance in every window would cost, and one less save at most.
-    pub instance_cost: Vec<f64>,
+    /// By (deployment, window): joules that one more instance would cost, and one less save at most.
+    pub instance_costs: Vec<Vec<f64>>,
     /// By deployment not offered: the part of its prices, per second, that pays for a start; else 0.
     pub start_share: Vec<f64>,
     /// Prices of the rows (3b) that bind, by (class, deployment).
@@ -123,8 +123,8 @@ impl ClassProblem<'_> {
             let reduced = columns.iter().map(|column| solution.column_duals[column.0]);
             reduced.fold(f64::INFINITY, f64::min).max(0.0)
         };
-        let total =
-            |columns: &Vec<ColId>| columns.iter().map(|column| solution.column_duals[column.0]).sum::<f64>() * joules;
+        let costs =
+            |columns: &Vec<ColId>| columns.iter().map(|column| solution.column_duals[column.0] * joules).collect();
         let opening_cost = self
             .capacity
             .instances
@@ -145,7 +145,7 @@ impl ClassProblem<'_> {
             unserved,
             requests_dual: (classes_dual + floors_dual) * joules,
             opening_cost,
-            instance_cost: self.capacity.instances.iter().map(total).collect(),
+            instance_costs: self.capacity.instances.iter().map(costs).collect(),
             start_prices: self
                 .start_prices(solution)
                 .into_iter()

@@ -101,7 +101,7 @@ impl<'a> Branching<'a> {
             for (group, _) in self.groups.iter().zip(&node.ranges).filter(|(_, (_, most))| *most == 0.0) {
                 group.members.iter().for_each(|&v| open[v] = false);
             }
-            let pass = solver.charge_requests(&relaxed.classes, &mut solution, Some(&open), 0, until);
+            let pass = solver.charging().charge_requests(&relaxed.classes, &mut solution, Some(&open), 0, until);
             let value = root(&solution, &pass);
             // A margin for the solver's tolerances, as at the root.
             let bound = node.bound.max(value - 1e-6 * value.abs());

@@ -10,8 +10,7 @@ use std::time::Instant;
 use rayon::prelude::*;
 
 use super::relax::{MERGING_OF_GAP, Relaxed};
-use super::{MOST_CLASSES, Solver};
-use crate::plan::PlanError;
+use super::{Ground, MOST_CLASSES, Solver};
 use crate::plan::capacity::CapacityInput;
 use crate::plan::classes::{Class, Classes};
 use crate::plan::columns::{Column, columns_at};
@@ -19,6 +18,7 @@ use crate::plan::prices::{NONE, Objective, PassResult, Prices, request_pass};
 use crate::plan::problem::PlanProblem;
 use crate::plan::relaxation::{Charge, ClassProblem, ClassSolution};
 use crate::plan::start_prices::StartPrices;
+use crate::plan::{PlanError, Settings};
 
 /// Rounds of adding rows; they end sooner when one gains less than this share of the gap asked for.
 const ROUNDS: usize = 20;
@@ -43,12 +43,27 @@ struct Charged {
     asked_for: Vec<f64>,
 }
 
-impl Solver<'_> {
+/// What charging needs of a solver, which may go on meanwhile.
+#[derive(Clone, Copy)]
+pub(super) struct Charging<'a> {
+    ground: &'a Ground<'a>,
+    settings: &'a Settings,
+    deadline: Instant,
+}
+
+impl<'a> Solver<'a> {
+    pub(super) fn charging(&self) -> Charging<'a> {
+        Charging { ground: self.ground, settings: self.settings, deadline: self.deadline }
+    }
+}
+
+impl Charging<'_> {
     /// Adds the rows that the relaxation violates, takes up the deployments that requests then ask for, and splits the
-    /// classes that lose most by being merged, in so many rounds at most.
-    pub(super) fn charge_starts(&self, relaxed: &mut Relaxed, rounds: usize) -> Result<(), PlanError> {
+    /// classes that lose most by being merged, in so many rounds at most. `None` if that does not raise the bound.
+    pub(super) fn charge_starts(self, relaxed: &Relaxed, rounds: usize) -> Result<Option<Relaxed>, PlanError> {
         let problem = self.ground.problem;
         let until = (Instant::now() + self.settings.time_limit.mul_f64(SHARE_OF_TIME)).min(self.deadline);
+        let mut best: Option<Relaxed> = None;
         let mut classes = relaxed.classes.clone();
         let (mut offered, mut columns, mut charges) =
             (relaxed.offered.clone(), relaxed.columns.clone(), relaxed.charges.clone());
@@ -70,10 +85,10 @@ impl Solver<'_> {
             let next = inherited(&before, &classes, &charged.columns, &charged.charges);
             let more = columns_at(problem, &classes, &solution.prices);
             let fine = missed <= MERGING_OF_GAP * self.settings.gap * solution.objective.abs();
-            if root(solution, pass) > root(&relaxed.solution, &relaxed.pass) {
+            let known = best.as_ref().unwrap_or(relaxed);
+            if root(solution, pass) > root(&known.solution, &known.pass) {
                 let Charged { solution, pass, charges, columns, .. } = charged;
-                let (coarse, shortage) = (relaxed.coarse.take(), relaxed.shortage.take());
-                *relaxed = Relaxed { classes: before, columns, charges, offered, solution, pass, coarse, shortage };
+                best = Some(Relaxed { classes: before, columns, charges, offered, solution, pass, shortage: None });
             }
             let worth_another = taken_up || (split > 0 && !fine);
             if !worth_another || Instant::now() >= until {
@@ -83,19 +98,20 @@ impl Solver<'_> {
             columns.extend(more);
             offered = wanted;
         }
-        let mut solution = relaxed.solution.clone();
+        let known = best.as_ref().unwrap_or(relaxed);
+        let mut solution = known.solution.clone();
         solution.prices.starts = StartPrices::default();
-        let pass = self.charge_requests(&relaxed.classes, &mut solution, None, FLOOR_PASSES, until);
-        if pass.total > relaxed.pass.total {
-            (relaxed.solution, relaxed.pass) = (solution, pass);
+        let pass = self.charge_requests(&known.classes, &mut solution, None, FLOOR_PASSES, until);
+        if pass.total > known.pass.total {
+            best = Some(Relaxed { solution, pass, ..best.unwrap_or_else(|| relaxed.clone()) });
         }
-        Ok(())
+        Ok(best)
     }
 
     /// The relaxation over these classes with all rows that it violates, beginning with those of `charges`; `None` where it
     /// leaves requests unserved.
     fn charged(
-        &self,
+        self,
         offered: &[bool],
         classes: &Classes,
         columns: &[Column],
@@ -131,7 +147,7 @@ impl Solver<'_> {
     /// Divides the prices of starts among requests and finds the best prices of floors, in turn; both go into the solution's
     /// prices. Returns the pass at these prices. Requests choose among `open` deployments, among all if `None`.
     pub(super) fn charge_requests(
-        &self,
+        self,
         classes: &Classes,
         solution: &mut ClassSolution,
         open: Option<&[bool]>,
@@ -160,13 +176,7 @@ impl Solver<'_> {
     /// The pass at the best prices of mean floors that a few passes find, the other prices as they are. Single requests reach
     /// a floor with fewer joules than whole classes do, so that a point is worth less to them. Each price only concerns the
     /// requests of its job: all of them are bracketed at once.
-    pub(super) fn price_floors(
-        &self,
-        prices: &mut Prices,
-        open: Option<&[bool]>,
-        passes: usize,
-        until: Instant,
-    ) -> PassResult {
+    fn price_floors(self, prices: &mut Prices, open: Option<&[bool]>, passes: usize, until: Instant) -> PassResult {
         let problem = self.ground.problem;
         let mut best = request_pass(problem, prices, open, Objective::Energy);
         let (mut trial, mut points) = (prices.clone(), reached(problem, &best.cheapest));

@@ -25,6 +25,7 @@ pub(super) const MERGING_OF_GAP: f64 = 0.2;
 const ALL_AT_ONCE: usize = 1000;
 
 /// The relaxation solved over classes fine enough.
+#[derive(Clone)]
 pub(super) struct Relaxed {
     pub(super) classes: Classes,
     pub(super) columns: Vec<Column>,
@@ -35,8 +36,6 @@ pub(super) struct Relaxed {
     pub(super) solution: ClassSolution,
     /// Over single requests, at the solution's prices.
     pub(super) pass: PassResult,
-    /// Before any class was split, where these serve all: quick to find a plan with.
-    pub(super) coarse: Option<(Classes, Vec<Column>)>,
     /// A proof already that there is no plan.
     pub(super) shortage: Option<Feasibility>,
 }
@@ -54,7 +53,6 @@ impl Solver<'_> {
         let mut seed = Vec::new();
         let mut splits = 0;
         let mut asked = false;
-        let mut coarse = None;
         let (columns, solution, pass, shortage) = loop {
             self.report(Phase::Relaxation);
             let capacity = CapacityInput { offered: &offered, ..ground.capacity(ground.scale, &ground.unlimited) };
@@ -68,9 +66,6 @@ impl Solver<'_> {
             // Too few deployments or too coarse classes may also be why something is left unserved.
             let improvable = solution.unserved > 1e-6 || missed > MERGING_OF_GAP * self.settings.gap;
             let mut changed = false;
-            if coarse.is_none() && solution.unserved <= 1e-6 {
-                coarse = Some((classes.clone(), columns.clone()));
-            }
             if improvable && Instant::now() < self.deadline {
                 for (offered, wanted) in offered.iter_mut().zip(self.restricted(&pass.cheapest)) {
                     changed |= wanted && !*offered;
@@ -97,7 +92,7 @@ impl Solver<'_> {
             }
             seed = columns_at(ground.problem, &classes, &solution.prices);
         };
-        Ok(Relaxed { classes, columns, charges: Vec::new(), offered, solution, pass, coarse, shortage })
+        Ok(Relaxed { classes, columns, charges: Vec::new(), offered, solution, pass, shortage })
     }
 
     /// Deployments in use that some node can hold.

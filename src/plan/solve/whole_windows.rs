@@ -20,7 +20,7 @@ use crate::plan::prices::Objective;
 use crate::plan::problem::PlanProblem;
 use crate::plan::relaxation::{Charge, ClassProblem};
 use crate::plan::settle::{Counting, Settled};
-use crate::plan::{Phase, PlanError, assign, dive};
+use crate::plan::{PlanError, assign, dive};
 
 /// Requests from which a queue is large.
 const MANY_REQUESTS: usize = 200_000;
@@ -65,16 +65,12 @@ impl Solver<'_> {
         !problem.is_weighted() && problem.power_room().is_none() && problem.workload.requests.len() > MANY_REQUESTS
     }
 
-    /// Any plan of a large queue that has none, by diving over classes that are still few.
-    pub(super) fn plan_coarsely(&mut self, relaxed: &Relaxed) -> Result<(), PlanError> {
-        let Some((classes, columns)) = relaxed.coarse.as_ref().filter(|_| self.is_large() && self.best.is_none())
-        else {
+    /// Any plan of a large queue that has none.
+    pub(super) fn plan_quickly(&mut self, relaxed: &Relaxed) -> Result<(), PlanError> {
+        if self.best.is_some() {
             return Ok(());
-        };
-        self.report(Phase::Placement);
-        let instances = &relaxed.solution.instances;
-        let guide = Guide { classes, columns, charges: &[], instances, most: &[], any: true };
-        self.plan_along(guide, FIRST, FIRST)
+        }
+        self.plan_along(Guide { any: true, ..Guide::of(relaxed) }, FIRST, FIRST)
     }
 
     /// Whole instances by diving, and requests settled on them, until a round gains less than the gap asked for.
@@ -121,13 +117,11 @@ impl Solver<'_> {
                 class_problem.limit_starts(group, (0.0, *most))?;
             }
             let worth = if guide.any { f64::INFINITY } else { 0.02 * self.settings.gap * self.bound };
-            let again = kept.take();
-            let resumed = again.is_some();
-            let whole = match again {
-                Some(instances) => dive::resume(ground.problem, &mut class_problem, instances, worth, self.deadline)?,
+            let whole = match kept.take() {
+                Some(instances) => dive::resume(ground.problem, &mut class_problem, &instances, worth, self.deadline)?,
                 None => Some(dive::dive(ground.problem, &mut class_problem, worth, self.deadline)?),
             };
-            let Some(whole) = whole.filter(|whole| !resumed || whole.unserved <= 1e-6) else { continue };
+            let Some(whole) = whole else { continue };
             if whole.unserved > 1e-6 && !most.is_empty() {
                 most = &[];
                 continue;
