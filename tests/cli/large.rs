@@ -18,7 +18,7 @@ fn full_devices_are_filled_and_the_plan_passes_check() {
     };
     case.write("jobs.toml", &(job("soon", 55, "295s") + &job("late", 50, "510s")));
     let output = case.plan(&words(
-        "--accuracy accuracy.csv --jobs jobs.toml --workload soon.csv late.csv --time-limit 60s --gap 0.005 --json",
+        "--accuracy accuracy.csv --jobs jobs.toml --workload soon.csv late.csv --time-limit 60s --gap 0.003 --json",
     ));
     assert_code(&output, 0);
     let plan = json(&output);
