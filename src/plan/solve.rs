@@ -192,29 +192,18 @@ impl Solver<'_> {
             self.class_lp = self.class_lp.max(self.bound);
             return Ok(None);
         }
-        let charged = if self.is_large() {
-            self.report(Phase::Placement);
-            self.plan_while_charging(&relaxed)?
+        relaxed = if self.is_large() {
+            self.plan_large(relaxed)?
         } else {
-            self.charging().charge_starts(&relaxed, 1)?
-        };
-        relaxed = charged.unwrap_or(relaxed);
-        self.class_lp = relaxed.solution.objective;
-        self.prove_root(&relaxed);
-        self.report(Phase::Placement);
-        if !self.done() {
-            self.plan_first(&relaxed)?;
-        }
-        if !planned && !self.done() {
-            self.limit_on_time()?;
-        }
-
-        if !self.done() {
+            relaxed = self.charged(relaxed, 1)?;
+            self.report(Phase::Placement);
+            self.plan_whole_instances(&relaxed)?;
+            if !planned && !self.done() {
+                self.limit_on_time()?;
+            }
             self.report(Phase::Bound);
-            relaxed = self.charging().charge_starts(&relaxed, CHARGES)?.unwrap_or(relaxed);
-            self.class_lp = relaxed.solution.objective;
-            self.prove_root(&relaxed);
-        }
+            if self.done() { relaxed } else { self.charged(relaxed, CHARGES)? }
+        };
         if !self.done() {
             self.branch(&relaxed)?;
         }
@@ -231,24 +220,52 @@ impl Solver<'_> {
         Ok(None)
     }
 
-    /// Any plan of a large queue, and the relaxation charged for starts, which takes as long and needs one core only.
-    fn plan_while_charging(&mut self, relaxed: &Relaxed) -> Result<Option<Relaxed>, PlanError> {
-        // Where any plan will do, a large queue's need not know which starts pay.
-        if self.settings.gap >= 1.0 {
-            return self.plan_quickly(relaxed).map(|()| None);
-        }
-        let charging = self.charging();
-        let (planned, charged) = thread::scope(|scope| {
-            let charged = scope.spawn(move || charging.charge_starts(relaxed, 1));
-            (self.plan_quickly(relaxed), charged.join())
-        });
-        planned?;
-        charged.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    /// The relaxation charged for starts, its bound proved.
+    fn charged(&mut self, relaxed: Relaxed, rounds: usize) -> Result<Relaxed, PlanError> {
+        let charged = self.charging().charge_starts(&relaxed, rounds)?;
+        Ok(self.proved(charged.unwrap_or(relaxed)))
     }
 
-    /// The first good plan.
-    fn plan_first(&mut self, relaxed: &Relaxed) -> Result<(), PlanError> {
-        if self.is_large() { self.plan_whole_windows(relaxed, None) } else { self.plan_whole_instances(relaxed) }
+    fn proved(&mut self, relaxed: Relaxed) -> Relaxed {
+        self.class_lp = relaxed.solution.objective;
+        self.prove_root(&relaxed);
+        relaxed
+    }
+
+    /// First any plan of a large queue, then good ones; each time the relaxation is charged for starts meanwhile.
+    fn plan_large(&mut self, relaxed: Relaxed) -> Result<Relaxed, PlanError> {
+        self.report(Phase::Placement);
+        // Where any plan will do, it need not be known which starts pay.
+        if self.settings.gap >= 1.0 {
+            self.plan_quickly(&relaxed)?;
+            return Ok(self.proved(relaxed));
+        }
+        let relaxed = self.while_charging(relaxed, 1, Self::plan_quickly)?;
+        if self.done() {
+            return Ok(relaxed);
+        }
+        self.report(Phase::Bound);
+        self.while_charging(relaxed, CHARGES, |solver, relaxed| solver.plan_whole_windows(relaxed, None))
+    }
+
+    /// Plans; meanwhile another core charges the relaxation for starts.
+    fn while_charging(
+        &mut self,
+        relaxed: Relaxed,
+        rounds: usize,
+        plan: impl FnOnce(&mut Self, &Relaxed) -> Result<(), PlanError>,
+    ) -> Result<Relaxed, PlanError> {
+        let charging = self.charging();
+        let (planned, charged) = thread::scope(|scope| {
+            let charged = scope.spawn(|| charging.charge_starts(&relaxed, rounds));
+            (plan(self, &relaxed), charged.join())
+        });
+        let charged = match charged.unwrap_or_else(|panic| std::panic::resume_unwind(panic)) {
+            Err(PlanError::OutOfTime) => None,
+            charged => charged?,
+        };
+        let relaxed = self.proved(charged.unwrap_or(relaxed));
+        planned.map(|()| relaxed)
     }
 
     /// Branches on dear starts, and plans a large queue where they are whole, as often as that may better the plan.
