@@ -18,6 +18,9 @@ use crate::options::Options;
 /// Joules in a kWh.
 const KWH: f64 = 3.6e6;
 
+/// Share of a mean floor that rounding may take: it may be the accuracy of the very model that serves all. `check` allows as much.
+const FLOOR_SLACK: f64 = 1e-11;
+
 /// Requests that differ in length only.
 #[derive(Clone, Debug)]
 pub struct Kind {
@@ -157,7 +160,10 @@ impl<'a> PlanProblem<'a> {
             .jobs
             .iter()
             .zip(&requests_of_job)
-            .map(|(job, &count)| job.floor.filter(|f| f.rule == AccuracyRule::Mean).map(|f| f.percent * count as f64))
+            .map(|(job, &count)| {
+                let mean = job.floor.filter(|f| f.rule == AccuracyRule::Mean)?;
+                Some((1.0 - FLOOR_SLACK) * mean.percent * count as f64)
+            })
             .collect::<Vec<_>>();
 
         let least = |tokens: &[u32]| tokens.iter().copied().min().unwrap_or(0);

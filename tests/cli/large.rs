@@ -33,3 +33,15 @@ fn full_devices_are_filled_and_the_plan_passes_check() {
     let full = ends.iter().filter(|end| (505.0..=510.0).contains(*end)).count();
     assert!(full * 10 >= 8 * ends.len(), "{ends:?}");
 }
+
+#[test]
+fn a_mean_floor_may_be_the_accuracy_of_the_best_model() {
+    let case = Case::new();
+    case.write("cluster.toml", &CLUSTER.replace("gpu[1-2]", "gpu[1-8]"));
+    case.write("w.csv", &workload(25_000));
+    let plan = "--accuracy accuracy.csv --task t --min-accuracy 64.3 --deadline 120s --workload w.csv";
+    let output = case.plan(&words(&format!("{plan} --time-limit 60s --gap 0.02 --json")));
+    assert_code(&output, 0);
+    assert_eq!(json(&output)["status"], "optimal_within_gap", "{}", json(&output));
+    assert_code(&case.run(&words("check plan")), 0);
+}
