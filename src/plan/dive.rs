@@ -1,5 +1,6 @@
 //! Whole instances: the relaxation's are rounded up. Where devices do not suffice for that, deployments are rounded in turn
-//! and the rest takes up what that leaves undone. Then single changes are made as long as they pay (`moves`).
+//! and the rest takes up what that leaves undone; the few that cannot be rounded stay divided, to be handed devices within
+//! windows. Then single changes are made to the others as long as they pay (`moves`).
 
 mod moves;
 
@@ -11,19 +12,22 @@ use super::PlanError;
 use super::problem::PlanProblem;
 use super::relaxation::{ClassProblem, ClassSolution};
 
-/// Share of the objective that rounding may cost before other ways to round are tried.
+/// Share of the objective that rounding may cost before other ways to round are tried, also where there is little time.
 const WORTH_ANOTHER_TRY: f64 = 1e-4;
+const WORTH_WHEN_HURRIED: f64 = 2e-3;
 /// Instances by which deployments that are rounded at once may be off, together.
 const AT_ONCE: f64 = 1.0;
-/// Share of the time left after which the first way to round that serves all is taken.
+/// Shares of the time left after which rounding is hurried, also where any solution will do, and after which it ends.
 const PATIENT: f64 = 0.25;
+const HASTY: f64 = 0.1;
+const ROUNDING: f64 = 0.5;
 /// Deployments for which others are rounded anew, at most.
 const MOST_REOPENED: usize = 6;
 /// Instances below this are rounding of the solver.
 const TOLERANCE: f64 = 1e-6;
 
-/// The class problem at whole instances; a change that gains less than `worth` joules is not looked for. Requests may stay
-/// unserved.
+/// The class problem at instances that are whole but for a few; a change that gains less than `worth` joules is not looked
+/// for. Requests stay unserved only if the class problem cannot serve them at any.
 pub fn dive(
     problem: &PlanProblem,
     class_problem: &mut ClassProblem,
@@ -38,12 +42,15 @@ pub fn dive(
     let whole: Vec<Vec<f64>> = relaxed.instances.iter().map(|row| up(row)).collect();
     let solution = match at(class_problem, &whole, deadline)?.filter(served) {
         Some(rounded) => rounded,
-        None => rounded_in_turn(problem, class_problem, relaxed, deadline)?,
+        None => {
+            let patience = if worth.is_finite() { PATIENT } else { HASTY };
+            rounded_in_turn(problem, class_problem, relaxed, patience, deadline)?
+        }
     };
     improve(problem, class_problem, solution, worth, deadline)
 }
 
-/// As `dive`, from these whole instances on; `None` if they do not serve all.
+/// As `dive`, from these instances on; `None` if they do not serve all.
 pub fn resume(
     problem: &PlanProblem,
     class_problem: &mut ClassProblem,
@@ -67,12 +74,13 @@ fn at(
     class_problem.solve(deadline)
 }
 
-/// Fixes deployments until all are whole, those that almost are first: several at once to the nearest as long as that costs
-/// little, else one of them to the nearest, up or down, whichever costs least.
+/// Fixes deployments in turn, those that almost are whole first: several at once to the nearest as long as that costs little,
+/// else one of them to the nearest, up or down, whichever costs least. Where none of these serves all, it stays divided.
 fn rounded_in_turn(
     problem: &PlanProblem,
     class_problem: &mut ClassProblem,
     relaxed: ClassSolution,
+    patience: f64,
     deadline: Instant,
 ) -> Result<ClassSolution, PlanError> {
     let mut solution = relaxed;
@@ -82,16 +90,15 @@ fn rounded_in_turn(
     open.iter().try_for_each(|&v| class_problem.free(v))?;
     closed.iter().try_for_each(|&v| class_problem.fix(v, &nearest(&solution.instances[v])))?;
     let begun = Instant::now();
-    let patient_until = begun + deadline.saturating_duration_since(begun).mul_f64(PATIENT);
+    let left = deadline.saturating_duration_since(begun);
+    let (patient_until, until) = (begun + left.mul_f64(patience), begun + left.mul_f64(ROUNDING));
     let mut at_once = AT_ONCE;
     let mut reopened = BTreeSet::new();
-    while !open.is_empty() && Instant::now() < deadline {
+    while !open.is_empty() && Instant::now() < until {
         let hurried = Instant::now() > patient_until;
-        let near = solution.objective + WORTH_ANOTHER_TRY * solution.objective.abs();
-        let served_before = served(&solution);
-        let good = |next: &ClassSolution| {
-            (served(next) && (hurried || next.objective <= near)) || (!served_before && next.objective <= near)
-        };
+        let worth = if hurried { WORTH_WHEN_HURRIED } else { WORTH_ANOTHER_TRY };
+        let near = solution.objective + worth * solution.objective.abs();
+        let good = |next: &ClassSolution| served(next) && next.objective <= near;
         let distance = |v: usize| solution.instances[v].iter().map(|n| (n.round() - n).abs()).sum::<f64>();
         open.sort_by(|&a, &b| distance(a).total_cmp(&distance(b)).then(a.cmp(&b)));
         let off = open.iter().scan(0.0, |off, &v| {
@@ -113,22 +120,21 @@ fn rounded_in_turn(
             continue;
         }
         let v = open.remove(0);
-        let mut rounded = best_rounding(class_problem, v, &solution.instances[v], good, deadline)?;
-        let stuck = served_before && rounded.as_ref().is_none_or(|(_, next)| !served(next));
-        if stuck && reopened.len() < MOST_REOPENED && reopened.insert(v) {
+        let mut rounded = best_rounding(problem, class_problem, v, &solution.instances[v], good, deadline)?;
+        if rounded.is_none() && !hurried && reopened.len() < MOST_REOPENED && reopened.insert(v) {
             let others = roommates(problem, &used, v);
             open.retain(|other| !others.contains(other));
             others.iter().try_for_each(|&other| class_problem.free(other))?;
-            rounded = best_rounding(class_problem, v, &solution.instances[v], good, deadline)?;
+            rounded = best_rounding(problem, class_problem, v, &solution.instances[v], good, deadline)?;
             open.extend(others);
         }
-        let Some((row, next)) = rounded else { break };
-        class_problem.fix(v, &row)?;
-        solution = next;
-    }
-    if !open.is_empty() {
-        let whole: Vec<Vec<f64>> = solution.instances.iter().map(|row| down(row)).collect();
-        solution = at(class_problem, &whole, deadline)?.unwrap_or(ClassSolution { unserved: 1.0, ..solution });
+        match rounded {
+            Some((row, next)) => {
+                class_problem.fix(v, &row)?;
+                solution = next;
+            }
+            None => class_problem.free(v)?,
+        }
     }
     Ok(solution)
 }
@@ -143,22 +149,26 @@ fn roommates(problem: &PlanProblem, used: &[usize], v: usize) -> Vec<usize> {
     if lighter.is_empty() { alike.collect() } else { lighter }
 }
 
-/// `row` of deployment `v` to the nearest, up or down: the first that is `good`, else the best; `None` if none has a solution.
+/// `row` of deployment `v` to the nearest, up, brief or down: the first that is `good`, else the best; `None` if none serves
+/// all.
 fn best_rounding(
+    problem: &PlanProblem,
     class_problem: &mut ClassProblem,
     v: usize,
     row: &[f64],
     good: impl Fn(&ClassSolution) -> bool,
     deadline: Instant,
 ) -> Result<Option<(Vec<f64>, ClassSolution)>, PlanError> {
-    let mut rows = vec![nearest(row), up(row), down(row)];
+    let mut rows = vec![nearest(row), up(row)];
+    rows.extend(brief(problem, v, row));
+    rows.push(down(row));
     rows.dedup();
     let mut best: Option<(Vec<f64>, ClassSolution)> = None;
     for row in rows {
         class_problem.fix(v, &row)?;
-        let Some(next) = class_problem.solve(deadline)? else { continue };
+        let Some(next) = class_problem.solve(deadline)?.filter(served) else { continue };
         let good = good(&next);
-        if best.as_ref().is_none_or(|(_, best)| is_better(&next, best)) {
+        if best.as_ref().is_none_or(|(_, best)| next.objective < best.objective) {
             best = Some((row, next));
         }
         if good {
@@ -166,6 +176,24 @@ fn best_rounding(
         }
     }
     Ok(best)
+}
+
+/// Less than one instance as one that is gone once its work is done.
+fn brief(problem: &PlanProblem, v: usize, row: &[f64]) -> Option<Vec<f64>> {
+    let first = row.iter().position(|&n| n > TOLERANCE).filter(|_| row.iter().all(|&n| n < 1.0))?;
+    let work: f64 = row.iter().zip(&problem.windows).map(|(n, window)| n * window.length()).sum();
+    let mut left = problem.deployments()[v].load_time.0 + work;
+    let mut brief = vec![0.0; row.len()];
+    for (n, window) in brief.iter_mut().zip(&problem.windows).skip(first) {
+        *n = if left > 0.0 { 1.0 } else { 0.0 };
+        left -= window.length();
+    }
+    Some(brief)
+}
+
+/// Whether an instance is alive throughout each window or not at all.
+fn is_whole(row: &[f64]) -> bool {
+    row.iter().all(|n| (n - n.round()).abs() <= TOLERANCE)
 }
 
 fn served(solution: &ClassSolution) -> bool {

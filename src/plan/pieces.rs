@@ -130,54 +130,71 @@ pub fn staircase(need: &Need, windows: &[Window], loaded: &[f64], dues: &[Due]) 
             (seconds / room).min(need.most as f64)
         })
         .collect();
-    let levels = heights.iter().copied().fold(0.0, f64::max).ceil() as usize;
-    let mut pieces = Vec::new();
+    runs(windows, need.earliest, &heights).iter().map(|run| run.piece(need)).collect()
+}
+
+/// One piece for each run of windows in which an instance is alive; where that is only for part of a window, the run begins
+/// or ends within it. Left out is what is too short to be of use.
+pub fn whole(need: &Need, windows: &[Window], instances: &[f64]) -> Vec<Piece> {
+    let runs = runs(windows, need.earliest, instances);
+    runs.iter().filter(|run| run.seconds >= need.load + need.longest).map(|run| run.piece(need)).collect()
+}
+
+/// Windows that one level of a staircase fills, of the first and the last perhaps only a part.
+struct Run {
+    begin: f64,
+    end: f64,
+    seconds: f64,
+    /// Latest start that fills the first window as far as it should be.
+    latest: f64,
+}
+
+/// The runs of all levels of `heights`, by window.
+fn runs(windows: &[Window], earliest: f64, heights: &[f64]) -> Vec<Run> {
+    let levels = (heights.iter().copied().fold(0.0, f64::max) - LEAST_SHARE).ceil().max(0.0) as usize;
+    let mut runs = Vec::new();
     for level in 0..levels {
-        let share = |w: usize| (heights[w] - level as f64).clamp(0.0, 1.0);
+        let share = |w: usize| match (heights[w] - level as f64).clamp(0.0, 1.0) {
+            share if share < LEAST_SHARE => 0.0,
+            share if share > 1.0 - LEAST_SHARE => 1.0,
+            share => share,
+        };
         let mut w = 0;
         while w < windows.len() {
-            if share(w) < LEAST_SHARE {
+            if share(w) == 0.0 {
                 w += 1;
                 continue;
             }
             let first = w;
-            // A window that is filled only in part ends the instance, unless it is the one it begins in.
-            while w + 1 < windows.len() && share(w + 1) >= LEAST_SHARE && (w == first || share(w) > 1.0 - LEAST_SHARE) {
+            // A window that is filled only in part ends the run, unless it is the one it begins in.
+            while w + 1 < windows.len() && share(w + 1) > 0.0 && (w == first || share(w) == 1.0) {
                 w += 1;
             }
-            pieces.push(run_of_windows(need, windows, first, w, &share));
+            let (begin, end) = (windows[first].start.max(earliest), windows[w].end);
+            let in_first = share(first) * (windows[first].end - begin);
+            let (latest, seconds) = if first == w {
+                (end, in_first)
+            } else {
+                let start = windows[first].end - in_first;
+                (start, windows[w].start + share(w) * windows[w].length() - start)
+            };
+            runs.push(Run { begin, end, seconds, latest });
             w += 1;
         }
     }
-    pieces
+    runs
 }
 
-/// One piece for each run of windows in which an instance is alive.
-pub fn whole(need: &Need, windows: &[Window], instances: &[f64]) -> Vec<Piece> {
-    let most = instances.iter().copied().fold(0.0, f64::max).round() as usize;
-    let mut pieces = Vec::new();
-    for level in 0..most {
-        let mut w = 0;
-        while w < windows.len() {
-            let alive = |w: usize| instances[w] > level as f64 + 0.5;
-            if !alive(w) {
-                w += 1;
-                continue;
-            }
-            let start = windows[w].start.max(need.earliest);
-            while w + 1 < windows.len() && alive(w + 1) {
-                w += 1;
-            }
-            let duration = windows[w].end - start;
-            let &Need { deployment, devices, load, longest, watts, peak, .. } = need;
-            if duration >= load + longest {
-                let (earliest, latest, minimum) = (start, start, load + longest);
-                pieces.push(Piece { deployment, devices, earliest, latest, duration, load, minimum, watts, peak });
-            }
-            w += 1;
-        }
+impl Run {
+    /// Long enough to be of use.
+    fn piece(&self, need: &Need) -> Piece {
+        let &Need { deployment, devices, load, watts, peak, .. } = need;
+        let minimum = load + need.longest;
+        let duration = self.seconds.max(minimum).min((self.end - self.begin).max(minimum));
+        // Sooner is as good: the same seconds, and more of them before each deadline.
+        let latest = self.latest.min(self.end - duration).max(self.begin);
+        Piece { deployment, devices, earliest: self.begin, latest, duration, load, minimum, watts, peak }
     }
-    pieces
 }
 
 /// `loaded`, in proportion more up to each deadline by which the work due and the loads would not fit.
@@ -223,24 +240,6 @@ fn filled(need: &Need, windows: &[Window], loaded: &mut [f64], seconds: f64) -> 
 
 /// Shares of a window below this are not worth an instance.
 const LEAST_SHARE: f64 = 1e-3;
-
-fn run_of_windows(need: &Need, windows: &[Window], first: usize, last: usize, share: &impl Fn(usize) -> f64) -> Piece {
-    let begin = windows[first].start.max(need.earliest);
-    let end = windows[last].end;
-    let in_first = share(first) * (windows[first].end - begin);
-    let (latest, duration) = if first == last {
-        (end, in_first)
-    } else {
-        let start = windows[first].end - in_first;
-        (start, windows[last].start + share(last) * windows[last].length() - start)
-    };
-    let minimum = need.load + need.longest;
-    let duration = duration.max(minimum).min((end - begin).max(minimum));
-    // Sooner is as good: the same seconds, and more of them before each deadline.
-    let (earliest, latest) = (begin, latest.min(end - duration).max(begin));
-    let &Need { deployment, devices, load, watts, peak, .. } = need;
-    Piece { deployment, devices, earliest, latest, duration, load, minimum, watts, peak }
-}
 
 fn needed(work: f64, room: f64) -> usize {
     // Rounding must not ask for another instance.
@@ -350,5 +349,26 @@ mod tests {
     fn too_much_work_is_refused() {
         let dues = [Due { deadline: 50.0, work: 75.0, release: 0.0 }];
         assert_eq!(pieces(&need(1), &dues), None);
+    }
+
+    #[test]
+    fn instances_for_part_of_a_window_begin_late_or_end_early() {
+        let windows = [0.0, 100.0, 200.0].map(|start| Window { start, end: start + 100.0 });
+        let need = need(8);
+        let spans = |instances: &[f64]| -> Vec<(f64, f64, f64)> {
+            whole(&need, &windows, instances)
+                .iter()
+                .map(|piece| (piece.earliest, piece.latest, piece.duration))
+                .collect()
+        };
+        // Whole ones hold their devices for all their windows.
+        assert_eq!(spans(&[2.0, 1.0, 0.0]), [(0.0, 0.0, 200.0), (0.0, 0.0, 100.0)]);
+        // 0.4 of the first window until 0.5 of the second; 0.5 of one window whenever there is room in it.
+        assert_eq!(spans(&[0.4, 0.5, 0.0]), [(0.0, 60.0, 90.0)]);
+        assert_eq!(spans(&[0.0, 1.5, 1.0]), [(100.0, 100.0, 200.0), (100.0, 150.0, 50.0)]);
+        // Not even a load and a request.
+        assert!(spans(&[0.0, 0.1, 0.0]).is_empty());
+        // Solvers are never exact.
+        assert_eq!(spans(&[0.9999999, 1e-7, 0.0]), [(0.0, 0.0, 100.0)]);
     }
 }

@@ -39,6 +39,8 @@ pub enum Unplaced {
     OverCap,
     #[error("pool {pool} lacks {device_seconds:.0} device-seconds")]
     NoRoom { pool: String, device_seconds: f64, shortages: Vec<Shortage> },
+    #[error("requests find no room on the instances that were placed")]
+    Crowded,
     #[error("requests on {0} finish up to {1:.1} s late")]
     Late(String, f64),
 }
@@ -173,14 +175,11 @@ pub fn place_and_settle(
     let reserve: BTreeMap<usize, f64> = queues.keys().map(|&v| (v, 0.0)).collect();
     let Packed { instances, planned, shortages } = packed(problem, &queues, &reserve, shape)?;
     let settled = settle(problem, prices, &instances, planned, &limits(problem, &instances), assignment, counting);
-    match lacking(problem, shortages) {
-        Some(lacking) if settled.priced.is_none() => Err(lacking),
-        _ => Ok(settled),
-    }
+    Ok(Settled { shortages, ..settled })
 }
 
 /// What the shortages say, if there are any.
-fn lacking(problem: &PlanProblem, shortages: Vec<Shortage>) -> Option<Unplaced> {
+pub fn lacking(problem: &PlanProblem, shortages: Vec<Shortage>) -> Option<Unplaced> {
     let first = shortages.first()?;
     let joules: f64 = shortages.iter().map(|shortage| shortage.power_joules).sum();
     if joules > 0.0 {
@@ -233,7 +232,8 @@ fn deployment_pieces(
         let shaped = match shape {
             Shape::Lanes(_) => None,
             Shape::Staircase(loaded) => Some(pieces::staircase(&need, &problem.windows, &loaded[v], &dues)),
-            Shape::Whole(instances) => Some(pieces::whole(&need, &problem.windows, &instances[v])),
+            // Requests that none of these has room for go elsewhere.
+            Shape::Whole(instances) => return Some(pieces::whole(&need, &problem.windows, &instances[v])),
         };
         if let Some(found) = shaped {
             return (!found.is_empty()).then_some(found);

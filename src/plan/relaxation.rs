@@ -371,6 +371,10 @@ impl<'a> ClassProblem<'a> {
     pub fn columns(&self) -> &[Column] {
         &self.columns
     }
+
+    pub fn into_columns(self) -> Vec<Column> {
+        self.columns
+    }
 }
 
 /// Units in which the rows of this problem are well scaled: the horizon is a thousand units of time, and what the queue

@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 use rayon::prelude::*;
 
 use self::rounds::EmptySlots;
+use super::pack::Shortage;
 use super::power::within_cap;
 use super::price::{self, Priced};
 use super::prices::Prices;
@@ -31,6 +32,8 @@ pub struct Settled {
     pub priced: Option<Priced>,
     /// What had to be mended.
     pub lacking: Lacking,
+    /// Instances that found no place.
+    pub shortages: Vec<Shortage>,
 }
 
 /// How room is counted.
@@ -58,7 +61,7 @@ pub fn settle(
     }
     let mut filling = Filling::new(problem, instances, planned, limits, counting);
     if filling.fill(prices, limits, assignment).is_none() {
-        return Settled { priced: None, lacking: filling.lacking };
+        return Settled { lacking: filling.lacking, ..Settled::default() };
     }
     // What is gained by filling the gaps may be lost again where instances then finish late.
     let mut fuller = filling.clone();
@@ -68,7 +71,7 @@ pub fn settle(
     }
     let lacking = std::mem::take(&mut filling.lacking);
     let priced = Some(filling.priced()).filter(|priced| within_cap(problem, &priced.schedule));
-    Settled { priced, lacking }
+    Settled { priced, lacking, shortages: Vec::new() }
 }
 
 /// Time is counted by every deadline: with more of them than this it takes too long.

@@ -124,7 +124,7 @@ impl Prices {
                 shortages.iter().map(|shortage| shortage.pool).collect()
             }
             Unplaced::TooSlow(id) | Unplaced::Late(id, _) => of_deployment(id).into_iter().collect(),
-            Unplaced::OverCap => (0..self.seconds.len()).collect(),
+            Unplaced::OverCap | Unplaced::Crowded => (0..self.seconds.len()).collect(),
             Unplaced::Unassigned(_) => Vec::new(),
         };
         let count = problem.workload.requests.len() as f64;

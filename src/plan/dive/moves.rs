@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use super::{TOLERANCE, is_better, nearest, served};
+use super::{TOLERANCE, is_better, is_whole, nearest, served};
 use crate::plan::PlanError;
 use crate::plan::problem::PlanProblem;
 use crate::plan::relaxation::{ClassProblem, ClassSolution};
@@ -36,7 +36,8 @@ pub(super) fn improve(
     deadline: Instant,
 ) -> Result<ClassSolution, PlanError> {
     loop {
-        let whole: Vec<Vec<f64>> = solution.instances.iter().map(|row| nearest(row)).collect();
+        let whole: Vec<Vec<f64>> =
+            solution.instances.iter().map(|row| if is_whole(row) { nearest(row) } else { row.clone() }).collect();
         let (least, most_in_vain) =
             if served(&solution) { (worth, MOST_IN_VAIN) } else { (0.0, MOST_IN_VAIN_UNSERVED) };
         let mut moves = moves(problem, &whole, &solution.instance_costs);
@@ -87,7 +88,7 @@ fn moves(problem: &PlanProblem, whole: &[Vec<f64>], costs: &[Vec<f64>]) -> Vec<M
             row[range.clone()].iter_mut().for_each(|n| *n = (*n + by).max(0.0));
             (v, row)
         };
-        for &v in &members {
+        for &v in members.iter().filter(|&&v| is_whole(&whole[v])) {
             let gains: Vec<f64> = costs[v].iter().map(|cost| -cost).collect();
             let most = |w: usize| whole[v][w] < problem.most_alive(v, w) as f64;
             for range in runs(&gains, most) {
@@ -98,7 +99,7 @@ fn moves(problem: &PlanProblem, whole: &[Vec<f64>], costs: &[Vec<f64>]) -> Vec<M
                 if gain <= 0.0 {
                     continue;
                 }
-                for &other in members.iter().filter(|&&other| other != v) {
+                for &other in members.iter().filter(|&&other| other != v && is_whole(&whole[other])) {
                     let count = (width(v) / width(other)).ceil();
                     if range.clone().all(|w| whole[other][w] >= count) {
                         let gain = gain + count * costs[other][range.clone()].iter().sum::<f64>();

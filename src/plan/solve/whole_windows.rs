@@ -6,9 +6,9 @@
 
 use std::time::Instant;
 
-use super::Solver;
 use super::branch::Leaf;
 use super::relax::Relaxed;
+use super::{Ground, Solver};
 use crate::domain::Pool;
 use crate::plan::capacity::{CapacityInput, Purpose};
 use crate::plan::classes::Classes;
@@ -22,8 +22,10 @@ use crate::plan::relaxation::{Charge, ClassProblem};
 use crate::plan::settle::{Counting, Settled};
 use crate::plan::{PlanError, assign, dive};
 
-/// Requests from which a queue is large.
+/// Requests from which a queue is large; on many devices that never sleep.
 const MANY_REQUESTS: usize = 200_000;
+const MANY_ON_MANY_DEVICES: usize = 20_000;
+const MANY_DEVICES: usize = 32;
 /// Class problems solved, at most.
 const MOST_ROUNDS: usize = 24;
 /// Shares of the time limit after which no further round begins: to find a plan, to better it before its bound is, and to plan
@@ -31,6 +33,10 @@ const MOST_ROUNDS: usize = 24;
 const FIRST: f64 = 0.8;
 const BETTERED: f64 = 0.45;
 const LEAF: f64 = 0.95;
+/// The same for a further try of instances on which not all found room.
+const LAST: f64 = 0.95;
+/// Gap beyond which a plan known beforehand is poor.
+const POOR: f64 = 0.02;
 /// Seconds of an instance below which nothing is held back.
 const LEAST_RESERVE: f64 = 0.5;
 /// Share by which work is planned longer than it is: whole requests do not fill instances exactly.
@@ -62,12 +68,16 @@ impl Solver<'_> {
     /// beforehand: where there are any, other ways may do better.
     pub(super) fn is_large(&self) -> bool {
         let problem = self.ground.problem;
-        !problem.is_weighted() && problem.power_room().is_none() && problem.workload.requests.len() > MANY_REQUESTS
+        let pools = &problem.cluster.pools;
+        let devices: usize = pools.iter().map(devices).sum();
+        let many_devices = devices >= MANY_DEVICES && !pools.iter().any(|pool| pool.suspend);
+        let many = if many_devices { MANY_ON_MANY_DEVICES } else { MANY_REQUESTS };
+        !problem.is_weighted() && problem.power_room().is_none() && problem.workload.requests.len() > many
     }
 
-    /// Any plan of a large queue that has none.
+    /// Any plan of a large queue that has none but poor ones.
     pub(super) fn plan_quickly(&mut self, relaxed: &Relaxed) -> Result<(), PlanError> {
-        if self.best.is_some() {
+        if self.gap().is_some_and(|gap| gap <= POOR) {
             return Ok(());
         }
         self.plan_along(Guide { any: true, ..Guide::of(relaxed) }, FIRST, FIRST)
@@ -94,6 +104,8 @@ impl Solver<'_> {
         let Guide { classes, columns, charges, instances, .. } = guide;
         let mut usable = ground.unlimited.clone();
         let mut slack = SLACK;
+        let mut columns = columns.to_vec();
+        let mut failed = true;
         let in_use = |v: usize| instances[v].iter().any(|&n| n > 1e-6);
         let mut offered: Vec<bool> = (0..ground.offered.len()).map(|v| ground.offered[v] && in_use(v)).collect();
         // Charged for starts, the relaxation has instances that are worth rounding up; of use where they can be.
@@ -101,14 +113,19 @@ impl Solver<'_> {
         let mut most = if roomy { guide.most } else { &[] };
         // Instances of the last round, as long as dealing requests to them anew may do.
         let mut kept: Option<Vec<Vec<f64>>> = None;
-        for round in 0..MOST_ROUNDS {
-            let share = if round == 0 || self.best.is_none() { begun } else { bettered };
+        for _ in 0..MOST_ROUNDS {
+            // With the same instances, a round is short.
+            let share = match (&kept, failed) {
+                (Some(_), true) => LAST,
+                (None, true) => begun,
+                (_, false) => bettered,
+            };
             if Instant::now() >= self.started + self.settings.time_limit.mul_f64(share) || self.done() {
                 break;
             }
             let purpose = Purpose::WholeWindows { slack, reserve: &self.reserve };
             let capacity = CapacityInput { offered: &offered, purpose, ..ground.capacity(ground.scale, &usable) };
-            let mut class_problem = ClassProblem::new(capacity, classes, Objective::Energy, columns)?;
+            let mut class_problem = ClassProblem::new(capacity, classes, Objective::Energy, &columns)?;
             if roomy {
                 class_problem.charge(charges)?;
             }
@@ -127,10 +144,12 @@ impl Solver<'_> {
                 continue;
             }
             if whole.unserved > 1e-6 {
-                if self.loosen(&mut usable, &mut offered) {
-                    continue;
+                let asked_for = class_problem.asked_for(&whole);
+                columns = class_problem.into_columns();
+                if !ground.take_up(&mut offered, &asked_for) && !self.loosen(&mut usable) {
+                    break;
                 }
-                break;
+                continue;
             }
             self.class_mip = Some(self.class_mip.map_or(whole.objective, |known| known.min(whole.objective)));
             let mut assignment = assign::from_shares(ground.problem, classes, &whole);
@@ -140,47 +159,53 @@ impl Solver<'_> {
             }
             let before = self.best.as_ref().map_or(f64::INFINITY, Priced::objective);
             let shape = Shape::Whole(&whole.instances);
-            match place::place_and_settle(ground.problem, &whole.prices, &assignment, shape, Counting::Rounds) {
-                Ok(Settled { priced, lacking }) => {
-                    if priced.is_none() && lacking.is_empty() {
-                        slack *= 2.0;
-                    }
-                    for (v, seconds) in lacking {
-                        self.reserve[v] += seconds;
-                    }
-                    priced.into_iter().for_each(|priced| self.keep_if_better(priced, &whole.prices));
+            let settled = place::place_and_settle(ground.problem, &whole.prices, &assignment, shape, Counting::Rounds)
+                .unwrap_or_default();
+            let Settled { priced, lacking, shortages } = settled;
+            failed = priced.is_none();
+            let packed = shortages.is_empty();
+            if failed {
+                if lacking.is_empty() && packed {
+                    slack *= 2.0;
                 }
-                Err(Unplaced::NoRoom { shortages, .. }) => tighten(ground.problem, &mut usable, &shortages),
-                Err(_) => slack *= 2.0,
+                tighten(ground.problem, &mut usable, &shortages);
+                self.why_not = Some(place::lacking(ground.problem, shortages).unwrap_or(Unplaced::Crowded));
             }
-            // The same instances again, with what they lacked held back, as long as that pays.
-            let placed = self.best.as_ref().map_or(f64::INFINITY, Priced::objective);
-            if guide.any && placed.is_finite() {
+            for (v, seconds) in lacking {
+                self.reserve[v] += seconds;
+            }
+            priced.into_iter().for_each(|priced| self.keep_if_better(priced, &whole.prices));
+            let after = self.best.as_ref().map_or(f64::INFINITY, Priced::objective);
+            let gained = before.is_infinite() || before - after > 0.1 * self.settings.gap * self.bound;
+            if !failed && (guide.any || !gained) {
                 break;
             }
-            if before.is_infinite() || before - placed > 0.1 * self.settings.gap * self.bound {
-                kept = Some(whole.instances);
-            } else {
-                break;
-            }
+            // The same instances again, with what they lacked held back.
+            kept = (packed || !failed).then_some(whole.instances);
         }
         Ok(())
     }
 
-    /// Where too few requests are served: less held back, and all deployments if nothing is. `false` if nothing is left.
-    fn loosen(&mut self, usable: &mut Vec<Vec<f64>>, offered: &mut Vec<bool>) -> bool {
-        let ground = self.ground;
-        if self.reserve.iter().all(|&seconds| seconds < LEAST_RESERVE) && *usable == ground.unlimited {
-            if *offered == ground.offered {
-                return false;
-            }
-            offered.clone_from(&ground.offered);
+    /// Where too few requests are served: less held back. `false` if nothing is.
+    fn loosen(&mut self, usable: &mut Vec<Vec<f64>>) -> bool {
+        if self.reserve.iter().all(|&seconds| seconds < LEAST_RESERVE) && *usable == self.ground.unlimited {
+            return false;
         }
         for seconds in &mut self.reserve {
             *seconds = if *seconds < LEAST_RESERVE { 0.0 } else { 0.5 * *seconds };
         }
-        usable.clone_from(&ground.unlimited);
+        usable.clone_from(&self.ground.unlimited);
         true
+    }
+}
+
+impl Ground<'_> {
+    /// Offers those that ask to be: they may do more with the same devices. `false` if none does.
+    fn take_up(&self, offered: &mut [bool], asked_for: &[f64]) -> bool {
+        let asked = |&v: &usize| self.offered[v] && !offered[v] && asked_for[v] > 0.0;
+        let more: Vec<usize> = (0..offered.len()).filter(asked).collect();
+        more.iter().for_each(|&v| offered[v] = true);
+        !more.is_empty()
     }
 }
 
@@ -192,7 +217,10 @@ fn can_be_rounded_up(problem: &PlanProblem, instances: &[Vec<f64>]) -> bool {
             *wanted += f64::from(deployment.devices) * (n - 1e-6).ceil().max(0.0);
         }
     }
-    let devices = |pool: &Pool| (0..pool.nodes.len()).map(|node| pool.free_devices(node).len()).sum::<usize>() as f64;
     let mut pools = problem.cluster.pools.iter().zip(&wanted);
-    pools.all(|(pool, wanted)| wanted.iter().all(|wanted| *wanted <= devices(pool)))
+    pools.all(|(pool, wanted)| wanted.iter().all(|wanted| *wanted <= devices(pool) as f64))
+}
+
+fn devices(pool: &Pool) -> usize {
+    (0..pool.nodes.len()).map(|node| pool.free_devices(node).len()).sum()
 }
