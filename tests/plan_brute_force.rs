@@ -14,6 +14,8 @@ mod like_lengths;
 mod limits;
 #[path = "plan_brute_force/loosening.rs"]
 mod loosening;
+#[path = "plan_brute_force/straddling.rs"]
+mod straddling;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
