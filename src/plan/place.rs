@@ -55,7 +55,7 @@ pub enum Shape<'a> {
     Lanes(&'a Lanes),
     /// As the relaxation loads them, seconds by (deployment, window).
     Staircase(&'a [Vec<f64>]),
-    /// Exactly these whole instances, by (deployment, window), whatever the work.
+    /// Exactly these instances, by (deployment, window), whatever the work; for a fraction, one for part of the window.
     Whole(&'a [Vec<f64>]),
 }
 

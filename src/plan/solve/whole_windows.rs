@@ -1,5 +1,5 @@
-//! Plans for large queues: instances that hold their devices for whole windows, so that what the class problem decides can
-//! be placed as it is, and every request settled on them.
+//! Plans for large queues: instances that hold their devices for whole windows, all but a few, so that what the class problem
+//! decides can be placed as it is, and every request settled on them.
 //!
 //! What then finds no room says how much of the instances' time cannot be filled, which the next class problem leaves out.
 //! With few requests, whole windows would waste what one of these holds; `whole` places those in other ways.
