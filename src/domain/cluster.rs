@@ -88,6 +88,11 @@ impl Pool {
         (0..self.devices_per_node).filter(|index| !busy.contains(index)).collect()
     }
 
+    /// How many devices of all nodes the plan may use.
+    pub fn free_device_count(&self) -> usize {
+        (0..self.nodes.len()).map(|node| self.free_devices(node).len()).sum()
+    }
+
     /// From when on the plan may use a device of a node.
     pub fn free_from(&self, node: usize, device: u32) -> Seconds {
         self.devices_held.get(&(node, device)).copied().unwrap_or(Seconds::ZERO)

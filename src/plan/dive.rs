@@ -11,6 +11,7 @@ use self::moves::improve;
 use super::PlanError;
 use super::problem::PlanProblem;
 use super::relaxation::{ClassProblem, ClassSolution};
+use super::windows::Window;
 
 /// Share of the objective that rounding may cost before other ways to round are tried, also where there is little time.
 const WORTH_ANOTHER_TRY: f64 = 1e-4;
@@ -159,10 +160,13 @@ fn best_rounding(
     good: impl Fn(&ClassSolution) -> bool,
     deadline: Instant,
 ) -> Result<Option<(Vec<f64>, ClassSolution)>, PlanError> {
-    let mut rows = vec![nearest(row), up(row)];
-    rows.extend(brief(problem, v, row));
-    rows.push(down(row));
-    rows.dedup();
+    let mut rows: Vec<Vec<f64>> = Vec::new();
+    let brief = brief(&problem.windows, problem.deployments()[v].load_time.0, row);
+    for row in [nearest(row), up(row)].into_iter().chain(brief).chain([down(row)]) {
+        if !rows.contains(&row) {
+            rows.push(row);
+        }
+    }
     let mut best: Option<(Vec<f64>, ClassSolution)> = None;
     for row in rows {
         class_problem.fix(v, &row)?;
@@ -178,13 +182,13 @@ fn best_rounding(
     Ok(best)
 }
 
-/// Less than one instance as one that is gone once its work is done.
-fn brief(problem: &PlanProblem, v: usize, row: &[f64]) -> Option<Vec<f64>> {
+/// Less than one instance as one that is gone once its load and work are done; `None` where there is more.
+fn brief(windows: &[Window], load: f64, row: &[f64]) -> Option<Vec<f64>> {
     let first = row.iter().position(|&n| n > TOLERANCE).filter(|_| row.iter().all(|&n| n < 1.0))?;
-    let work: f64 = row.iter().zip(&problem.windows).map(|(n, window)| n * window.length()).sum();
-    let mut left = problem.deployments()[v].load_time.0 + work;
+    let work: f64 = row.iter().zip(windows).map(|(n, window)| n * window.length()).sum();
+    let mut left = load + work;
     let mut brief = vec![0.0; row.len()];
-    for (n, window) in brief.iter_mut().zip(&problem.windows).skip(first) {
+    for (n, window) in brief.iter_mut().zip(windows).skip(first) {
         *n = if left > 0.0 { 1.0 } else { 0.0 };
         left -= window.length();
     }
@@ -200,11 +204,6 @@ fn served(solution: &ClassSolution) -> bool {
     solution.unserved <= TOLERANCE
 }
 
-/// Whether `next` serves all where `than` does not, or costs less; what is unserved costs as much in both.
-fn is_better(next: &ClassSolution, than: &ClassSolution) -> bool {
-    if served(next) == served(than) { next.objective < than.objective } else { served(next) }
-}
-
 fn up(row: &[f64]) -> Vec<f64> {
     row.iter().map(|n| (n - TOLERANCE).ceil().max(0.0)).collect()
 }
@@ -215,4 +214,19 @@ fn down(row: &[f64]) -> Vec<f64> {
 
 fn nearest(row: &[f64]) -> Vec<f64> {
     row.iter().map(|n| n.round().max(0.0)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_start_that_serves_little_is_gone_when_its_work_is_done() {
+        let windows = [0.0, 100.0, 200.0].map(|start| Window { start, end: start + 100.0 });
+        let brief = |load: f64, row: &[f64]| brief(&windows, load, row);
+        assert_eq!(brief(20.0, &[0.1, 0.1, 0.1]), Some(vec![1.0, 0.0, 0.0]));
+        assert_eq!(brief(80.0, &[0.0, 0.3, 0.1]), Some(vec![0.0, 1.0, 1.0]));
+        assert_eq!(brief(20.0, &[0.1, 1.2, 0.0]), None);
+        assert_eq!(brief(20.0, &[0.0, 0.0, 0.0]), None);
+    }
 }

@@ -19,7 +19,7 @@ pub fn used(problem: &PlanProblem, assignment: &[u16]) -> Vec<bool> {
 pub fn tighten(problem: &PlanProblem, usable: &mut [Vec<f64>], shortages: &[Shortage]) {
     tighten_cap(problem, usable, shortages);
     for (pool_index, (pool, shares)) in problem.cluster.pools.iter().zip(usable).enumerate() {
-        let devices: usize = (0..pool.nodes.len()).map(|node| pool.free_devices(node).len()).sum();
+        let devices = pool.free_device_count();
         let mut missing = vec![0.0; problem.windows.len()];
         for shortage in shortages.iter().filter(|s| s.pool == pool_index && s.power_joules == 0.0) {
             let wanted = |window: &Window| (window.end.min(shortage.to) - window.start.max(shortage.from)).max(0.0);

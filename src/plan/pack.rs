@@ -202,24 +202,20 @@ pub fn pack(
             .then(a.deployment.cmp(&b.deployment))
     });
     if power.is_some() {
-        return pack_in_order(problem, pool, &order, spares, power);
+        return pack_in_order(Site { problem, pool, power }, &order, spares);
     }
-    let by_start = pack_in_order(problem, pool, &order, spares, None);
+    let in_order = |order: &[Piece]| pack_in_order(Site { problem, pool, power: None }, order, spares);
+    let by_start = in_order(&order);
     if by_start.shortages.is_empty() || order.iter().all(|piece| piece.devices == order[0].devices) {
         return by_start;
     }
     order.sort_by_key(|piece| (flexible(piece), Reverse(piece.devices)));
-    let by_width = pack_in_order(problem, pool, &order, spares, None);
+    let by_width = in_order(&order);
     if by_width.device_seconds_short() < by_start.device_seconds_short() { by_width } else { by_start }
 }
 
-fn pack_in_order(
-    problem: &PlanProblem,
-    pool: usize,
-    pieces: &[Piece],
-    spares: &[Piece],
-    power: Option<&mut PowerProfile>,
-) -> Packed {
+fn pack_in_order(mut site: Site, pieces: &[Piece], spares: &[Piece]) -> Packed {
+    let (problem, pool) = (site.problem, site.pool);
     let cluster_pool = &problem.cluster.pools[pool];
     let node = |index: usize| {
         let free = cluster_pool.free_devices(index);
@@ -227,7 +223,6 @@ fn pack_in_order(
         Node { index, free: free.len() as u32, held: held.collect(), taken: Vec::new() }
     };
     let mut nodes: Vec<Node> = (0..cluster_pool.nodes.len()).map(node).collect();
-    let mut site = Site { problem, pool, power };
     let mut placements = Vec::with_capacity(pieces.len());
     let mut shortages = Vec::new();
     for &piece in pieces {

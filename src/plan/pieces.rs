@@ -186,7 +186,7 @@ fn runs(windows: &[Window], earliest: f64, heights: &[f64]) -> Vec<Run> {
 }
 
 impl Run {
-    /// Long enough to be of use.
+    /// The run as a piece, which is long enough to be of use where its windows are.
     fn piece(&self, need: &Need) -> Piece {
         let &Need { deployment, devices, load, watts, peak, .. } = need;
         let minimum = load + need.longest;

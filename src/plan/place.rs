@@ -160,14 +160,14 @@ fn packed(
     Ok(Packed { instances, planned, shortages })
 }
 
-/// Places what fits of `assignment` and settles every request on the instances that were placed.
+/// Places what fits of `assignment` and settles every request on the instances that were placed; with those that were not.
 pub fn place_and_settle(
     problem: &PlanProblem,
     prices: &Prices,
     assignment: &[u16],
     shape: Shape,
     counting: Counting,
-) -> Result<Settled, Unplaced> {
+) -> Result<(Settled, Vec<Shortage>), Unplaced> {
     let mut queues: BTreeMap<usize, Vec<u32>> = BTreeMap::new();
     for (request, &v) in assignment.iter().enumerate().filter(|(_, v)| **v != NONE) {
         queues.entry(v as usize).or_default().push(request as u32);
@@ -175,7 +175,7 @@ pub fn place_and_settle(
     let reserve: BTreeMap<usize, f64> = queues.keys().map(|&v| (v, 0.0)).collect();
     let Packed { instances, planned, shortages } = packed(problem, &queues, &reserve, shape)?;
     let settled = settle(problem, prices, &instances, planned, &limits(problem, &instances), assignment, counting);
-    Ok(Settled { shortages, ..settled })
+    Ok((settled, shortages))
 }
 
 /// What the shortages say, if there are any.

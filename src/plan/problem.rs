@@ -76,7 +76,7 @@ pub struct PlanProblem<'a> {
     pub(super) power_room: Option<Steps>,
     /// Earliest second an instance of each deployment can start.
     pub(super) earliest: Vec<f64>,
-    /// f_j * N_j by job; `None` without a mean floor.
+    /// f_j * N_j by job, less what rounding may take; `None` without a mean floor.
     pub floor_points: Vec<Option<f64>>,
     pub requests_of_job: Vec<usize>,
     pub cells: Cells,

@@ -44,8 +44,8 @@ pub struct ClassProblem<'a> {
     unserved_columns: Vec<ColId>,
     /// What leaving a class unserved costs at first.
     unserved_costs: Vec<f64>,
-    /// Which of `UNSERVED_FACTORS` comes first.
-    unserved_factor: usize,
+    /// Whether the last solution left requests unserved.
+    left_unserved: bool,
 }
 
 /// Windows of least weight in which a class may be served from the start.
@@ -84,7 +84,7 @@ impl<'a> ClassProblem<'a> {
             sizes,
             unserved_columns: Vec::new(),
             unserved_costs: Vec::new(),
-            unserved_factor: 0,
+            left_unserved: false,
         };
         class_problem.add_carries()?;
         class_problem.add_unserved()?;
@@ -267,8 +267,9 @@ impl<'a> ClassProblem<'a> {
     pub fn solve(&mut self, deadline: Instant) -> Result<Option<ClassSolution>, PlanError> {
         let factors: &[f64] = if self.objective == Objective::Energy { &UNSERVED_FACTORS } else { &[1.0] };
         let mut solution = None;
-        // What was not enough a moment ago hardly is now.
-        for &factor in &factors[self.unserved_factor.min(factors.len() - 1)..] {
+        // What was not dear enough a moment ago hardly is now.
+        let first = if self.left_unserved { factors.len() - 1 } else { 0 };
+        for &factor in &factors[first..] {
             self.set_unserved_factor(factor)?;
             let Some(next) = self.generate_columns(deadline)? else { return Ok(None) };
             let served = next.unserved <= 1e-6;
@@ -277,8 +278,7 @@ impl<'a> ClassProblem<'a> {
                 break;
             }
         }
-        let served = solution.as_ref().is_some_and(|solution| solution.unserved <= 1e-6);
-        self.unserved_factor = if served { 0 } else { factors.len() - 1 };
+        self.left_unserved = solution.as_ref().is_none_or(|solution| solution.unserved > 1e-6);
         Ok(solution)
     }
 

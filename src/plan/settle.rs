@@ -16,7 +16,6 @@ use std::collections::BTreeMap;
 use rayon::prelude::*;
 
 use self::rounds::EmptySlots;
-use super::pack::Shortage;
 use super::power::within_cap;
 use super::price::{self, Priced};
 use super::prices::Prices;
@@ -32,8 +31,6 @@ pub struct Settled {
     pub priced: Option<Priced>,
     /// What had to be mended.
     pub lacking: Lacking,
-    /// Instances that found no place.
-    pub shortages: Vec<Shortage>,
 }
 
 /// How room is counted.
@@ -61,7 +58,7 @@ pub fn settle(
     }
     let mut filling = Filling::new(problem, instances, planned, limits, counting);
     if filling.fill(prices, limits, assignment).is_none() {
-        return Settled { lacking: filling.lacking, ..Settled::default() };
+        return Settled { priced: None, lacking: filling.lacking };
     }
     // What is gained by filling the gaps may be lost again where instances then finish late.
     let mut fuller = filling.clone();
@@ -71,7 +68,7 @@ pub fn settle(
     }
     let lacking = std::mem::take(&mut filling.lacking);
     let priced = Some(filling.priced()).filter(|priced| within_cap(problem, &priced.schedule));
-    Settled { priced, lacking, shortages: Vec::new() }
+    Settled { priced, lacking }
 }
 
 /// Time is counted by every deadline: with more of them than this it takes too long.

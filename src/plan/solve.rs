@@ -1,5 +1,5 @@
 //! The order of work: classes, relaxation and request pass (`relax`), which pay for whole starts (`charge`), of which the
-//! dear ones are branched on (`branch`); any plan of a large queue in between, where these take long; a single node, by how
+//! dear ones are branched on (`branch`); plans of a large queue meanwhile, first any and then a good one; a single node, by how
 //! long it is on and what is open on it (`on_time`); whole instances and placement (`whole`, `whole_windows`); then bound and
 //! plan improve each other (`cuts`) until the gap or the time limit is met.
 //!

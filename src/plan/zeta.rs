@@ -190,7 +190,7 @@ impl<'a> Formulation<'a> {
             }
         }
         let device_seconds = |pool: &crate::domain::Pool| {
-            let devices: usize = (0..pool.nodes.len()).map(|node| pool.free_devices(node).len()).sum();
+            let devices = pool.free_device_count();
             devices as f64 * problem.horizon()
         };
         let mut formulation = Self {

@@ -77,7 +77,7 @@ fn certificate(problem: &PlanProblem, left_out: u64, prices: &Prices) -> String 
         vec![format!("it is proved that {} or more cannot be served with the others", count(left_out, "request"))];
     let short = pools.iter().map(|&(index, until)| {
         let pool = &problem.cluster.pools[index];
-        let devices: usize = (0..pool.nodes.len()).map(|node| pool.free_devices(node).len()).sum();
+        let devices = pool.free_device_count();
         format!("{} ({}) until {}", plain(&pool.name), count(devices as u64, "device"), time(until))
     });
     if !pools.is_empty() {

@@ -8,15 +8,13 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use super::{TOLERANCE, is_better, is_whole, nearest, served};
+use super::{TOLERANCE, is_whole, nearest, served};
 use crate::plan::PlanError;
 use crate::plan::problem::PlanProblem;
 use crate::plan::relaxation::{ClassProblem, ClassSolution};
 
-/// Changes in a row that gain nothing before no other is tried, and as long as requests are unserved; where that is quick,
-/// more of them.
+/// Changes in a row that gain nothing before no other is tried; where that is quick, more of them.
 const MOST_IN_VAIN: usize = 6;
-const MOST_IN_VAIN_UNSERVED: usize = 16;
 const QUICK: Duration = Duration::from_millis(200);
 /// Changes tried of one deployment, those that promise most.
 const OF_ONE: usize = 3;
@@ -27,7 +25,7 @@ struct Move {
     rows: Vec<(usize, Vec<f64>)>,
 }
 
-/// Makes changes as long as more requests are served or that pays more than `worth`.
+/// Makes changes to a solution that serves all as long as that pays more than `worth`.
 pub(super) fn improve(
     problem: &PlanProblem,
     class_problem: &mut ClassProblem,
@@ -38,10 +36,8 @@ pub(super) fn improve(
     loop {
         let whole: Vec<Vec<f64>> =
             solution.instances.iter().map(|row| if is_whole(row) { nearest(row) } else { row.clone() }).collect();
-        let (least, most_in_vain) =
-            if served(&solution) { (worth, MOST_IN_VAIN) } else { (0.0, MOST_IN_VAIN_UNSERVED) };
         let mut moves = moves(problem, &whole, &solution.instance_costs);
-        moves.retain(|change| change.gain > least);
+        moves.retain(|change| change.gain > worth);
         moves.sort_by(|a, b| b.gain.total_cmp(&a.gain));
         let mut tried: BTreeMap<usize, usize> = BTreeMap::new();
         moves.retain(|change| {
@@ -53,13 +49,14 @@ pub(super) fn improve(
         let begun = Instant::now();
         for (in_vain, change) in moves.iter().enumerate() {
             let now = Instant::now();
-            if now >= deadline || (in_vain >= most_in_vain && now > begun + QUICK) {
+            if now >= deadline || (in_vain >= MOST_IN_VAIN && now > begun + QUICK) {
                 break;
             }
             for (v, row) in &change.rows {
                 class_problem.fix(*v, row)?;
             }
-            better = class_problem.solve(deadline)?.filter(|next| is_better(next, &solution));
+            let next = class_problem.solve(deadline)?;
+            better = next.filter(|next| served(next) && next.objective < solution.objective);
             if better.is_some() {
                 break;
             }
@@ -79,7 +76,7 @@ fn moves(problem: &PlanProblem, whole: &[Vec<f64>], costs: &[Vec<f64>]) -> Vec<M
     for (pool_index, pool) in problem.cluster.pools.iter().enumerate() {
         let of_pool = |v: &usize| problem.deployments()[*v].pool == pool_index && whole[*v].len() == windows;
         let members: Vec<usize> = (0..whole.len()).filter(of_pool).collect();
-        let devices: usize = (0..pool.nodes.len()).map(|node| pool.free_devices(node).len()).sum();
+        let devices = pool.free_device_count();
         let width = |v: usize| f64::from(problem.deployments()[v].devices);
         let free = |w: usize| devices as f64 - members.iter().map(|&v| width(v) * whole[v][w]).sum::<f64>();
         let free: Vec<f64> = (0..windows).map(free).collect();

@@ -90,11 +90,11 @@ impl Solver<'_> {
         if self.is_large() {
             settled
                 .into_iter()
-                .filter_map(|settled| settled.priced)
+                .filter_map(|(settled, _)| settled.priced)
                 .for_each(|priced| self.keep_if_better(priced, prices));
             return None;
         }
-        let mut placed: Vec<Priced> = settled.into_iter().filter_map(|settled| settled.priced).collect();
+        let mut placed: Vec<Priced> = settled.into_iter().filter_map(|(settled, _)| settled.priced).collect();
         let plain = place(problem, &assignment, Shape::Lanes(&Lanes::new()));
         let shaped = if problem.windows.len() > 1 || plain.is_err() {
             Some(place(problem, &assignment, Shape::Staircase(loaded)))
@@ -112,7 +112,7 @@ impl Solver<'_> {
             // What was placed may yet hold everything, dealt differently.
             for shape in [Shape::Staircase(loaded), Shape::Lanes(&Lanes::new())] {
                 let settled = place::place_and_settle(problem, prices, &assignment, shape, counting);
-                placed.extend(settled.into_iter().filter_map(|settled| settled.priced));
+                placed.extend(settled.into_iter().filter_map(|(settled, _)| settled.priced));
             }
         } else {
             reason = None;

@@ -69,7 +69,7 @@ impl Solver<'_> {
     pub(super) fn is_large(&self) -> bool {
         let problem = self.ground.problem;
         let pools = &problem.cluster.pools;
-        let devices: usize = pools.iter().map(devices).sum();
+        let devices: usize = pools.iter().map(Pool::free_device_count).sum();
         let many_devices = devices >= MANY_DEVICES && !pools.iter().any(|pool| pool.suspend);
         let many = if many_devices { MANY_ON_MANY_DEVICES } else { MANY_REQUESTS };
         !problem.is_weighted() && problem.power_room().is_none() && problem.workload.requests.len() > many
@@ -159,9 +159,9 @@ impl Solver<'_> {
             }
             let before = self.best.as_ref().map_or(f64::INFINITY, Priced::objective);
             let shape = Shape::Whole(&whole.instances);
-            let settled = place::place_and_settle(ground.problem, &whole.prices, &assignment, shape, Counting::Rounds)
-                .unwrap_or_default();
-            let Settled { priced, lacking, shortages } = settled;
+            let (Settled { priced, lacking }, shortages) =
+                place::place_and_settle(ground.problem, &whole.prices, &assignment, shape, Counting::Rounds)
+                    .unwrap_or_default();
             failed = priced.is_none();
             let packed = shortages.is_empty();
             if failed {
@@ -218,9 +218,5 @@ fn can_be_rounded_up(problem: &PlanProblem, instances: &[Vec<f64>]) -> bool {
         }
     }
     let mut pools = problem.cluster.pools.iter().zip(&wanted);
-    pools.all(|(pool, wanted)| wanted.iter().all(|wanted| *wanted <= devices(pool) as f64))
-}
-
-fn devices(pool: &Pool) -> usize {
-    (0..pool.nodes.len()).map(|node| pool.free_devices(node).len()).sum()
+    pools.all(|(pool, wanted)| wanted.iter().all(|wanted| *wanted <= pool.free_device_count() as f64))
 }

@@ -148,7 +148,7 @@ impl Solver<'_> {
             }
             let prices = location.multipliers.of_requests(&within);
             let placed = place_and_settle(&within, &prices, assignment, Shape::Whole(&instances), Counting::Work);
-            let found = placed.ok().and_then(|settled| settled.priced);
+            let found = placed.ok().and_then(|(settled, _)| settled.priced);
             let planned = found.is_some();
             found.into_iter().for_each(|found| self.keep(later(problem, standing.wake, found.schedule)));
             planned
